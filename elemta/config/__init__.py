@@ -1,0 +1,81 @@
+"""The whole configuration in one place: schema, units, strict loading, writing, describing.
+
+Not here: what the settings do, and whether the files and addresses they name can be used.
+"""
+
+from .choices import (
+    LineEndPolicy,
+    ListenerAuth,
+    ListenerRole,
+    ListenerTls,
+    LogFormat,
+    LogLevel,
+    RouteTls,
+    TransportKind,
+)
+from .kinds import ByteSize, Duration
+from .schema import (
+    AdminConfig,
+    Config,
+    DeliveryConfig,
+    DnsConfig,
+    DomainsConfig,
+    LimitsConfig,
+    ListenerConfig,
+    LoggingConfig,
+    QueueConfig,
+    RelayConfig,
+    RouteConfig,
+    SpoolConfig,
+    TimeoutsConfig,
+    TlsConfig,
+)
+from .units import (
+    BadValue,
+    DomainPattern,
+    HostPort,
+    Network,
+    RoutePattern,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_host_port,
+    parse_size,
+)
+
+__all__ = [
+    "AdminConfig",
+    "BadValue",
+    "ByteSize",
+    "Config",
+    "DeliveryConfig",
+    "DnsConfig",
+    "DomainPattern",
+    "DomainsConfig",
+    "Duration",
+    "HostPort",
+    "LimitsConfig",
+    "LineEndPolicy",
+    "ListenerAuth",
+    "ListenerConfig",
+    "ListenerRole",
+    "ListenerTls",
+    "LogFormat",
+    "LogLevel",
+    "LoggingConfig",
+    "Network",
+    "QueueConfig",
+    "RelayConfig",
+    "RouteConfig",
+    "RoutePattern",
+    "RouteTls",
+    "SpoolConfig",
+    "TimeoutsConfig",
+    "TlsConfig",
+    "TransportKind",
+    "format_duration",
+    "format_size",
+    "parse_duration",
+    "parse_host_port",
+    "parse_size",
+]

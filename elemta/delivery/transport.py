@@ -1,0 +1,113 @@
+"""The interface of transports: connect to a next hop, deliver a message, one outcome per recipient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import attrs
+
+from elemta.mail import Envelope, MessageId, Outcome, Recipient
+
+
+class ContentReader(Protocol):
+    """Reads the body of one message from front to end."""
+
+    async def read(self) -> bytes:
+        """The next piece (any size above zero), or `b""` at the end."""
+
+
+class Content(Protocol):
+    """What is to be sent: header fields put before, and the body as received."""
+
+    @property
+    def prefix(self) -> bytes: ...
+
+    @property
+    def body(self) -> bytes | None:
+        """The whole body where it is in memory."""
+
+    @property
+    def size(self) -> int:
+        """Octets of prefix and body."""
+
+    def open(self) -> AbstractAsyncContextManager[ContentReader]:
+        """A fresh reader of the body; works whether or not it is in memory.
+
+        Raises (on entering, before anything is read):
+          Exception: of the spool, where the body is missing or does not match its digest.
+        """
+
+
+@attrs.frozen
+class Parcel:
+    """One message for some recipients at one next hop."""
+
+    message: MessageId
+    envelope: Envelope
+    """As accepted; its recipients are all of the message, not only those to be tried now."""
+    recipients: tuple[Recipient, ...]
+    """Those to be tried now."""
+    content: Content
+
+
+class ConnectFailed(Exception):
+    """The next hop could not be reached or refused the session; `outcome` (Deferred or Failed) holds for
+    every recipient that waits for it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(str(outcome))
+        self.outcome = outcome
+
+
+class ConnectionStale(Exception):
+    """A kept connection was closed while idle; nothing of the parcel can have been taken. Try a fresh one."""
+
+
+class Connection(ABC):
+    """A session with one next hop. Used by one task; never shared."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> bool:
+        """Whether another parcel may be delivered over it."""
+
+    @property
+    @abstractmethod
+    def phase(self) -> str:
+        """What it waits for now, for people: `mail`, `final-dot`, `idle` …"""
+
+    @property
+    def progress(self) -> int:
+        """Grows with each piece sent or received; a watchdog ends a connection whose phase and progress stand still."""
+        return 0
+
+    @abstractmethod
+    async def deliver(self, parcel: Parcel) -> list[Outcome]:
+        """Try the parcel; one outcome per recipient, in order. Never raises for what the remote did.
+
+        Cancelled before the final dot was sent: nothing was delivered. Later: unknown; the
+        connection is broken and the caller records `Deferred(UNKNOWN_AFTER_DOT)` (see `dot_sent`).
+        """
+
+    @property
+    @abstractmethod
+    def dot_sent(self) -> bool:
+        """Whether the current parcel's final dot may have left while its reply is not known."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the session politely, within the quit time-out, also when cancelled."""
+
+
+class Transport(ABC):
+    """Makes connections to one route's next hop."""
+
+    @abstractmethod
+    async def connect(self) -> Connection:
+        """Open a session ready for the first parcel.
+
+        Raises:
+          ConnectFailed: none could be had.
+        """

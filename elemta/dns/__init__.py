@@ -1,0 +1,27 @@
+"""Answers of DNS with their truth value, from a cache that asks once for all who wait.
+
+The only importer of dnspython (besides the test server in `elemta.testing.dns`).
+
+Not here: what an answer means for mail (`elemta.routing`, `elemta.policy`), DNSSEC validation (left to
+a validating resolver on this machine), `/etc/hosts`.
+"""
+
+from .addresses import HostAddresses, addresses, as_address, is_localhost
+from .answers import Answer, MxRecord, Record, RecordKind, Status, TlsaRecord
+from .names import normalize_name
+from .resolver import Resolver
+
+__all__ = [
+    "Answer",
+    "HostAddresses",
+    "MxRecord",
+    "Record",
+    "RecordKind",
+    "Resolver",
+    "Status",
+    "TlsaRecord",
+    "addresses",
+    "as_address",
+    "is_localhost",
+    "normalize_name",
+]

@@ -1,0 +1,119 @@
+"""Domain names and address literals as SMTP writes them (RFC 5321 §4.1.2, §4.1.3; RFC 6531 §3.3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import attrs
+import idna
+
+from .errors import MailSyntaxError
+
+MAX_DOMAIN = 255
+"""Octets, RFC 5321 §4.5.3.1.2."""
+
+# RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str]. The underscore is not in the grammar, but such
+# hosts exist (and DNS allows them), so it is accepted within a label.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# RFC 5321 §4.1.3: General-address-literal = Standardized-tag ":" 1*dcontent
+_TAGGED = re.compile(r"([A-Za-z0-9-]*[A-Za-z0-9]):([\x21-\x5a\x5e-\x7e]+)")
+_IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+
+@attrs.frozen(slots=True)
+class Domain:
+    """A host or mail domain: A-labels, lower case, without a final dot."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def unicode(self) -> str:
+        """The name with its A-labels shown as U-labels; as it is where one of them does not decode."""
+        if "xn--" not in self.text:
+            return self.text
+        try:
+            return idna.decode(self.text)
+        except idna.IDNAError:
+            return self.text
+
+
+@attrs.frozen(slots=True)
+class AddressLiteral:
+    """An address in brackets, such as `[192.0.2.1]`, `[IPv6:2001:db8::1]` or `[tag:content]`."""
+
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    tag: str = ""
+    content: str = ""
+
+    def __str__(self) -> str:
+        if isinstance(self.address, ipaddress.IPv4Address):
+            return f"[{self.address}]"
+        if self.address is not None:
+            return f"[IPv6:{self.address}]"
+        return f"[{self.tag}:{self.content}]"
+
+    @property
+    def text(self) -> str:
+        return str(self)
+
+    @property
+    def unicode(self) -> str:
+        return str(self)
+
+
+def parse_domain(text: str, *, utf8: bool = False) -> Domain | AddressLiteral:
+    """Read a domain or address literal.
+
+    U-labels are taken only with `utf8` (the client asked for SMTPUTF8) and become A-labels.
+
+    Raises:
+      MailSyntaxError: the text is neither.
+    """
+    if text.startswith("["):
+        return _parse_literal(text)
+    if _DOMAIN.fullmatch(text) and len(text) <= MAX_DOMAIN:
+        domain = text.lower()
+        if _IPV4.fullmatch(domain):
+            raise MailSyntaxError("an IPv4 address belongs in brackets")
+        return Domain(domain)
+    if utf8 and not text.isascii():
+        return _parse_u_labels(text)
+    raise MailSyntaxError("not a domain name")
+
+
+def _parse_u_labels(text: str) -> Domain:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_DOMAIN:
+        raise MailSyntaxError("domain name is too long")
+    # RFC 6531 §3.3: U-labels as they stand. Other dots (U+3002 …) and full-width forms are not
+    # mapped: what looks like a domain boundary to one reader and not to another is refused.
+    try:
+        encoded = idna.encode(text.lower(), uts46=False, strict=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as cause:
+        raise MailSyntaxError("not an internationalized domain name") from cause
+    if not _DOMAIN.fullmatch(encoded) or len(encoded) > MAX_DOMAIN:
+        raise MailSyntaxError("not an internationalized domain name")
+    return Domain(encoded)
+
+
+def _parse_literal(text: str) -> AddressLiteral:
+    if not text.endswith("]") or len(text) > MAX_DOMAIN:
+        raise MailSyntaxError("address literal without its closing bracket")
+    inner = text[1:-1]
+    try:
+        if _IPV4.fullmatch(inner):
+            return AddressLiteral(ipaddress.IPv4Address(inner))
+        if inner[:5].lower() == "ipv6:":
+            if "%" in inner:
+                raise MailSyntaxError("a scope has no place in an address literal")
+            return AddressLiteral(ipaddress.IPv6Address(inner[5:]))
+    except ValueError as cause:
+        raise MailSyntaxError("not an address literal") from cause
+    tagged = _TAGGED.fullmatch(inner)
+    if not tagged:
+        raise MailSyntaxError("not an address literal")
+    return AddressLiteral(None, tagged[1], tagged[2])

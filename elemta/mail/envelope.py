@@ -1,0 +1,79 @@
+"""Who sends, to whom, under which promises (RFC 5321 §2.3.1, RFC 3461)."""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from .address import Mailbox, ReversePath
+
+
+class BodyType(enum.StrEnum):
+    """BODY= of MAIL (RFC 6152, RFC 3030)."""
+
+    SEVEN_BIT = "7BIT"
+    EIGHT_BIT_MIME = "8BITMIME"
+    BINARY_MIME = "BINARYMIME"
+
+
+class Ret(enum.StrEnum):
+    """How much of the message a failure notice carries (RFC 3461 §4.3)."""
+
+    FULL = "FULL"
+    HEADERS = "HDRS"
+
+
+class Notify(enum.Flag):
+    """When the sender wants a notice (RFC 3461 §4.1). No flag at all is NOTIFY=NEVER."""
+
+    NEVER = 0
+    SUCCESS = enum.auto()
+    FAILURE = enum.auto()
+    DELAY = enum.auto()
+
+
+DEFAULT_NOTIFY = Notify.FAILURE | Notify.DELAY
+"""What a client that says nothing about it gets (RFC 3461 §5.2.4 leaves the delay to us)."""
+
+
+@attrs.frozen(slots=True)
+class DsnOptions:
+    """What RCPT said about notices. `None`: it did not say."""
+
+    notify: Notify | None = None
+    original_recipient: str | None = None
+    """ORCPT as `type;address`, decoded from xtext (RFC 3461 §4.2)."""
+
+
+NO_DSN_OPTIONS = DsnOptions()
+
+
+@attrs.frozen(slots=True)
+class Recipient:
+    """One recipient of an envelope."""
+
+    mailbox: Mailbox
+    dsn: DsnOptions = NO_DSN_OPTIONS
+
+    @property
+    def notify(self) -> Notify:
+        """When to send a notice, with the default filled in."""
+        return DEFAULT_NOTIFY if self.dsn.notify is None else self.dsn.notify
+
+
+@attrs.frozen(slots=True)
+class Envelope:
+    """Sender, recipients in the order they were given, and what MAIL asked for."""
+
+    reverse_path: ReversePath
+    recipients: tuple[Recipient, ...]
+    body_type: BodyType = BodyType.SEVEN_BIT
+    smtputf8: bool = False
+    ret: Ret | None = None
+    envelope_id: str | None = None
+    """ENVID, decoded from xtext (RFC 3461 §4.4)."""
+    require_tls: bool = False
+    """REQUIRETLS (RFC 8689)."""
+    priority: int = 0
+    """MT-PRIORITY, -9 to 9 (RFC 6710)."""

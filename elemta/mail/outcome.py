@@ -1,0 +1,84 @@
+"""What happened to one recipient in one attempt."""
+
+from __future__ import annotations
+
+import enum
+from typing import TypeAlias
+
+import attrs
+
+from .reply import Reply
+
+
+class Cause(enum.StrEnum):
+    """Why a recipient waits or failed, for machines: metrics, filters, per-reason schedules."""
+
+    REMOTE_REPLY = "remote-reply"
+    """The next hop said so in a reply."""
+    CONNECT = "connect"
+    """No address of the next hop took a connection."""
+    TIMEOUT = "timeout"
+    """A phase or the whole attempt ran past its deadline."""
+    CONNECTION_LOST = "connection-lost"
+    PROTOCOL = "protocol"
+    """The next hop sent something that is no SMTP."""
+    DNS = "dns"
+    """DNS gave no usable answer for now."""
+    NO_SUCH_DOMAIN = "no-such-domain"
+    NULL_MX = "null-mx"
+    """RFC 7505: the domain takes no mail."""
+    LOOP = "loop"
+    """The best next hop is this server, or the message was here too often."""
+    TLS = "tls"
+    UNKNOWN_AFTER_DOT = "unknown-after-dot"
+    """The final dot was sent and no reply came: it may have been delivered (RFC 1047)."""
+    UNSUPPORTED = "unsupported"
+    """The next hop lacks an extension that the message needs."""
+    LOCAL = "local"
+    """Storage or rights on this machine."""
+    CORRUPT = "corrupt"
+    """The stored body does not match its digest."""
+    INTERNAL = "internal-error"
+    SHUTDOWN = "shutdown"
+    BUSY = "busy"
+    """Our own limits for that destination were reached."""
+    EXPIRED = "expired"
+    OPERATOR = "operator"
+
+
+@attrs.frozen(slots=True)
+class Delivered:
+    """The next hop took responsibility."""
+
+    reply: Reply
+    remote: str = ""
+    """Who said so, as `host[address]:port`, or the transport's own word such as a folder."""
+
+
+@attrs.frozen(slots=True)
+class Deferred:
+    """Not now; try again later."""
+
+    cause: Cause
+    reply: Reply
+    """The remote's reply, or ours in the same form: always 4yz."""
+    remote: str = ""
+    from_remote: bool = False
+    """Whether `reply` is the remote's own word (a notice quotes it as smtp Diagnostic-Code)."""
+    detail: str = ""
+    """For the operator only: the local error behind it."""
+
+
+@attrs.frozen(slots=True)
+class Failed:
+    """Never; tell the sender."""
+
+    cause: Cause
+    reply: Reply
+    """The remote's reply, or ours in the same form: always 5yz."""
+    remote: str = ""
+    from_remote: bool = False
+    detail: str = ""
+
+
+Outcome: TypeAlias = Delivered | Deferred | Failed

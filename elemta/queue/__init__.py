@@ -1,0 +1,22 @@
+"""Decide when a message is tried, and write down what happened.
+
+Not here: how it is carried (`elemta.delivery`), where it is kept (`elemta.spool`), who may send it
+(`elemta.inbound`, which meets this package only in the spool).
+"""
+
+from .manager import QueueManager, QueueStatistics, open_queue
+from .retry import GiveUp, RetrySchedule, TryAgain
+from .site import Site, SiteStatistics
+from .window import ConcurrencyWindow
+
+__all__ = [
+    "ConcurrencyWindow",
+    "GiveUp",
+    "QueueManager",
+    "QueueStatistics",
+    "RetrySchedule",
+    "Site",
+    "SiteStatistics",
+    "TryAgain",
+    "open_queue",
+]

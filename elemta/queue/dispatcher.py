@@ -1,0 +1,186 @@
+"""One connection to one site and the jobs that go over it, one after the other.
+
+A dispatcher owns its connection, its cancel scope and at most one job. Whatever ends it (a crash, the
+watchdog, a drain, a deadline), the job it holds gets a result: nothing leaves here without an owner.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from elemta.delivery import ConnectFailed, Connection, ConnectionStale, Parcel, Transport
+from elemta.mail import Cause, Deferred, Outcome, Reply, replies
+
+from .site import Job, Site
+
+if TYPE_CHECKING:
+    from .manager import QueueManager
+
+_BEFORE_DATA = frozenset({"connect", "idle", "greeting", "hello", "starttls", "mail", "rcpt", "data", "rset"})
+"""Phases in which a drain ends an attempt at once: nothing of the message has been sent."""
+
+
+@attrs.define(eq=False)
+class Dispatcher:
+    """Carries jobs of `site` until there are none, the connection ends or it is told to stop."""
+
+    manager: QueueManager
+    site: Site
+    transport: Transport
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    connection: Connection | None = None
+    job: Job | None = None
+    starting: bool = True
+    connecting: bool = False
+    opened: float = 0.0
+    carried: int = 0
+    seen: tuple[str, int] = ("", 0)
+    """Phase and progress at the watchdog's last look."""
+    seen_at: float = 0.0
+
+    @property
+    def phase(self) -> str:
+        """What it waits for, for people and the watchdog."""
+        if self.connecting:
+            return "connect"
+        return self.connection.phase if self.connection is not None else "idle"
+
+    @property
+    def progress(self) -> tuple[str, int]:
+        """Changes whenever the dispatcher gets on."""
+        return self.phase, self.connection.progress if self.connection is not None else self.carried
+
+    @property
+    def before_data(self) -> bool:
+        """Whether nothing of the message has been sent."""
+        return self.job is None or self.phase in _BEFORE_DATA
+
+    async def run(self) -> None:
+        """Work until done. A cancel of `scope` ends it; the job in hand is settled by `_settle_rest`."""
+        with self.scope:
+            try:
+                await self._work()
+            except ConnectFailed as failure:
+                self._connect_failed(failure.outcome)
+            finally:
+                if self.connection is not None:
+                    # Bounds itself by timeouts.quit, shielded: a polite end, also when cancelled.
+                    await self.connection.aclose()
+
+    async def _work(self) -> None:
+        while (job := await self._next_job()) is not None:
+            self.job = job
+            self.scope.deadline = trio.current_time() + self.manager.timeouts.attempt
+            await self.manager.wait_may_deliver()
+            parcel = self.manager.parcel(job)
+            outcomes = await self._deliver(parcel)
+            await self.manager.settle(self.site, job, outcomes)
+            self.job = None
+            self.carried += 1
+            self._feed_back(outcomes)
+
+    async def _deliver(self, parcel: Parcel) -> list[Outcome]:
+        if self.connection is not None and not self._connection_fits():
+            await self._close()
+        fresh = self.connection is None
+        if self.connection is None:
+            await self._connect()
+        assert self.connection is not None
+        try:
+            return await self.connection.deliver(parcel)
+        except ConnectionStale:
+            # The kept connection was closed while idle and took nothing of this parcel: once more on a fresh
+            # one. That one has no idle time to be closed in.
+            if fresh:
+                raise
+        await self._close()
+        await self._connect()
+        return await self.connection.deliver(parcel)
+
+    def _connection_fits(self) -> bool:
+        config = self.manager.config.delivery
+        return (
+            self.connection is not None
+            and self.connection.usable
+            and self.carried < config.messages_per_connection
+            and trio.current_time() - self.opened < config.connection_lifetime
+        )
+
+    async def _connect(self) -> None:
+        self.connecting = True
+        try:
+            self.connection = await self.transport.connect()
+        finally:
+            self.connecting = False
+        self.opened = trio.current_time()
+        self.carried = 0
+
+    async def _close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    async def _next_job(self) -> Job | None:
+        """The next job; waits with a usable connection for `delivery.idle`; None: the work is done."""
+        job = self._take()
+        if self.starting:
+            self.starting = False
+            self.site.starting -= 1
+        if job is not None:
+            # A site with a deep ready queue must not own the loop.
+            await trio.lowlevel.checkpoint()
+            return job
+        self.scope.deadline = math.inf
+        with trio.move_on_after(self.manager.config.delivery.idle):
+            while self._connection_fits() and not self._must_stop():
+                woken = trio.Event()
+                self.site.waiting.append(woken)
+                try:
+                    await woken.wait()
+                finally:
+                    if not woken.is_set():
+                        self.site.waiting.remove(woken)
+                # Another dispatcher may have been quicker.
+                if (job := self._take()) is not None:
+                    return job
+        # Between the idle time's end and here a job may have come with the wake-up.
+        return self._take()
+
+    def _must_stop(self) -> bool:
+        return self.manager.drain.draining or self.site.is_suspended(trio.current_time())
+
+    def _take(self) -> Job | None:
+        return None if self._must_stop() else self.site.take()
+
+    def _feed_back(self, outcomes: list[Outcome]) -> None:
+        if any(_asks_to_go_away(outcome) for outcome in outcomes):
+            self.site.window.failure()
+            self.site.last_failure = next(outcome for outcome in outcomes if _asks_to_go_away(outcome))
+        else:
+            self.site.window.success()
+
+    def _connect_failed(self, outcome: Outcome) -> None:
+        self.manager.connect_failed(self.site, self.job, outcome)
+        self.job = None
+
+    def outcome_of_end(self, error: BaseException | None) -> Outcome:
+        """What to record for the job in hand when the dispatcher ended without a result for it."""
+        sent = self.connection is not None and self.connection.dot_sent
+        if sent:
+            return Deferred(Cause.UNKNOWN_AFTER_DOT, replies.LOCAL_ERROR, detail="ended after the final dot")
+        if error is not None:
+            return Deferred(Cause.INTERNAL, replies.LOCAL_ERROR, detail=type(error).__name__)
+        return Deferred(Cause.TIMEOUT, Reply.of(451, "4.4.2", "attempt took too long"))
+
+
+def _asks_to_go_away(outcome: Outcome) -> bool:
+    """Whether this says something about the site rather than about the message."""
+    if not isinstance(outcome, Deferred):
+        return False
+    if outcome.cause in (Cause.TIMEOUT, Cause.CONNECTION_LOST, Cause.CONNECT, Cause.PROTOCOL, Cause.TLS):
+        return True
+    return outcome.from_remote and outcome.reply.code == 421  # RFC 5321 §3.8
