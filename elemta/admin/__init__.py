@@ -1,1 +1,22 @@
-"""To come."""
+"""Look and steer, never in the mail path: health, metrics, status and queue over HTTP.
+
+Not here: mail. A crash or a flood of this package leaves sessions and deliveries untouched.
+"""
+
+from .api import BadRequest, Facts, Selection, as_builtins, entry_as_json, parse_selection
+from .auth import TokenError, load_or_make_token
+from .server import SOCKET_NAME, bind_admin, open_admin
+
+__all__ = [
+    "SOCKET_NAME",
+    "BadRequest",
+    "Facts",
+    "Selection",
+    "TokenError",
+    "as_builtins",
+    "bind_admin",
+    "entry_as_json",
+    "load_or_make_token",
+    "open_admin",
+    "parse_selection",
+]

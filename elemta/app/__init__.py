@@ -1,1 +1,25 @@
-"""To come."""
+"""The composition root: the only package that knows all others.
+
+Not here: behaviour. It builds, connects, starts, stops, reloads.
+"""
+
+from .capture import Captured
+from .dev import NoFreePort, default_config, for_development, free_port, with_port, without_auth
+from .environment import Environment
+from .main import Capture, Server, run
+from .systemd import inherited_sockets
+
+__all__ = [
+    "Capture",
+    "Captured",
+    "Environment",
+    "NoFreePort",
+    "Server",
+    "default_config",
+    "for_development",
+    "free_port",
+    "inherited_sockets",
+    "run",
+    "with_port",
+    "without_auth",
+]

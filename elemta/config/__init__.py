@@ -13,7 +13,11 @@ from .choices import (
     RouteTls,
     TransportKind,
 )
+from .describe import AttemptDeadline, Description, Fact, Phase, attempt_deadline, describe
+from .documentation import field_sentence
 from .kinds import ByteSize, Duration
+from .load import load_config, parse_config
+from .problems import ConfigError, ConfigProblem
 from .schema import (
     AdminConfig,
     Config,
@@ -42,17 +46,23 @@ from .units import (
     parse_host_port,
     parse_size,
 )
+from .write import example_config, json_schema, render_config
 
 __all__ = [
     "AdminConfig",
+    "AttemptDeadline",
     "BadValue",
     "ByteSize",
     "Config",
+    "ConfigError",
+    "ConfigProblem",
     "DeliveryConfig",
+    "Description",
     "DnsConfig",
     "DomainPattern",
     "DomainsConfig",
     "Duration",
+    "Fact",
     "HostPort",
     "LimitsConfig",
     "LineEndPolicy",
@@ -64,6 +74,7 @@ __all__ = [
     "LogLevel",
     "LoggingConfig",
     "Network",
+    "Phase",
     "QueueConfig",
     "RelayConfig",
     "RouteConfig",
@@ -73,9 +84,17 @@ __all__ = [
     "TimeoutsConfig",
     "TlsConfig",
     "TransportKind",
+    "attempt_deadline",
+    "describe",
+    "example_config",
+    "field_sentence",
     "format_duration",
     "format_size",
+    "json_schema",
+    "load_config",
+    "parse_config",
     "parse_duration",
     "parse_host_port",
     "parse_size",
+    "render_config",
 ]

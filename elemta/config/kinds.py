@@ -291,6 +291,7 @@ IPV6 = _text("an IPv6 address", units.parse_ipv6, r"[0-9A-Fa-f:.]+")
 NAME = _text("a string", units.parse_name, units.NAME_PATTERN)
 
 _KINDS: dict[Any, Kind] = {
+    str: _text("a string", str),
     bool: Kind("true or false", (bool,), bool, bool, {"type": "boolean"}, _boolean_hint),
     int: Kind("an integer", (int,), _read_integer, int, {"type": "integer"}, _number_hint),
     # 0 for 0.0 is the same number, not a coercion
@@ -302,6 +303,9 @@ _KINDS: dict[Any, Kind] = {
     DomainPattern: _text('a domain or "*." with a domain', units.parse_domain_pattern, minLength=1),
     RoutePattern: _text("a pattern", units.parse_route_pattern, minLength=1),
 }
+
+LEAF_TYPES = tuple(_KINDS)
+"""Types that have a kind by themselves, besides enums."""
 
 Duration: TypeAlias = Annotated[float, DURATION]
 """Seconds; written as `"90s"`, `"5m"`, `"1h30m"`, `"5d"`, `"500ms"`."""

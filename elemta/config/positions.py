@@ -46,10 +46,6 @@ class Positions:
             path = path[:-1]
         return self.lines[path] if path else 1
 
-    def given(self, *path: str | int) -> bool:
-        """Whether the document itself says something at `path`."""
-        return path in self.lines
-
 
 def find_positions(text: str) -> Positions:
     """Walk a valid TOML document.

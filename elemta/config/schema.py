@@ -108,7 +108,7 @@ class RouteConfig:
     host: Annotated[str, NEXT_HOP] | None = None
     """Fixed next hop for smtp and lmtp, a name or an address; smtp without it asks for the MX."""
     port: Port | None = None
-    """Port of the fixed next hop; default 25 for smtp, 24 for lmtp."""
+    """Port of the next hop; default 24 for lmtp, 25 for smtp, and delivery.port where the MX is asked."""
     tls: RouteTls = RouteTls.OPPORTUNISTIC
     """What smtp and lmtp ask of the next hop: `none` never uses TLS, `opportunistic` where it is offered,
     `required` always, `verified` with a certificate that proves the name."""

@@ -6,6 +6,7 @@ Not here: when, how often, what becomes of the result (`elemta.queue`).
 from .transport import (
     ConnectFailed,
     Connection,
+    ConnectionStale,
     Content,
     ContentReader,
     Parcel,
@@ -15,6 +16,7 @@ from .transport import (
 __all__ = [
     "ConnectFailed",
     "Connection",
+    "ConnectionStale",
     "Content",
     "ContentReader",
     "Parcel",

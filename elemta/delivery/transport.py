@@ -62,7 +62,11 @@ class ConnectFailed(Exception):
 
 
 class ConnectionStale(Exception):
-    """A kept connection was closed while idle; nothing of the parcel can have been taken. Try a fresh one."""
+    """A kept connection turned out to be closed before it took anything of the parcel.
+
+    Nothing of the parcel can have been delivered: close the connection and try at once on a fresh
+    one, which never raises this for its first parcel.
+    """
 
 
 class Connection(ABC):
@@ -80,7 +84,7 @@ class Connection(ABC):
 
     @property
     def progress(self) -> int:
-        """Grows with each piece sent or received; a watchdog ends a connection whose phase and progress stand still."""
+        """Grows with each piece sent or received: with `phase`, what a watchdog looks at."""
         return 0
 
     @abstractmethod
@@ -89,6 +93,10 @@ class Connection(ABC):
 
         Cancelled before the final dot was sent: nothing was delivered. Later: unknown; the
         connection is broken and the caller records `Deferred(UNKNOWN_AFTER_DOT)` (see `dot_sent`).
+
+        Raises:
+          ConnectionStale: a kept connection was closed meanwhile; nothing was taken.
+          Exception: of the spool, where the content cannot be read.
         """
 
     @property

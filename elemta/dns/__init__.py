@@ -8,11 +8,17 @@ a validating resolver on this machine), `/etc/hosts`.
 
 from .addresses import HostAddresses, addresses, as_address, is_localhost
 from .answers import Answer, MxRecord, Record, RecordKind, Status, TlsaRecord
+from .cache import CacheStatistics, CachingResolver, open_resolver
+from .client import DnsResolver, DnsStatistics
 from .names import normalize_name
 from .resolver import Resolver
 
 __all__ = [
     "Answer",
+    "CacheStatistics",
+    "CachingResolver",
+    "DnsResolver",
+    "DnsStatistics",
     "HostAddresses",
     "MxRecord",
     "Record",
@@ -24,4 +30,5 @@ __all__ = [
     "as_address",
     "is_localhost",
     "normalize_name",
+    "open_resolver",
 ]

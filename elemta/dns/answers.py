@@ -54,7 +54,7 @@ class TlsaRecord:
 
 
 Record: TypeAlias = str | bytes | MxRecord | TlsaRecord
-"""`str` for A, AAAA (canonical text), PTR and CNAME (lower case, no final dot), `bytes` for TXT (strings joined)."""
+"""`str` for A, AAAA (canonical text), PTR, CNAME (lower case, no final dot); `bytes` for TXT (joined)."""
 
 
 @attrs.frozen(slots=True)

@@ -9,7 +9,8 @@ MAX_NAME = 253
 
 # RFC 2181 §11: a label may hold any octet. Control characters and 8-bit are left out, since names come
 # from strangers and go to logs; odd but printable ones are asked for (SPF macros make them, RFC 7208 §7).
-_NAME = re.compile(r"[\x20-\x2d\x2f-\x7e]{1,63}(?:\.[\x20-\x2d\x2f-\x7e]{1,63})*")  # RFC 1035 §2.3.4: 63 a label
+# RFC 1035 §2.3.4: 63 octets a label.
+_NAME = re.compile(r"[\x20-\x2d\x2f-\x7e]{1,63}(?:\.[\x20-\x2d\x2f-\x7e]{1,63})*")
 
 
 def normalize_name(name: str) -> str | None:

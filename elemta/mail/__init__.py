@@ -15,6 +15,14 @@ from .address import (
     quote_local_part,
 )
 from .domain import AddressLiteral, Domain, parse_domain
+from .dsn import (
+    Action,
+    DsnRecipient,
+    DsnReport,
+    build_dsn,
+    needs_8bit,
+    notice_envelope,
+)
 from .envelope import (
     DEFAULT_NOTIFY,
     NO_DSN_OPTIONS,
@@ -26,15 +34,18 @@ from .envelope import (
     Ret,
 )
 from .errors import MailSyntaxError
+from .header import HeaderBlock, HeaderField, split_header
 from .ids import MessageId, SessionId, is_id, make_id
 from .origin import Identity, Origin, TlsFacts
 from .outcome import Cause, Deferred, Delivered, Failed, Outcome
 from .reply import EnhancedCode, Reply, Severity
+from .trace import date, received, return_path
 
 __all__ = [
     "DEFAULT_NOTIFY",
     "NO_DSN_OPTIONS",
     "NULL_PATH",
+    "Action",
     "AddressLiteral",
     "BodyType",
     "Cause",
@@ -42,10 +53,14 @@ __all__ = [
     "Delivered",
     "Domain",
     "DsnOptions",
+    "DsnRecipient",
+    "DsnReport",
     "EnhancedCode",
     "Envelope",
     "Failed",
     "ForwardPath",
+    "HeaderBlock",
+    "HeaderField",
     "Identity",
     "MailSyntaxError",
     "Mailbox",
@@ -60,12 +75,19 @@ __all__ = [
     "SessionId",
     "Severity",
     "TlsFacts",
+    "build_dsn",
+    "date",
     "is_id",
     "make_id",
+    "needs_8bit",
+    "notice_envelope",
     "parse_domain",
     "parse_forward_path",
     "parse_mailbox",
     "parse_reverse_path",
     "quote_local_part",
+    "received",
     "replies",
+    "return_path",
+    "split_header",
 ]

@@ -21,6 +21,8 @@ _DOT_STRING_UTF8 = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u008
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*)"')
 _QUOTED_UTF8 = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
+# The colon of an address literal, such as `[IPv6:…]`, is not the end of a source route.
+_ROUTE = re.compile(r"((?:[^\[\]:]|\[[^\[\]]*\])+):")
 _C1 = re.compile("[\u0080-\u009f\ud800-\udfff]")
 
 
@@ -93,6 +95,8 @@ def _parse_local_part(text: str, *, utf8: bool) -> str:
     if (_DOT_STRING_UTF8 if utf8 else _DOT_STRING).fullmatch(text) and not _C1.search(text):
         return text
     quoted = (_QUOTED_UTF8 if utf8 else _QUOTED).fullmatch(text)
+    # The grammar allows `""`, but no mailbox is named by nothing, and not all software keeps it apart
+    # from an address without a local part.
     if not quoted or not quoted[1] or _C1.search(text):
         raise MailSyntaxError("not a local part")
     return _QUOTED_PAIR.sub(r"\1", quoted[1])
@@ -128,25 +132,12 @@ def _strip_path(text: str, *, utf8: bool) -> str:
         raise MailSyntaxError("path is too long")
     inner = text[1:-1]
     if inner.startswith("@"):  # RFC 5321 §4.1.1.3, appendix C: a source route is accepted and ignored
-        route, colon, inner = inner.partition(":")
-        if route.startswith("@["):  # the colon of an IPv6 literal is not the route's end
-            route, colon, inner = _split_route(text[1:-1])
-        if not colon:
+        route = _ROUTE.match(inner)
+        if not route:
             raise MailSyntaxError("source route without a colon")
-        for hop in route.split(","):
+        for hop in route[1].split(","):
             if not hop.startswith("@"):
                 raise MailSyntaxError("not a source route")
             parse_domain(hop[1:], utf8=utf8)
+        return inner[route.end() :]
     return inner
-
-
-def _split_route(inner: str) -> tuple[str, str, str]:
-    depth = 0
-    for index, character in enumerate(inner):
-        if character == "[":
-            depth += 1
-        elif character == "]":
-            depth -= 1
-        elif character == ":" and depth == 0:
-            return inner[:index], ":", inner[index + 1 :]
-    return inner, "", ""

@@ -14,7 +14,9 @@ MAX_DOMAIN = 255
 """Octets, RFC 5321 §4.5.3.1.2."""
 
 # RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str]. The underscore is not in the grammar, but such
-# hosts exist (and DNS allows them), so it is accepted within a label.
+# hosts exist (and DNS allows them), so it is accepted within a label. An A-label is LDH like any
+# other: one that does not decode (RFC 5890 §2.3.2.1 calls it fake) may still be in DNS, such as the
+# emoji domains that IDNA2008 disallows, and is compared and looked up as the octets it is.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # RFC 5321 §4.1.3: General-address-literal = Standardized-tag ":" 1*dcontent
@@ -74,9 +76,12 @@ def parse_domain(text: str, *, utf8: bool = False) -> Domain | AddressLiteral:
     Raises:
       MailSyntaxError: the text is neither.
     """
+    # The length is checked first, so that nothing below can be made slow.
+    if len(text) > MAX_DOMAIN:
+        raise MailSyntaxError("domain name is too long")
     if text.startswith("["):
         return _parse_literal(text)
-    if _DOMAIN.fullmatch(text) and len(text) <= MAX_DOMAIN:
+    if _DOMAIN.fullmatch(text):
         domain = text.lower()
         if _IPV4.fullmatch(domain):
             raise MailSyntaxError("an IPv4 address belongs in brackets")
@@ -87,21 +92,23 @@ def parse_domain(text: str, *, utf8: bool = False) -> Domain | AddressLiteral:
 
 
 def _parse_u_labels(text: str) -> Domain:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_DOMAIN:
-        raise MailSyntaxError("domain name is too long")
-    # RFC 6531 §3.3: U-labels as they stand. Other dots (U+3002 …) and full-width forms are not
-    # mapped: what looks like a domain boundary to one reader and not to another is refused.
+    # RFC 6531 §3.3: U-labels as they stand. Other dots (U+3002 …), full-width forms, capitals beyond
+    # ASCII and the Kelvin sign are not mapped: what looks like one domain to one reader and like
+    # another to the next is refused. So is lower-casing before the check: it turns Kelvin into k.
+    # ASCII labels beside them keep to the rules of ASCII names, A-labels that do not decode included.
     try:
-        encoded = idna.encode(text.lower(), uts46=False, strict=True).decode("ascii")
+        encoded = ".".join(
+            label if label.isascii() else idna.alabel(label).decode("ascii") for label in text.split(".")
+        ).lower()
     except (idna.IDNAError, UnicodeError) as cause:
         raise MailSyntaxError("not an internationalized domain name") from cause
-    if not _DOMAIN.fullmatch(encoded) or len(encoded) > MAX_DOMAIN:
+    if len(encoded) > MAX_DOMAIN or not _DOMAIN.fullmatch(encoded):
         raise MailSyntaxError("not an internationalized domain name")
     return Domain(encoded)
 
 
 def _parse_literal(text: str) -> AddressLiteral:
-    if not text.endswith("]") or len(text) > MAX_DOMAIN:
+    if not text.endswith("]"):
         raise MailSyntaxError("address literal without its closing bracket")
     inner = text[1:-1]
     try:

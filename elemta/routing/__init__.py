@@ -1,9 +1,15 @@
-"""Where does this recipient live?"""
+"""Where does this recipient live, and who may send there?
 
-from .router import (
-    Route,
-)
+Not here: whether a client may relay (`elemta.inbound`), connecting (`elemta.delivery`).
+"""
+
+from .mx import MxPlan, plan_mx
+from .router import Destination, Route, Router
 
 __all__ = [
+    "Destination",
+    "MxPlan",
     "Route",
+    "Router",
+    "plan_mx",
 ]

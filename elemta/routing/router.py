@@ -1,10 +1,29 @@
-"""Accept or refuse a recipient; recipient to route. Pure table look-ups, no DNS."""
+"""Accept or refuse a recipient; recipient to route. Pure table look-ups, no DNS.
+
+A local part is never read as an address: `user%elsewhere@ours`, `elsewhere!user@ours` and
+`"user@elsewhere"@ours` are literal local parts at our domain (RELIABILITY 6.5 no. 7, 11, 19).
+"""
 
 from __future__ import annotations
 
+import enum
+import ipaddress
+from collections.abc import Iterable
+from typing import TypeAlias
+
 import attrs
 
-from elemta.config import RouteTls, TransportKind
+from elemta.config import Config, DomainPattern, RouteConfig, RouteTls, TransportKind
+from elemta.mail import AddressLiteral, ForwardPath, Mailbox, parse_domain, parse_mailbox
+
+from .folders import fill_folder
+from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
+
+IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+SMTP_PORT = 25
+LMTP_PORT = 24
+_ROUTING_CHARACTERS = frozenset("@%!")
 
 
 @attrs.frozen
@@ -24,3 +43,121 @@ class Route:
             host = self.next_hop if self.use_mx else f"[{self.next_hop}]:{self.port}"
             return f"{self.transport}:{host}"
         return f"{self.transport}:{self.next_hop}" if self.next_hop else str(self.transport)
+
+
+class Destination(enum.Enum):
+    """Whose a recipient is, which decides who may send to it."""
+
+    LOCAL = "local"
+    """Ours: anybody may."""
+    RELAY = "relay"
+    """Of a domain that we pass mail on for: anybody may."""
+    FOREIGN = "foreign"
+    """Somebody else's: only those who may relay."""
+
+
+class Router:
+    """The routing tables of one configuration. Immutable: a reload makes a new one.
+
+    `local_addresses` are those that we are reached at. A recipient at such an address literal is still
+    FOREIGN, so nobody relays through it, except postmaster, who must be reachable wherever we take
+    mail (RFC 5321 §4.5.1).
+
+    Raises:
+      ValueError: a route lacks what its transport needs (host for lmtp, path for maildir), or the
+        postmaster is no address.
+    """
+
+    def __init__(self, config: Config, *, local_addresses: Iterable[IpAddress | str] = ()) -> None:
+        for route in config.routes:
+            _check(route)
+        self._local = DomainTable(DomainPattern(domain) for domain in config.domains.local)
+        self._relay = DomainTable(config.domains.relay)
+        self._routes = RouteTable(config.routes)
+        self._mx_port = config.delivery.port
+        self._hostname = parse_domain(config.hostname)
+        self._local_addresses = frozenset(_unmap(ipaddress.ip_address(item)) for item in local_addresses)
+        self.postmaster: Mailbox = (
+            parse_mailbox(config.postmaster, utf8=True)
+            if config.postmaster is not None
+            else Mailbox("postmaster", self._hostname)
+        )
+        """Who gets mail for the bare `<postmaster>`."""
+
+    def mailbox_of(self, path: ForwardPath) -> Mailbox:
+        """The mailbox that a forward path means here: what goes into the envelope.
+
+        The bare `<postmaster>`, postmaster at one of our addresses, and at our host name where that is no
+        local domain, are the configured postmaster (RFC 5321 §4.1.1.3, §4.5.1). Nothing else is rewritten.
+        """
+        mailbox = path.mailbox
+        if mailbox is None or self._means_our_postmaster(mailbox):
+            return self.postmaster
+        return mailbox
+
+    def destination(self, mailbox: Mailbox) -> Destination:
+        """Whose mailbox it is. The configured postmaster is LOCAL wherever his address is."""
+        if mailbox.domain in self._local:
+            return Destination.LOCAL
+        if self._means_our_postmaster(mailbox) or mailbox_key(mailbox) == mailbox_key(self.postmaster):
+            return Destination.LOCAL
+        if mailbox.domain in self._relay and not _ROUTING_CHARACTERS.intersection(mailbox.local_part):
+            # With `user%elsewhere@relayed` strangers would use us to use the next hop, which trusts us, as a
+            # relay (Postfix: allow_untrusted_routing). Those who may relay can still send there.
+            return Destination.RELAY
+        return Destination.FOREIGN
+
+    def route(self, mailbox: Mailbox) -> Route:
+        """The first route that matches; without one, the MX of the domain."""
+        if self._means_our_postmaster(mailbox):
+            mailbox = self.postmaster
+        config = self._routes.find(mailbox)
+        if config is None:
+            return self._mx_route(mailbox, RouteTls.OPPORTUNISTIC, None)
+        match config.transport:
+            case TransportKind.DISCARD:
+                return Route(TransportKind.DISCARD, "", tls=RouteTls.NONE)
+            case TransportKind.MAILDIR:
+                folder = fill_folder(config.path or "", mailbox)
+                return Route(TransportKind.MAILDIR, folder, tls=RouteTls.NONE)
+            case TransportKind.SMTP if config.host is None:
+                return self._mx_route(mailbox, config.tls, config.port)
+            case _:
+                default = LMTP_PORT if config.transport is TransportKind.LMTP else SMTP_PORT
+                host = _fixed_host(config.host or "")
+                return Route(config.transport, host, config.port or default, tls=config.tls)
+
+    def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
+        return Route(
+            TransportKind.SMTP, mailbox.domain.text.lower(), port or self._mx_port, use_mx=True, tls=tls
+        )
+
+    def _means_our_postmaster(self, mailbox: Mailbox) -> bool:
+        # RFC 5321 §4.5.1: postmaster is the one local part whose case never matters
+        if fold_local_part(mailbox.local_part) != "postmaster":
+            return False
+        if isinstance(mailbox.domain, AddressLiteral):
+            address = mailbox.domain.address
+            return address is not None and _unmap(address) in self._local_addresses
+        return (
+            mailbox.domain == self._hostname
+            and mailbox.domain not in self._local
+            and mailbox.domain not in self._relay
+        )
+
+
+def _check(route: RouteConfig) -> None:
+    if route.transport is TransportKind.LMTP and not route.host:
+        raise ValueError("a route with transport lmtp needs a host")
+    if route.transport is TransportKind.MAILDIR and not route.path:
+        raise ValueError("a route with transport maildir needs a path")
+
+
+def _fixed_host(host: str) -> str:
+    return host.strip().removeprefix("[").removesuffix("]").removesuffix(".").lower()
+
+
+def _unmap(address: IpAddress) -> IpAddress:
+    # RELIABILITY 6.1: `::ffff:127.0.0.1` is 127.0.0.1, in every check
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -5,6 +5,11 @@ Not here: anything about mail. Nothing in this package knows a message, a sessio
 
 from .clock import SystemClock, TrioWallClock, WallClock, rfc3339
 from .drain import Drain
+from .groups import leaves, summarize
+from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimiterStatistics
+from .log import LEVELS, Logger, Logging, RecordSink, bind, get_logger, logging_to
+from .pump import LogPump, LogStatistics
+from .render import ConsoleRenderer, Record, Renderer, render_json
 from .streams import (
     Network,
     ReplayStream,
@@ -15,12 +20,30 @@ from .streams import (
     peer_address,
     plain_address,
 )
+from .supervise import Backoff, OnCrash, Restart, contain, supervise
+from .text import escape_text
 from .threads import ThreadPool, ThreadPools, ThreadPoolStatistics, run_in_thread
 
 __all__ = [
+    "LEVELS",
+    "Backoff",
+    "ConsoleRenderer",
     "Drain",
+    "KeyedLimiter",
+    "KeyedLimiterStatistics",
+    "LogPump",
+    "LogStatistics",
+    "Logger",
+    "Logging",
     "Network",
+    "OnCrash",
+    "RateLimiter",
+    "RateLimiterStatistics",
+    "Record",
+    "RecordSink",
+    "Renderer",
     "ReplayStream",
+    "Restart",
     "SocketAddress",
     "SystemClock",
     "SystemNetwork",
@@ -29,10 +52,19 @@ __all__ = [
     "ThreadPools",
     "TrioWallClock",
     "WallClock",
+    "bind",
+    "contain",
+    "escape_text",
+    "get_logger",
     "is_own_address",
+    "leaves",
     "local_address",
+    "logging_to",
     "peer_address",
     "plain_address",
+    "render_json",
     "rfc3339",
     "run_in_thread",
+    "summarize",
+    "supervise",
 ]

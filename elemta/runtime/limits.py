@@ -90,7 +90,7 @@ class RateLimiter(Generic[K]):
     """A token bucket per key: `burst` at once, `rate` per second in the long run.
 
     Remembers the `keys` used last; a key that was forgotten starts with a full bucket. A clock that
-    is set back stops the filling for a while and takes nothing away.
+    is set back takes nothing away.
     """
 
     def __init__(self, rate: float, burst: float, *, clock: WallClock, keys: int = 100_000) -> None:

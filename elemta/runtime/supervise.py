@@ -55,7 +55,7 @@ async def supervise(
     *,
     on_crash: OnCrash,
     restart: Restart = Restart.ON_CRASH,
-    backoff: Backoff = Backoff(),  # noqa: B008 - a frozen value
+    backoff: Backoff = Backoff(),
     drain: Drain | None = None,
 ) -> None:
     """Run `child()` until it returns, again after each crash.
@@ -113,4 +113,6 @@ def _report(on_crash: OnCrash, name: str, error: Exception) -> None:
         on_crash(name, error)
     except Exception as failure:
         # The report of a crash must not become one.
-        _log.error("the report of a crash failed", task=name, error=summarize(error), failure=summarize(failure))
+        _log.error(
+            "the report of a crash failed", task=name, error=summarize(error), failure=summarize(failure)
+        )

@@ -2,38 +2,181 @@
 
 from __future__ import annotations
 
-from elemta.mail import MessageId
+import contextlib
+import enum
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from elemta.mail import MessageId, is_id
+from elemta.runtime import ThreadPool, run_in_thread
+
+from .errors import SpoolUnavailable
+from .folder import BODIES, INCOMING, storage_error, sync_folder
+
+DIGEST_SIZE = 16
+_HEAD = 1024 * 1024
+"""Octets of the header block that are kept at hand."""
+_BUFFER = 1024 * 1024
+"""Octets that gather before they are written to the file; the head must fit."""
+
+
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    FINISHED = enum.auto()
+    """The body has its final place; a row may be committed that refers to it."""
+    KEPT = enum.auto()
+    """A row refers to the body, or may."""
+    DISCARDED = enum.auto()
 
 
 class Draft:
-    """One body on its way in. Used by one task; ended by `Spool.commit` or `discard`."""
+    """One body on its way in. Used by one task; ended by `Spool.commit` or `discard`.
 
-    message: MessageId
+    Up to `inline_size` octets it lives in memory. A larger one goes to a file in pieces of 1 MiB,
+    so that its size does not show in the memory of the process.
+    """
+
+    def __init__(
+        self,
+        message: MessageId,
+        directory: Path | None,
+        *,
+        inline_size: int,
+        pool: ThreadPool,
+        on_failure: Callable[[SpoolUnavailable], None],
+    ) -> None:
+        if not is_id(message):
+            raise ValueError("not a message id")  # it becomes a file name
+        self.message = message
+        self._directory = directory
+        self._inline_size = inline_size
+        self._pool = pool
+        self._on_failure = on_failure
+        self._buffer = bytearray()
+        self._head: bytes | None = None
+        self._size = 0
+        self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+        self._descriptor: int | None = None
+        self._state = _State.OPEN
 
     @property
     def size(self) -> int:
         """Octets written so far."""
-        raise NotImplementedError
+        return self._size
 
     @property
     def head(self) -> bytes:
         """The header block with its empty line, as far as it was written; at most 1 MiB."""
-        raise NotImplementedError
+        if self._head is not None:
+            return self._head
+        if self._buffer.startswith(b"\r\n"):
+            return b"\r\n"
+        end = self._buffer.find(b"\r\n\r\n", 0, _HEAD)
+        return bytes(self._buffer[: _HEAD if end < 0 else end + 4])
 
     @property
     def body(self) -> bytes | None:
-        """The whole body where it is in memory, `None` where it went to a file."""
-        raise NotImplementedError
+        """The whole body where it is in memory, `None` where it goes to a file."""
+        return None if self._in_file else bytes(self._buffer)
+
+    @property
+    def _in_file(self) -> bool:
+        return self._directory is not None and self._size > self._inline_size
 
     async def write(self, data: bytes) -> None:
-        """Append a piece.
+        """Append a piece. A checkpoint; cancelled before anything was taken, or after all was.
 
         Raises:
           SpoolFull: the disk is full; the draft can only be discarded.
           SpoolUnavailable: storage failed.
         """
-        raise NotImplementedError
+        assert self._state is _State.OPEN
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._buffer += data
+        self._size += len(data)
+        self._digest.update(data)
+        if self._in_file and len(self._buffer) >= _BUFFER:
+            await self._in_thread(self._write_out)
+
+    async def finish(self) -> None:
+        """Bring the body to where a row may refer to it: durable in its file, where it has one.
+
+        Raises what `write` raises.
+        """
+        assert self._state is _State.OPEN
+        if self._in_file:
+            await self._in_thread(self._settle)
+        self._state = _State.FINISHED
+
+    def digest(self, prefix: bytes) -> bytes:
+        """Of the body, then the prefix."""
+        digest = self._digest.copy()
+        digest.update(prefix)
+        return digest.digest()
+
+    def keep(self) -> None:
+        """From now on a row refers to the body, or may: `discard` leaves it alone."""
+        self._state = _State.KEPT
 
     def discard(self) -> None:
-        """Forget the draft and its file; does nothing after a commit. May be called at any time, and again."""
-        raise NotImplementedError
+        """Forget the draft and its file; does nothing after a commit. At any time, and again."""
+        if self._state in (_State.KEPT, _State.DISCARDED):
+            return
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        if self._in_file:
+            # What cannot be unlinked now is swept at the next start: no row refers to it.
+            with contextlib.suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._final.unlink(missing_ok=True)
+        self._buffer.clear()
+        self._state = _State.DISCARDED
+
+    # In the thread pool; the task waits, so nothing else touches the draft meanwhile.
+
+    async def _in_thread(self, function: Callable[[], None]) -> None:
+        try:
+            await run_in_thread(self._pool, function)
+        except OSError as cause:
+            error = storage_error(cause, f"body of {self.message}")
+            if isinstance(error, SpoolUnavailable):
+                self._on_failure(error)
+            raise error from cause
+
+    @property
+    def _temporary(self) -> Path:
+        assert self._directory is not None
+        return self._directory / INCOMING / self.message
+
+    @property
+    def _final(self) -> Path:
+        assert self._directory is not None
+        return self._directory / BODIES / self.message
+
+    def _write_out(self) -> None:
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._descriptor = os.open(self._temporary, flags, 0o600)
+            os.fchmod(self._descriptor, 0o600)
+        if self._head is None:
+            self._head = self.head
+        with memoryview(self._buffer) as rest:
+            written = 0
+            while written < len(rest):
+                written += os.write(self._descriptor, rest[written:])
+        self._buffer = bytearray()
+
+    def _settle(self) -> None:
+        self._write_out()
+        assert self._descriptor is not None
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = None
+        self._temporary.rename(self._final)
+        sync_folder(self._final.parent)

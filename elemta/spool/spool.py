@@ -12,7 +12,16 @@ from elemta.config import SpoolConfig
 from elemta.mail import Cause, Envelope, MessageId, Origin
 
 from .draft import Draft
-from .store import AttemptRecord, Claim, QueueEntry, QueueFilter, Receipt, SpoolStatistics, Store, StoredMessage
+from .store import (
+    AttemptRecord,
+    Claim,
+    QueueEntry,
+    QueueFilter,
+    Receipt,
+    SpoolStatistics,
+    Store,
+    StoredMessage,
+)
 
 
 class Intake(Protocol):

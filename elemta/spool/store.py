@@ -12,7 +12,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import attrs
 
@@ -122,6 +122,10 @@ class AttemptRecord:
     results: tuple[RecipientResult, ...]
     notices: tuple[NewMessage, ...] = ()
 
+    def __attrs_post_init__(self) -> None:
+        if len({result.index for result in self.results}) != len(self.results):
+            raise ValueError("a recipient twice in one record")
+
 
 @attrs.frozen
 class QueueFilter:
@@ -212,6 +216,11 @@ class Aftermath:
 NO_AFTERMATH = Aftermath()
 
 
+# Inside the classes below `list` is a method, so these types have names.
+QueueEntries: TypeAlias = list[QueueEntry]
+MessageIds: TypeAlias = list[MessageId]
+
+
 class StoreReader(ABC):
     """Looking at what is stored, without changing it."""
 
@@ -220,7 +229,7 @@ class StoreReader(ABC):
         """The earliest due time of a recipient that is neither held nor leased."""
 
     @abstractmethod
-    def list(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> list[QueueEntry]:
+    def list(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> QueueEntries:
         """Messages with a matching recipient, oldest first, behind `after`, at most `limit`."""
 
     @abstractmethod
@@ -240,7 +249,7 @@ class StoreReader(ABC):
         """Messages whose body lies in a file, with the octets that it must have."""
 
     @abstractmethod
-    def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> list[MessageId]:
+    def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> MessageIds:
         """As `list`, the ids only."""
 
     @abstractmethod
@@ -370,4 +379,4 @@ class Store(StoreReader):
 
     @abstractmethod
     def remove(self, which: QueueFilter) -> list[MessageId]:
-        """End matching recipients that are not leased without a notice; returns the messages that are gone."""
+        """End matching recipients that are not leased, without a notice; returns which messages are gone."""

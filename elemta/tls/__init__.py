@@ -1,1 +1,14 @@
-"""To come."""
+"""When and how a stream becomes private.
+
+Not here: when TLS is wanted or needed (`elemta.inbound`, `elemta.delivery`), the STARTTLS command.
+"""
+
+from .contexts import TlsContexts, TlsSetupError
+from .upgrade import TlsFailed, start_tls
+
+__all__ = [
+    "TlsContexts",
+    "TlsFailed",
+    "TlsSetupError",
+    "start_tls",
+]

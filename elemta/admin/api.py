@@ -1,0 +1,244 @@
+"""The Starlette application behind the admin port: health, metrics, status, the queue as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from elemta.events import EventBus, QueueChanged
+from elemta.mail import MessageId, is_id
+from elemta.queue import QueueManager
+from elemta.runtime import Drain, WallClock
+from elemta.spool import QueueFilter, RecipientState, Spool
+
+from . import metrics
+from .auth import Guard
+from .health import readiness
+
+MAX_PAGE = 1000
+_NUMBER = re.compile(r"[0-9]{1,6}")
+
+
+@attrs.define(eq=False)
+class Facts:
+    """What the application looks at and steers."""
+
+    version: str
+    hostname: str
+    started: float
+    spool: Spool
+    queue: QueueManager
+    bus: EventBus
+    drain: Drain
+    clock: WallClock
+    counts: metrics.Counts = attrs.field(factory=metrics.Counts)
+    listeners: Callable[[], list[dict[str, object]]] = list
+    """Each open listener: name, address, sessions. Set once they are open."""
+
+    def open_sessions(self) -> int:
+        return sum(int(str(listener.get("sessions", 0))) for listener in self.listeners())
+
+
+class Selection(msgspec.Struct, forbid_unknown_fields=True):
+    """Which recipients an action is about. Nothing given would mean everything: then `all` must say so."""
+
+    messages: list[str] | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    domain: str | None = None
+    state: str | None = None
+    all: bool = False
+
+
+class Action(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a queue action."""
+
+    action: str
+    selection: Selection
+    reason: str = ""
+
+
+class BadRequest(Exception):
+    """The text is for the client."""
+
+
+def parse_selection(selection: Selection) -> QueueFilter:
+    """The filter behind a selection.
+
+    Raises:
+      BadRequest: an id, address or state that cannot be.
+    """
+    for message in selection.messages or ():
+        if not is_id(message):
+            raise BadRequest(f"{message[:40]!r} is not a message id")
+    state = None
+    if selection.state is not None:
+        try:
+            state = RecipientState[selection.state.upper()]
+        except KeyError:
+            raise BadRequest("state is one of queued, held") from None
+    which = QueueFilter(
+        messages=None if selection.messages is None else tuple(MessageId(m) for m in selection.messages),
+        sender=selection.sender,
+        recipient=selection.recipient,
+        domain=selection.domain.lower() if selection.domain else None,
+        state=state,
+    )
+    if which == QueueFilter() and not selection.all:
+        raise BadRequest("nothing selected: name messages, a sender, recipient, domain or state, or say all")
+    return which
+
+
+def as_builtins(value: object) -> Any:
+    """attrs values to what JSON has; enums by name, lower case."""
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+def entry_as_json(entry: Any) -> Any:
+    """A `QueueEntry` with its states by name."""
+    result = as_builtins(entry)
+    for shown, recipient in zip(result["recipients"], entry.recipients, strict=True):
+        shown["state"] = recipient.state.name.lower()
+    return result
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+class _Api:
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    async def livez(self, _: Request) -> Response:
+        return Response("alive\n", media_type="text/plain")
+
+    async def readyz(self, _: Request) -> Response:
+        facts = self._facts
+        state = readiness(facts.spool, facts.drain, lambda: bool(facts.listeners()))
+        text = "ready\n" if state.ready else "".join(f"{reason}\n" for reason in state.reasons)
+        return Response(text, 200 if state.ready else 503, media_type="text/plain")
+
+    async def metrics(self, _: Request) -> Response:
+        totals = await self._facts.spool.totals()
+        return Response(metrics.render(self._facts, totals), headers={"content-type": metrics.CONTENT_TYPE})
+
+    async def status(self, _: Request) -> Response:
+        facts = self._facts
+        state = readiness(facts.spool, facts.drain, lambda: bool(facts.listeners()))
+        return _json(
+            {
+                "version": facts.version,
+                "hostname": facts.hostname,
+                "started": facts.started,
+                "now": facts.clock.time(),
+                "ready": state.ready,
+                "reasons": list(state.reasons),
+                "listeners": facts.listeners(),
+                "spool": as_builtins(await facts.spool.totals()),
+                "queue": as_builtins(facts.queue.statistics()),
+                "counts": {
+                    "messages": facts.counts.messages,
+                    "delivered": facts.counts.delivered,
+                    "deferred": facts.counts.deferred.total(),
+                    "failed": facts.counts.failed.total(),
+                    "crashes": facts.counts.crashes,
+                },
+            }
+        )
+
+    async def list_queue(self, request: Request) -> Response:
+        query = request.query_params
+        limit = query.get("limit", "100")
+        after = query.get("after")
+        if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
+            raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
+        if after is not None and not is_id(after):
+            raise BadRequest("after is a message id")
+        which = parse_selection(
+            Selection(
+                sender=query.get("sender"),
+                recipient=query.get("recipient"),
+                domain=query.get("domain"),
+                state=query.get("state"),
+                all=True,
+            )
+        )
+        entries = await self._facts.spool.list(
+            which, after=MessageId(after) if after else None, limit=int(limit)
+        )
+        following = entries[-1].id if len(entries) == int(limit) else None
+        return _json({"messages": [entry_as_json(entry) for entry in entries], "next": following})
+
+    async def show_message(self, request: Request) -> Response:
+        message = request.path_params["message"]
+        entry = await self._facts.spool.show(MessageId(message)) if is_id(message) else None
+        if entry is None:
+            return _json({"error": "no such message"}, 404)
+        return _json(entry_as_json(entry))
+
+    async def act(self, request: Request) -> Response:
+        try:
+            wish = msgspec.json.decode(await request.body(), type=Action)
+        except msgspec.DecodeError as error:
+            raise BadRequest(str(error)) from error
+        which = parse_selection(wish.selection)
+        spool = self._facts.spool
+        match wish.action:
+            case "hold":
+                count = await spool.hold(which, wish.reason or "held by the operator")
+            case "release":
+                count = await spool.release(which)
+            case "retry":
+                count = await spool.retry(which)
+            case "remove":
+                count = await spool.remove(which)
+            case _:
+                raise BadRequest("action is one of hold, release, retry, remove")
+        self._facts.queue.wake()
+        self._facts.bus.publish(
+            QueueChanged(time=self._facts.clock.time(), action=wish.action, recipients=count)
+        )
+        return _json({"recipients": count})
+
+
+def build_application(facts: Facts, guard: Guard) -> Any:
+    """The ASGI application, with the guard in front of it."""
+    api = _Api(facts)
+
+    async def bad_request(_: Request, error: Exception) -> Response:
+        return _json({"error": str(error)}, 400)
+
+    application = Starlette(
+        routes=[
+            Route("/livez", api.livez),
+            Route("/readyz", api.readyz),
+            Route("/metrics", api.metrics),
+            Route("/api/v1/status", api.status),
+            Route("/api/v1/queue", api.list_queue),
+            Route("/api/v1/queue", api.act, methods=["POST"]),
+            Route("/api/v1/queue/{message}", api.show_message),
+        ],
+        exception_handlers={BadRequest: bad_request},
+    )
+    open_paths = frozenset({"/livez", "/readyz"})
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        if not scope["elemta.trusted"]:
+            refusal = guard.refusal(dict(scope["headers"]), needs_token=scope["path"] not in open_paths)
+            if refusal is not None:
+                status, text = refusal
+                headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+                await Response(f"{text}\n", status, headers, media_type="text/plain")(scope, receive, send)
+                return
+        await application(scope, receive, send)
+
+    return guarded

@@ -1,0 +1,126 @@
+"""`elemta run` and `elemta check`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .errors import BAD_CONFIG, NOT_DONE, STORAGE, TRY_LATER, Trouble
+from .options import config_option, json_option, read_config
+
+if TYPE_CHECKING:
+    from elemta.app import Capture
+    from elemta.config import Config
+
+
+@click.command()
+@config_option
+@click.option("--dev", is_flag=True, help="No TLS, no accounts; mail is captured and shown, never sent.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Listen on this port instead of the first listener's."
+)
+@click.option(
+    "--no-auth-required", is_flag=True, help="Clients on this machine may send anywhere without an account."
+)
+def run(config_file: Path | None, dev: bool, port: int | None, no_auth_required: bool) -> None:
+    """Run the server until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
+    from elemta import app  # noqa: PLC0415 - keeps `--help` quick
+
+    def read() -> Config:
+        if dev and config_file is None:
+            return app.default_config(port if port is not None else app.free_port())
+        config = read_config(config_file)
+        if dev:
+            config = app.for_development(config)
+        elif no_auth_required:
+            config = app.without_auth(config)
+        return config if port is None else app.with_port(config, port)
+
+    try:
+        config = read()
+    except app.NoFreePort as error:
+        raise Trouble(TRY_LATER, str(error)) from error
+    if not config.listeners:
+        raise Trouble(BAD_CONFIG, "no [[listeners]]: there is nothing to run")
+    capture = _capture(config) if dev else None
+    _serve(config, None if dev and config_file is None else read, capture)
+
+
+def _capture(config: Config) -> Capture:
+    from elemta.app import Capture  # noqa: PLC0415
+
+    from .console import show_captured  # noqa: PLC0415
+
+    return Capture(config.state_dir / "captured", show_captured)
+
+
+def _serve(config: Config, read_again: object, capture: Capture | None) -> None:
+    import trio  # noqa: PLC0415
+
+    from elemta import app  # noqa: PLC0415
+    from elemta.admin import TokenError  # noqa: PLC0415
+    from elemta.inbound import BindError, bind_all  # noqa: PLC0415
+    from elemta.runtime import LogPump, configure_logging, leaves  # noqa: PLC0415
+    from elemta.spool import SpoolForeign, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
+    from elemta.tls import TlsFilesError  # noqa: PLC0415
+
+    from .console import announce  # noqa: PLC0415
+
+    pump = LogPump(format=config.logging.format, level=config.logging.level)
+    configure_logging(pump)
+    try:
+        bound = bind_all(config.listeners, inherited=app.inherited_sockets(os.environ))
+    except BindError as error:
+        raise Trouble(TRY_LATER if error.in_use else BAD_CONFIG, str(error)) from error
+    try:
+        if capture is not None:
+            capture.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            announce(config, bound, capture)
+        trio.run(partial(app.run, config, bound, pump=pump, read_again=read_again, capture=capture))
+    except BaseException as error:
+        # One storage error may stand in several branches of the tree: the first that explains all wins.
+        for leaf in leaves(error):
+            match leaf:
+                case SpoolInUse():
+                    raise Trouble(TRY_LATER, str(leaf)) from error
+                case SpoolForeign() | SpoolUnavailable():
+                    raise Trouble(STORAGE, str(leaf)) from error
+                case TokenError() | TlsFilesError():
+                    raise Trouble(BAD_CONFIG, str(leaf)) from error
+                case PermissionError() | FileNotFoundError() | NotADirectoryError():
+                    raise Trouble(STORAGE, f"{leaf.filename}: {leaf.strerror}") from error
+                case OSError() if leaf.filename:
+                    raise Trouble(TRY_LATER, f"{leaf.filename}: {leaf.strerror}") from error
+        raise
+    finally:
+        for listener in bound:
+            listener.socket.close()
+
+
+@click.command()
+@config_option
+@json_option
+def check(config_file: Path | None, as_json: bool) -> None:
+    """Validate the configuration; show what would listen, where state lives, what bounds every wait."""
+    from elemta.config import describe  # noqa: PLC0415
+    from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
+
+    config = read_config(config_file)
+    try:
+        TlsContexts(config.tls)
+    except TlsFilesError as error:
+        raise Trouble(BAD_CONFIG, str(error)) from error
+    description = describe(config)
+    if as_json:
+        import msgspec  # noqa: PLC0415
+
+        sys.stdout.buffer.write(msgspec.json.encode(description, enc_hook=str) + b"\n")
+    else:
+        click.echo(str(description))
+    if not config.listeners:
+        raise Trouble(NOT_DONE, "no [[listeners]]: 'elemta run' would refuse to start")

@@ -1,0 +1,85 @@
+"""`elemta status`: one look at the running server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .client import AdminClient, NotRunning
+from .errors import NOT_DONE, Trouble
+from .options import config_option, dev_option, json_option, read_for_client
+
+
+@click.command()
+@config_option
+@dev_option
+@json_option
+def status(config_file: Path | None, dev: bool, as_json: bool) -> None:
+    """Show whether the server runs, what it listens on, what is queued. Exit status 1: not running or not ready."""
+    config = read_for_client(config_file, dev)
+    try:
+        answer = AdminClient(config.state_dir).get("/api/v1/status")
+    except NotRunning:
+        raise Trouble(NOT_DONE, f"no server runs on {config.state_dir}") from None
+    if as_json:
+        import json  # noqa: PLC0415
+
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show(answer)
+    if not answer["ready"]:
+        raise Trouble(NOT_DONE, *(f"not ready: {reason}" for reason in answer["reasons"]))
+
+
+def _show(answer: Any) -> None:
+    from .console import age, console, size, table  # noqa: PLC0415
+
+    console.print(
+        f"elemta {answer['version']} on {answer['hostname']}, up {age(answer['now'] - answer['started'])}, "
+        f"{'ready' if answer['ready'] else 'not ready'}\n"
+    )
+    table(
+        ("listener", "role", "address", "sessions"),
+        [(x["name"], x["role"], x["address"], str(x["sessions"])) for x in answer["listeners"]],
+        right=("sessions",),
+    )
+    spool, counts = answer["spool"], answer["counts"]
+    console.print()
+    table(
+        ("queued", "under way", "held", "messages", "size", "oldest"),
+        [
+            (
+                str(spool["queued"]),
+                str(spool["leased"]),
+                str(spool["held"]),
+                str(spool["messages"]),
+                size(spool["octets"]),
+                age(answer["now"] - spool["oldest"]) if spool["oldest"] else "-",
+            )
+        ],
+        right=("queued", "under way", "held", "messages", "size", "oldest"),
+    )
+    console.print(
+        f"\nsince the start: {counts['messages']} messages accepted, {counts['delivered']} recipients delivered, "
+        f"{counts['deferred']} deferrals, {counts['failed']} failed, {counts['crashes']} contained crashes"
+    )
+    sites = answer["queue"]["sites"]
+    if sites:
+        console.print()
+        table(
+            ("destination", "ready", "connections", "window", "suspended", "last error"),
+            [
+                (
+                    x["route"],
+                    str(x["ready"]),
+                    str(x["dispatchers"]),
+                    str(x["window"]),
+                    age(x["suspended_for"]) if x["suspended_for"] else "-",
+                    x["last_error"],
+                )
+                for x in sites
+            ],
+            right=("ready", "connections", "window", "suspended"),
+        )

@@ -1,0 +1,239 @@
+"""What a configuration amounts to, for people: what listens, where state lives, what bounds each wait."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from .choices import ListenerAuth, ListenerRole, ListenerTls, TransportKind
+from .schema import Config, ListenerConfig, RouteConfig
+from .units import HostPort, format_duration, format_size
+
+_BLOCK = 64 * 1024
+"""Octets that are written to a next hop under one `timeouts.block`, for the estimate."""
+MINIMUM_FINAL_DOT = 600
+"""Seconds, RFC 5321 4.5.3.2.6."""
+
+
+@attrs.frozen
+class Fact:
+    """One line: a name and what there is to say about it."""
+
+    name: str
+    text: str
+
+
+@attrs.frozen
+class Phase:
+    """A wait that an attempt may meet, and how often."""
+
+    name: str
+    seconds: float
+    times: int = 1
+
+    @property
+    def total(self) -> float:
+        return self.seconds * self.times
+
+
+@attrs.frozen
+class AttemptDeadline:
+    """How long one attempt for one message can take when every peer is as slow as allowed."""
+
+    phases: tuple[Phase, ...]
+    cap: float
+    """`timeouts.attempt`, which ends the attempt whatever its phases."""
+
+    @property
+    def total(self) -> float:
+        """The sum of all phases."""
+        return sum(phase.total for phase in self.phases)
+
+    @property
+    def bound(self) -> float:
+        """The longest time in fact."""
+        return min(self.total, self.cap)
+
+
+@attrs.frozen
+class Description:
+    """A configuration in words and sums."""
+
+    hostname: str
+    listeners: tuple[Fact, ...]
+    domains: tuple[Fact, ...]
+    routes: tuple[Fact, ...]
+    state: tuple[Fact, ...]
+    limits: tuple[Fact, ...]
+    session: float
+    """Seconds after which a session is ended, whatever the client does (`timeouts.session`)."""
+    attempt: AttemptDeadline
+    stop: tuple[Fact, ...]
+    notes: tuple[str, ...]
+    """What is allowed but perhaps not meant."""
+
+    def render(self) -> str:
+        """Plain text, without a final line end."""
+        lines = [f"Host name: {self.hostname}"]
+        for title, facts in (
+            ("Listeners", self.listeners),
+            ("Domains", self.domains),
+            ("Routes, first match wins", self.routes),
+            ("State", self.state),
+            ("Limits", self.limits),
+        ):
+            lines += ["", f"{title}:", *_table(facts)]
+        lines += ["", f"A session ends after {format_duration(self.session)} at the latest.", ""]
+        lines.append(f"An attempt ends after {format_duration(self.attempt.bound)} at the latest:")
+        lines += _table(
+            [
+                *(Fact(phase.name, _phase_text(phase)) for phase in self.attempt.phases),
+                Fact("all of them", format_duration(self.attempt.total)),
+                Fact("timeouts.attempt", format_duration(self.attempt.cap)),
+            ]
+        )
+        lines += ["", "Stop:", *_table(self.stop)]
+        if self.notes:
+            lines += ["", "Notes:", *(f"  - {note}" for note in self.notes)]
+        return "\n".join(lines)
+
+
+def describe(config: Config) -> Description:
+    """Say what `config` means. Pure: nothing is looked up, opened or bound."""
+    return Description(
+        hostname=config.hostname,
+        listeners=tuple(Fact(listener.name, _listener_text(listener)) for listener in config.listeners),
+        domains=_domains(config),
+        routes=(
+            *(Fact(str(route.match), _route_text(route)) for route in config.routes),
+            Fact("others", "smtp to the MX"),
+        ),
+        state=_state(config),
+        limits=_limits(config),
+        session=config.timeouts.session,
+        attempt=attempt_deadline(config),
+        stop=(
+            Fact("finish", format_duration(max(0.0, config.timeouts.drain - config.timeouts.hard_cancel))),
+            Fact("then cancel", format_duration(config.timeouts.hard_cancel)),
+        ),
+        notes=tuple(_notes(config)),
+    )
+
+
+def attempt_deadline(config: Config) -> AttemptDeadline:
+    """Add up the waits of one attempt by MX with STARTTLS: the longest way there is."""
+    timeouts, delivery = config.timeouts, config.delivery
+    hosts = delivery.mx_hosts
+    blocks = -(-config.limits.message_size // _BLOCK)
+    return AttemptDeadline(
+        phases=(
+            # the MX, then A and AAAA of each host
+            Phase("dns", config.dns.timeout, 1 + hosts * (2 if delivery.ipv6 else 1)),
+            Phase("connect", timeouts.connect, hosts),
+            Phase("greeting", timeouts.greeting, hosts),
+            Phase("hello", timeouts.hello, 2 * hosts),
+            Phase("starttls", timeouts.starttls, hosts),
+            Phase("mail", timeouts.mail),
+            Phase("rcpt", timeouts.rcpt, delivery.recipients_per_transaction),
+            Phase("data", timeouts.data),
+            Phase("block", timeouts.block, blocks),
+            Phase("final dot", timeouts.final_dot),
+        ),
+        cap=timeouts.attempt,
+    )
+
+
+def _table(facts: Iterable[Fact]) -> list[str]:
+    rows = list(facts)
+    width = max((len(fact.name) for fact in rows), default=0)
+    return [f"  {fact.name:<{width}}  {fact.text}" for fact in rows] or ["  none"]
+
+
+def _phase_text(phase: Phase) -> str:
+    each = format_duration(phase.seconds)
+    return each if phase.times == 1 else f"{each} × {phase.times} = {format_duration(phase.total)}"
+
+
+def _listener_text(listener: ListenerConfig) -> str:
+    tls = {
+        ListenerTls.OFF: "no TLS",
+        ListenerTls.STARTTLS: "STARTTLS",
+        ListenerTls.IMPLICIT: "TLS from the start",
+    }[listener.tls]
+    return f"{listener.address}, {listener.role}, {tls}"
+
+
+def _route_text(route: RouteConfig) -> str:
+    if route.transport is TransportKind.MAILDIR:
+        return f"maildir {route.path}"
+    if route.transport is TransportKind.DISCARD:
+        return "discard"
+    if route.host is None:
+        return f"smtp to the MX, TLS {route.tls}"
+    port = route.port or (24 if route.transport is TransportKind.LMTP else 25)
+    return f"{route.transport} to {HostPort(route.host, port)}, TLS {route.tls}"
+
+
+def _domains(config: Config) -> tuple[Fact, ...]:
+    return (
+        Fact("local", ", ".join(map(str, config.domains.local)) or "none"),
+        Fact("relay", ", ".join(map(str, config.domains.relay)) or "none"),
+        Fact("may send anywhere", ", ".join(map(str, config.relay.networks)) or "nobody"),
+    )
+
+
+def _state(config: Config) -> tuple[Fact, ...]:
+    token = config.admin.token_file or config.state_dir / "admin.token"
+    return (
+        Fact("folder", str(config.state_dir)),
+        Fact("admin", str(config.admin.address) if config.admin.address else "only the socket in the folder"),
+        Fact("token", str(token)),
+        Fact("certificate", str(config.tls.certificate or "none")),
+        Fact("key", str(config.tls.key or "none")),
+    )
+
+
+def _limits(config: Config) -> tuple[Fact, ...]:
+    limits, queue = config.limits, config.queue
+    return (
+        Fact("message", format_size(limits.message_size)),
+        Fact("recipients", f"{limits.recipients} in one transaction"),
+        Fact("sessions", f"{limits.sessions}, {limits.sessions_per_client} from one client"),
+        Fact("in memory", f"{queue.active_messages} messages, {format_size(queue.active_bytes)} of bodies"),
+        Fact("connections", f"{config.delivery.concurrency} to one destination"),
+        Fact("retry after", ", ".join(map(format_duration, queue.retry)) + ", then the last again"),
+        Fact(
+            "give up after",
+            f"{format_duration(queue.lifetime)}; notices {format_duration(queue.bounce_lifetime)}",
+        ),
+    )
+
+
+def _notes(config: Config) -> Iterator[str]:
+    if not config.listeners:
+        yield "no [[listeners]]: nothing is accepted, only the queue is worked off"
+    for listener in config.listeners:
+        # without authentication the relay networks are all that tells users from strangers
+        if listener.role is ListenerRole.SUBMISSION and listener.auth is ListenerAuth.OFF:
+            who = "those in relay.networks" if config.relay.networks else "nobody: relay.networks is empty"
+            yield f"listener {listener.name}: without authentication it serves {who}"
+        if listener.role is not ListenerRole.MX and not _is_loopback(listener.address):
+            if listener.role is ListenerRole.LMTP:
+                yield f"listener {listener.name}: LMTP is not for the open internet"
+            elif listener.tls is ListenerTls.OFF:
+                yield f"listener {listener.name}: users would send their mail in the clear"
+    if config.admin.address is not None and not _is_loopback(config.admin.address):
+        yield f"the admin port {config.admin.address} can be reached from other machines, without TLS"
+    if config.postmaster is None and not any(
+        domain.text == config.hostname for domain in config.domains.local
+    ):
+        # RFC 5321 4.5.1: postmaster must be a working mailbox
+        yield f"postmaster is not set, and {config.hostname} is not a local domain: name a mailbox"
+    if config.timeouts.final_dot < MINIMUM_FINAL_DOT:
+        yield "timeouts.final_dot is below the 10 minutes of RFC 5321 4.5.3.2.6: expect duplicates"
+
+
+def _is_loopback(address: HostPort) -> bool:
+    return bool(address.host) and ipaddress.ip_address(address.host).is_loopback

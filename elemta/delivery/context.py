@@ -1,0 +1,38 @@
+"""What transports need from the world around them, in one value."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from elemta.config import DeliveryConfig, TimeoutsConfig
+from elemta.dns import Resolver
+from elemta.runtime import Network, ThreadPools, WallClock
+from elemta.tls import TlsContexts
+
+
+def _nothing_is_local(_address: str, _port: int) -> bool:
+    return False
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryContext:
+    """The server's side of every delivery. Shared by all transports; replaced as a whole on reload."""
+
+    hostname: str
+    """Our name in EHLO and in the names of stored files."""
+    resolver: Resolver
+    network: Network
+    tls: TlsContexts
+    timeouts: TimeoutsConfig = attrs.field(factory=TimeoutsConfig)
+    config: DeliveryConfig = attrs.field(factory=DeliveryConfig)
+    clock: WallClock
+    random: random.Random
+    state_dir: Path = Path("var")
+    is_local_address: Callable[[str, int], bool] = _nothing_is_local
+    """Whether that address and port are one of our own listeners: mail sent there would come back."""
+    pools: ThreadPools = attrs.field(factory=ThreadPools)
+    """Where threads that wait for disks come from."""

@@ -1,0 +1,166 @@
+"""One stream with its protocol machine and its deadline: send commands, wait for replies.
+
+A conversation runs in one cancel scope whose deadline is moved when a phase begins (PERFORMANCE, rule
+2). `begin` only notes the phase; the deadline moves when there is really something to wait for, so a
+batch of pipelined replies costs one move. It counts from the beginning of the phase, not from the last
+octet: a reply that drips does not prolong it.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+
+import trio
+
+from elemta.config import TimeoutsConfig
+from elemta.mail import Reply
+from elemta.smtp import NEED_DATA, ClientConnection, Command, ReplyReceived
+
+RECEIVE_SIZE = 64 * 1024
+
+
+class PeerGone(Exception):
+    """The session is over: end of file, reset, or 421, which is `reply` (RFC 5321 §3.8)."""
+
+    def __init__(self, detail: str, reply: Reply | None = None) -> None:
+        super().__init__(detail)
+        self.reply = reply
+
+
+class Wire:
+    """Used by one task. After any error in a write, and after any cancel, it is `broken` for good."""
+
+    def __init__(self, stream: trio.abc.Stream, timeouts: TimeoutsConfig, *, lmtp: bool) -> None:
+        self.stream = stream
+        self.timeouts = timeouts
+        self.machine = ClientConnection(lmtp=lmtp)
+        self.phase = "idle"
+        self.progress = 0
+        self.replies = 0
+        """Replies since the conversation began."""
+        self.broken = False
+        self._seconds = math.inf
+        self._moved = True
+        self._scope = trio.CancelScope()
+        self._closed = False
+
+    def converse(self) -> trio.CancelScope:
+        """The scope for a conversation; it is the caller's to enter and to look at."""
+        self.replies = 0
+        self._scope = trio.CancelScope()
+        return self._scope
+
+    def begin(self, phase: str, seconds: float) -> None:
+        """Enter a phase, which may take so many seconds from its first wait on."""
+        self.phase = phase
+        self._seconds = seconds
+        self._moved = False
+
+    def end(self) -> None:
+        """The conversation is over; nothing is waited for."""
+        self.phase = "idle"
+        self._moved = True
+
+    async def send(self, data: bytes) -> None:
+        """Write everything.
+
+        Cancelled or failed, an unknown part of it was sent: the wire is broken (TRIO 3.8).
+
+        Raises:
+          PeerGone
+        """
+        self._move_deadline()
+        try:
+            await self.stream.send_all(data)
+        except BaseException as error:
+            self.broken = True
+            self.machine.send_failed()
+            if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
+                raise PeerGone(describe(error)) from error
+            raise
+        self.progress += 1
+
+    async def ask(self, command: Command) -> Reply:
+        """Send one command and wait for its reply."""
+        await self.send(self.machine.send(command))
+        return await self.reply()
+
+    async def reply(self) -> Reply:
+        """The next reply. Cancelled: broken, as the reply would be taken for that to a later command.
+
+        Raises:
+          PeerGone: also for 421, whatever it answers.
+          RemoteProtocolError: what came is no reply.
+        """
+        machine = self.machine
+        while True:
+            event = machine.next_event()
+            if isinstance(event, ReplyReceived):
+                self.replies += 1
+                self.progress += 1
+                if event.reply.code == 421:  # RFC 5321 §3.8, §4.2.2: to any command, before closing
+                    self.broken = True
+                    raise PeerGone("421", event.reply)
+                return event.reply
+            if event is not NEED_DATA:
+                self.broken = True
+                raise PeerGone("closed by the peer")
+            machine.receive_data(await self._receive())
+
+    async def _receive(self) -> bytes:
+        self._move_deadline()
+        try:
+            return bytes(await self.stream.receive_some(RECEIVE_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.broken = True
+            raise PeerGone(describe(error)) from error
+        except BaseException:
+            self.broken = True
+            raise
+
+    def _move_deadline(self) -> None:
+        if not self._moved:
+            self._moved = True
+            self._scope.deadline = trio.current_time() + self._seconds
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has arrived unasked: end of file or a 421 while the connection was kept."""
+        inner: object = self.stream
+        while isinstance(inner, trio.SSLStream):
+            inner = inner.transport_stream
+        if not isinstance(inner, trio.SocketStream):
+            return True  # cannot be asked without waiting; the first write or read will tell
+        poll = select.poll()
+        try:
+            poll.register(inner.socket.fileno(), select.POLLIN)
+        except (ValueError, OSError):
+            return False
+        return not poll.poll(0)
+
+    async def aclose(self, farewell: bytes = b"") -> None:
+        """Send the farewell, unless broken, and close; takes `timeouts.quit` at most, also when cancelled."""
+        if self._closed:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        self._closed = True
+        self.phase = "quit"
+        with trio.move_on_after(self.timeouts.quit, shield=True):
+            if farewell and not self.broken:
+                try:
+                    await self.stream.send_all(farewell)
+                    await self.stream.aclose()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+            await trio.aclose_forcefully(self.stream)
+        self.broken = True
+        # Where the time ran out above, the stream is closed all the same: every Trio stream is closed
+        # by the first thing that aclose does, whatever becomes of the rest.
+
+
+def describe(error: BaseException) -> str:
+    """The innermost cause, which has the system's own word."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

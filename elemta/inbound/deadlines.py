@@ -1,0 +1,117 @@
+"""The deadlines of one session on one cancel scope: which one is next, and which one has passed."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import trio
+
+from elemta.runtime import Drain
+
+PACE_WINDOW = 60.0
+"""Seconds of waiting over which the rate of a body is averaged."""
+
+
+class Phase(enum.StrEnum):
+    """What a session waits for now; shown to people."""
+
+    TLS = "tls"
+    """The handshake."""
+    COMMAND = "command"
+    BODY = "body"
+    """More of the message."""
+    WRITE = "write"
+    """The client takes our replies."""
+    WORK = "work"
+    """Nothing outside: it computes, or writes a body to disk."""
+    DELAY = "delay"
+    """Holding back the reply to an error."""
+    COMMIT = "commit"
+    """The message becomes durable."""
+    FINAL_REPLY = "final-reply"
+    """The reply to a message that is stored."""
+
+
+class Expiry(enum.Enum):
+    """Whose deadline passed."""
+
+    PHASE = enum.auto()
+    TRANSACTION = enum.auto()
+    SESSION = enum.auto()
+    DRAIN = enum.auto()
+
+
+class Deadlines:
+    """Moves the deadline of one scope as the session goes from phase to phase.
+
+    It is the earliest of the phase's, the transaction's, the session's and the drain's. One scope
+    lives as long as the session: moving its deadline costs a quarter of opening another one.
+    """
+
+    __slots__ = ("_drain", "_session", "_transaction", "phase", "scope")
+
+    def __init__(self, session: float, drain: Drain) -> None:
+        """`session`: seconds from now."""
+        self.scope = trio.CancelScope()
+        self.phase = Phase.WORK
+        self._drain = drain
+        self._session = trio.current_time() + session
+        self._transaction = math.inf
+
+    def enter(self, phase: Phase, seconds: float = math.inf) -> None:
+        """Begin a phase that may take so long; by default only the outer deadlines bound it."""
+        self.phase = phase
+        self.scope.deadline = min(
+            trio.current_time() + seconds, self._transaction, self._session, self._drain.deadline
+        )
+
+    def begin_transaction(self, seconds: float) -> None:
+        """Bound everything up to `end_transaction`; holds from the next `enter`."""
+        self._transaction = trio.current_time() + seconds
+
+    def end_transaction(self) -> None:
+        self._transaction = math.inf
+
+    def expired(self) -> Expiry:
+        """Whose deadline ended the scope, the outermost first."""
+        now = trio.current_time()
+        if now >= self._drain.deadline:
+            return Expiry.DRAIN
+        if now >= self._session:
+            return Expiry.SESSION
+        if now >= self._transaction:
+            return Expiry.TRANSACTION
+        return Expiry.PHASE
+
+
+class BodyPace:
+    """Whether a body comes fast enough: in each minute of waiting for the client, `rate` octets a second.
+
+    Only the time spent waiting for the client counts, so that a slow disk is not his fault.
+    """
+
+    __slots__ = ("_idle", "_needed", "_octets", "_waited")
+
+    def __init__(self, idle: float, rate: int) -> None:
+        """`idle`: longest wait for a single piece, in seconds; `rate` 0: no other bound."""
+        self._idle = idle
+        self._needed = rate * PACE_WINDOW
+        self._waited = 0.0
+        self._octets = 0
+
+    def allowance(self) -> float:
+        """How long the next piece may take."""
+        if not self._needed:
+            return self._idle
+        # Enough came in this minute, so the next one is the first that can be too slow.
+        minutes = 2 if self._octets >= self._needed else 1
+        return min(self._idle, minutes * PACE_WINDOW - self._waited)
+
+    def received(self, octets: int, waited: float) -> None:
+        """Count a piece and the time that it took to come."""
+        self._waited += waited
+        if self._waited >= PACE_WINDOW:
+            self._waited -= PACE_WINDOW
+            self._octets = 0
+        self._octets += octets

@@ -1,0 +1,87 @@
+"""Who may send where: never an open relay. Pure table look-ups, one decision per recipient.
+
+Decided by the connection's real address and the recipient's domain, never by what the client says
+of itself: not by the name in EHLO, not by the sender address (RFC 5321 §7.1, §7.9).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+import attrs
+
+from elemta.config import ListenerRole, Network, TransportKind
+from elemta.mail import ForwardPath, Mailbox, Reply, replies
+from elemta.routing import Destination, Router
+
+_ROUTING_MARKS = frozenset("@%!")
+"""In a local part they may ask a next hop to send on: `victim%elsewhere`, `elsewhere!victim`."""
+
+
+@attrs.frozen(slots=True)
+class RelayDecision:
+    """Whether a recipient is taken, the reply that says so, and the mailbox it stands for."""
+
+    accepted: bool
+    reply: Reply
+    mailbox: Mailbox | None = None
+    """Where the mail goes, if accepted: the postmaster's for the bare `<postmaster>`."""
+
+
+def is_trusted(peer: str, networks: Iterable[Network]) -> bool:
+    """Whether the client's address lies in one of the networks that may send anywhere.
+
+    IPv4-mapped IPv6 addresses and networks count as the IPv4 ones they stand for; what is no IP
+    address is in no network.
+    """
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in _plain_network(network) for network in networks)
+
+
+def _plain_network(network: Network) -> Network:
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def may_send(*, trusted: bool, role: ListenerRole) -> Reply | None:
+    """Whether the client may begin a transaction at all: `None`, or the reply that refuses it."""
+    if role is ListenerRole.SUBMISSION and not trusted:
+        return replies.AUTH_REQUIRED  # RFC 6409 §4.3, RFC 4954 §6
+    return None
+
+
+def may_relay(router: Router, path: ForwardPath, *, trusted: bool, role: ListenerRole) -> RelayDecision:
+    """Decide about one recipient of a client that is `trusted` (see `is_trusted`) or not.
+
+    mx: local and relay domains from anyone, everything from trusted clients. submission: everything
+    from trusted clients, nothing from others. lmtp: local domains, everything from trusted clients.
+    """
+    mailbox = router.mailbox_of(path)
+    if trusted or path.mailbox is None:  # RFC 5321 §4.5.1: <postmaster> is always to be supported
+        return RelayDecision(True, replies.RECIPIENT_OK, mailbox)
+    if role is ListenerRole.SUBMISSION:
+        return RelayDecision(False, replies.AUTH_REQUIRED)
+    destination = router.destination(mailbox)
+    if destination is Destination.FOREIGN:
+        refusal = replies.DOMAIN_NOT_OURS if role is ListenerRole.LMTP else replies.RELAY_DENIED
+        return RelayDecision(False, refusal)
+    if role is ListenerRole.LMTP and destination is not Destination.LOCAL:
+        return RelayDecision(False, replies.DOMAIN_NOT_OURS)
+    # A local part that asks for more routing is a name like any other here. But an SMTP next hop that
+    # trusts us might follow it, and so be an open relay through us, also behind a domain of ours.
+    # (For relay domains the router says FOREIGN already.)
+    if (
+        not _ROUTING_MARKS.isdisjoint(mailbox.local_part)
+        and router.route(mailbox).transport is TransportKind.SMTP
+    ):
+        return RelayDecision(False, replies.RELAY_DENIED)
+    return RelayDecision(True, replies.RECIPIENT_OK, mailbox)

@@ -1,0 +1,305 @@
+"""One mail transaction, from MAIL to the commit of its message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from elemta.events import MessageAccepted, MessageRejected
+from elemta.mail import (
+    NO_DSN_OPTIONS,
+    BodyType,
+    DsnOptions,
+    Envelope,
+    ForwardPath,
+    HeaderBlock,
+    Mailbox,
+    MessageId,
+    Origin,
+    Recipient,
+    Reply,
+    ReversePath,
+    received,
+    replies,
+)
+from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
+from elemta.spool import Draft, SpoolFull, SpoolUnavailable
+
+from .context import SessionContext
+from .relay import may_relay
+
+_PROBLEMS = {
+    BodyProblem.BARE_LF: replies.BAD_LINE_ENDS,
+    BodyProblem.BARE_CR: replies.BAD_LINE_ENDS,
+    BodyProblem.NUL: replies.NUL_IN_TEXT,
+    BodyProblem.HEADER_TOO_BIG: replies.HEADER_TOO_LARGE,
+    BodyProblem.LINE_TOO_LONG: replies.TEXT_LINE_TOO_LONG,
+}
+_MAX_MESSAGE_ID = 250
+"""Characters of the Message-ID field that are shown in events."""
+
+
+class ClientGone(Exception):
+    """The client left before the message was ours: nothing is stored, nobody waits for a reply."""
+
+
+class CommitFailed(Exception):
+    """What became of the commit is not known: no reply may be sent, neither yes nor no (RELIABILITY D4)."""
+
+
+@attrs.frozen(slots=True)
+class Refusal:
+    """Why a body will not be accepted, known before its end: told there."""
+
+    reply: Reply
+    reason: str
+
+
+class Transaction:
+    """Collects an envelope and a body, then commits both.
+
+    Ends with `finish` or `discard`; each leaves no draft behind. A transaction that is cancelled
+    anywhere has stored nothing, except where `finish` says so.
+    """
+
+    __slots__ = (
+        "_context",
+        "_draft",
+        "_origin",
+        "_params",
+        "_recipients",
+        "_refusal",
+        "_sender",
+        "_trusted",
+        "accepted",
+        "message",
+    )
+
+    def __init__(
+        self,
+        context: SessionContext,
+        origin: Origin,
+        sender: ReversePath,
+        params: MailParams,
+        *,
+        trusted: bool,
+    ) -> None:
+        self._context = context
+        self._origin = origin
+        self._sender = sender
+        self._params = params
+        self._trusted = trusted
+        self._recipients: dict[Mailbox, Recipient] = {}
+        self._draft: Draft | None = None
+        self._refusal: Refusal | None = None
+        self.accepted = 0
+        """RCPT commands that were accepted, those that named someone again included."""
+        self.message: MessageId | None = None
+
+    @property
+    def sender(self) -> ReversePath:
+        return self._sender
+
+    @property
+    def size(self) -> int:
+        """Octets of the body so far."""
+        return self._draft.size if self._draft else 0
+
+    # --- Envelope -----------------------------------------------------------------------------------
+
+    def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
+        """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us)."""
+        context = self._context
+        decision = may_relay(
+            context.services.router, path, trusted=self._trusted, role=context.listener.role
+        )
+        mailbox = decision.mailbox
+        if mailbox is None:
+            return decision.reply
+        if mailbox not in self._recipients:
+            if len(self._recipients) >= context.config.limits.recipients:
+                return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
+            dsn = (
+                NO_DSN_OPTIONS
+                if params.notify is None and params.original_recipient is None
+                else DsnOptions(params.notify, params.original_recipient)
+            )
+            self._recipients[mailbox] = Recipient(mailbox, dsn)
+        self.accepted += 1
+        return decision.reply
+
+    # --- Body ---------------------------------------------------------------------------------------
+
+    def begin_body(self) -> Reply:
+        """Answer DATA. From here on the message has an id and a draft."""
+        services = self._context.services
+        message = MessageId(services.make_id())
+        try:
+            self._draft = services.spool.new_draft(message)
+        except SpoolFull:
+            return replies.STORAGE_FULL
+        self.message = message
+        return replies.START_DATA
+
+    async def write(self, data: bytes) -> None:
+        """Keep a piece of the body. Once the body is refused its rest is read and dropped.
+
+        Raises:
+          SpoolUnavailable: storage failed.
+        """
+        if self._refusal is not None or self._draft is None:
+            return
+        try:
+            await self._draft.write(data)
+        except SpoolFull:
+            # The client reads no reply before it has sent all, so tell it then.
+            self._refuse(Refusal(replies.STORAGE_FULL, "storage full"))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        if self._draft is not None:
+            self._draft.discard()
+
+    async def finish(self, end: BodyEnd, is_gone: Callable[[], bool]) -> Reply:
+        """Check the whole message, store it, and give the reply that says what became of it.
+
+        A positive reply means: on stable storage. There is no checkpoint between the commit and the
+        return, so the caller can send the reply whatever is pending. Cancelled: nothing is stored, and
+        the caller discards.
+
+        Raises:
+          ClientGone: nothing is stored.
+          CommitFailed: send no reply.
+        """
+        refusal = self._refusal or self._check(end)
+        if refusal is None:
+            if is_gone():
+                raise ClientGone
+            refusal = await self._commit()
+        if refusal is None:
+            assert self.message is not None
+            if self._context.lmtp:
+                return replies.recipient_queued(self.message)
+            return replies.queued(self.message)
+        self._end(refusal)
+        return refusal.reply
+
+    def _check(self, end: BodyEnd) -> Refusal | None:
+        if end.problem is BodyProblem.TOO_BIG:
+            limit = self._context.config.limits.message_size
+            return Refusal(replies.size_exceeded(limit), end.problem.value)
+        if end.problem is not None:
+            return Refusal(_PROBLEMS[end.problem], end.problem.value)
+        assert self._draft is not None
+        head = self._draft.head
+        # RFC 5321 §6.3. Counting the word is cheap, and tells that nearly all messages are far from it.
+        hops = self._context.config.delivery.max_hops
+        if head.count(b":") > hops and HeaderBlock(head).count(b"received") > hops:
+            return Refusal(replies.TOO_MANY_HOPS, "loop")
+        return None
+
+    async def _commit(self) -> Refusal | None:
+        context, draft, message = self._context, self._draft, self.message
+        assert draft is not None
+        assert message is not None
+        services = context.services
+        try:
+            envelope = self._envelope()
+            prefix = self._trace(envelope, message)
+            accepted = self._accepted_event(draft, len(prefix), message)
+        except Exception as error:  # a bug with this one message; nothing was given to the spool
+            services.report_crash("transaction", error, session=self._origin.session, message=message)
+            return Refusal(replies.LOCAL_ERROR, "internal error")
+        try:
+            await services.spool.commit(
+                draft, message=message, envelope=envelope, origin=self._origin, prefix=prefix
+            )
+        except SpoolFull:
+            return Refusal(replies.STORAGE_FULL, "storage full")
+        except SpoolUnavailable as cause:
+            raise CommitFailed from cause
+        except Exception as cause:
+            # Nothing that the spool promises, so nothing is known of what it did.
+            services.report_crash("commit", cause, session=self._origin.session, message=message)
+            raise CommitFailed from cause
+        self._draft = None
+        services.bus.publish(accepted)
+        return None
+
+    def _envelope(self) -> Envelope:
+        params = self._params
+        return Envelope(
+            self._sender,
+            tuple(self._recipients.values()),
+            params.body_type or BodyType.SEVEN_BIT,
+            params.smtputf8,
+            params.ret,
+            params.envelope_id,
+            params.require_tls,
+            params.priority,
+        )
+
+    def _trace(self, envelope: Envelope, message: MessageId) -> bytes:
+        """What is put before the message. Its own Return-Path fields stay: removing them is for final
+        delivery (RFC 5321 §4.4)."""
+        context = self._context
+        recipients = envelope.recipients
+        return received(
+            self._origin,
+            hostname=context.config.hostname,
+            message=message,
+            recipient=recipients[0].mailbox if len(recipients) == 1 else None,
+            time=context.services.clock.time(),
+            smtputf8=envelope.smtputf8,
+        )
+
+    def _accepted_event(self, draft: Draft, prefix: int, message: MessageId) -> MessageAccepted:
+        origin = self._origin
+        field = HeaderBlock(draft.head).find(b"message-id")
+        message_id = field.value[:_MAX_MESSAGE_ID].decode("utf-8", "replace") if field else ""
+        return MessageAccepted(
+            time=self._context.services.clock.time(),
+            session=origin.session,
+            message=message,
+            sender=self._sender_text(),
+            recipients=self._recipient_texts(),
+            size=draft.size + prefix,
+            peer=origin.peer,
+            protocol=origin.protocol,
+            message_id_header=message_id,
+        )
+
+    # --- The end ------------------------------------------------------------------------------------
+
+    def discard(self, reason: str) -> None:
+        """Forget everything; a body that was begun counts as rejected, for this reason."""
+        if self._draft is not None:
+            self._end(self._refusal or Refusal(_NO_REPLY, reason))
+
+    def _end(self, refusal: Refusal) -> None:
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None
+        services = self._context.services
+        services.bus.publish(
+            MessageRejected(
+                time=services.clock.time(),
+                session=self._origin.session,
+                sender=self._sender_text(),
+                recipients=self._recipient_texts(),
+                reply="" if refusal.reply is _NO_REPLY else str(refusal.reply),
+                reason=refusal.reason,
+            )
+        )
+
+    def _sender_text(self) -> str:
+        mailbox = self._sender.mailbox
+        return "<>" if mailbox is None else str(mailbox)
+
+    def _recipient_texts(self) -> tuple[str, ...]:
+        return tuple([str(mailbox) for mailbox in self._recipients])
+
+
+_NO_REPLY = Reply(421, None)
+"""Stands for: the client was told nothing about the message."""

@@ -1,0 +1,304 @@
+"""The client side of a session: commands become bytes, bytes become replies.
+
+What was sent and is not answered stands in a queue; each reply answers its head. Two states follow
+from that: `state`, moved by the replies that came, and the one that will be reached if everything in
+the queue is accepted, which decides what may be sent now. So a group may be sent behind another, also
+MAIL and RCPT of the next message right behind the final dot (RFC 2920 §3.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from elemta.mail import Severity
+
+from .body import DotEncoder
+from .commands import (
+    Auth,
+    AuthResponse,
+    Command,
+    Ehlo,
+    EndOfBody,
+    Etrn,
+    Expn,
+    Helo,
+    Lhlo,
+    Mail,
+    Rcpt,
+    StartTls,
+    format_command,
+)
+from .errors import LocalProtocolError, RemoteProtocolError
+from .events import NEED_DATA, PAUSED, ClientEvent, ConnectionClosed, ReplyReceived
+from .extensions import Capabilities
+from .params import missing_extension
+from .replies import ReplyParser
+from .states import GROUP_ENDERS, TRANSITIONS, State, Verb
+
+_CLOSED: Final = ConnectionClosed()
+
+
+class _Greeting:
+    """What the first reply answers."""
+
+    verb: Final = Verb.CONNECT
+
+
+_GREETING: Final = _Greeting()
+
+
+class ClientConnection:
+    """One session of a client, over SMTP or with `lmtp` over LMTP (RFC 2033).
+
+    Take the greeting with `next_event` first. Methods that give bytes expect all of them to be sent,
+    in order. One `ReplyReceived` comes for each command sent, and one for each message (in LMTP one
+    for each accepted recipient), in the order in which they were sent.
+    """
+
+    def __init__(self, *, lmtp: bool = False) -> None:
+        self._lmtp = lmtp
+        self._capabilities = Capabilities()
+        self._parser = ReplyParser()
+        self._eof = False
+        self._state = State.GREETING
+        self._expected = State.GREETING
+        self._outstanding: deque[Command | EndOfBody | _Greeting] = deque([_GREETING])
+        self._encoder: DotEncoder | None = None
+        self._utf8 = False
+        """The transaction that is being sent has SMTPUTF8."""
+        self._accepted: list[Rcpt] = []
+        """Accepted in the transaction that is being answered."""
+
+    @property
+    def state(self) -> State:
+        """Where the session is, by the replies that have come."""
+        return self._state
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server announced: none before EHLO or LHLO, after HELO, and again after STARTTLS."""
+        return self._capabilities
+
+    @property
+    def outstanding(self) -> int:
+        """How many replies are still to come."""
+        return len(self._outstanding)
+
+    @property
+    def accepted(self) -> tuple[Rcpt, ...]:
+        """The recipients that the server took in the transaction that is open."""
+        return tuple(self._accepted)
+
+    @property
+    def body_open(self) -> bool:
+        """Whether 354 was given and the message is still being sent."""
+        return self._encoder is not None
+
+    # --- Commands out -----------------------------------------------------------------------------
+
+    def send(self, *commands: Command) -> bytes:
+        """The lines of the commands. Several at once, or some while others are outstanding, need PIPELINING.
+
+        Raises:
+          LocalProtocolError: a command is out of sequence, is not announced, or may not be pipelined
+            here. Nothing of the call counts as sent then.
+        """
+        before = self._expected, self._utf8, len(self._outstanding)
+        output = []
+        try:
+            for command in commands:
+                self._check(command)
+                utf8 = command.params.smtputf8 if isinstance(command, Mail) else self._utf8
+                output.append(format_command(command, utf8=utf8))
+                self._utf8 = utf8
+                self._expected = self._next_expected(command.verb)
+                self._outstanding.append(command)
+        except LocalProtocolError:
+            self._expected, self._utf8, count = before
+            while len(self._outstanding) > count:
+                self._outstanding.pop()
+            raise
+        return b"".join(output)
+
+    def _check(self, command: Command) -> None:
+        verb = command.verb
+        if self._state in (State.CLOSED, State.ERROR):
+            raise LocalProtocolError(f"the connection is {self._state.value}")
+        if self._outstanding:
+            last = self._outstanding[-1]
+            # RFC 2920 §3.1
+            if last is _GREETING or last.verb in GROUP_ENDERS or not self._capabilities.pipelining:
+                raise LocalProtocolError(f"{verb} has to wait for the reply to {last.verb}")
+        if _first_severity(self._expected, verb) is None:
+            raise LocalProtocolError(f"{verb} is out of sequence in {self._expected}")
+        offered = self._capabilities
+        match command:
+            case Mail(_, params) | Rcpt(_, params):
+                missing = missing_extension(params, offered)
+                if missing:  # RFC 5321 §4.1.1.11: only what was announced
+                    raise LocalProtocolError(f"{verb} with {missing}, which is not announced")
+            case Ehlo() | Helo():
+                if self._lmtp:  # RFC 2033 §4.1
+                    raise LocalProtocolError(f"{verb} in LMTP")
+            case Lhlo():
+                if not self._lmtp:
+                    raise LocalProtocolError("LHLO in SMTP")
+            case StartTls() if not offered.starttls:
+                raise LocalProtocolError("STARTTLS is not announced")
+            case Auth(mechanism) if mechanism not in offered.auth:
+                raise LocalProtocolError(f"AUTH {mechanism} is not announced")
+            # One verb for both, so the table does not tell them apart
+            case Auth() if self._expected is State.AUTH:
+                raise LocalProtocolError("AUTH within an exchange")
+            case AuthResponse() if self._expected is not State.AUTH:
+                raise LocalProtocolError("no response is asked for")
+            case Etrn() if not offered.etrn:
+                raise LocalProtocolError("ETRN is not announced")
+            case Expn() if not offered.expn:
+                raise LocalProtocolError("EXPN is not announced")
+
+    def _next_expected(self, verb: str) -> State:
+        severity = _first_severity(self._expected, verb)
+        assert severity is not None
+        return TRANSITIONS[self._expected, verb, severity]
+
+    def send_body(self, data: bytes) -> bytes:
+        """Some of the message, with its dots stuffed; the same object where none has to be."""
+        if self._encoder is None:
+            raise LocalProtocolError("no message is asked for")
+        if not self._accepted and data:
+            # RFC 2920 §3.1: 354 with no accepted recipient is answered with the final dot alone
+            raise LocalProtocolError("no recipient was accepted: end the body at once")
+        return self._encoder.feed(data)
+
+    def end_body(self) -> bytes:
+        """The final dot, with the CRLF before it that the message may lack."""
+        if self._encoder is None:
+            raise LocalProtocolError("no message is asked for")
+        output = self._encoder.end()
+        self._encoder = None
+        self._expected = State.READY
+        if self._lmtp:  # RFC 2033 §4.2
+            self._outstanding.extend(EndOfBody(recipient) for recipient in self._accepted)
+        else:
+            self._outstanding.append(EndOfBody())
+        self._accepted = []
+        return output
+
+    # --- Bytes in, replies out ----------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what was received; `b""` is the end of file.
+
+        Raises:
+          LocalProtocolError: during a TLS handshake, whose octets are not for this machine, or in ERROR.
+        """
+        if self._state in (State.TLS, State.ERROR):
+            raise LocalProtocolError(f"no data is expected in {self._state}")
+        if data:
+            self._parser.feed(data)
+        else:
+            self._eof = True
+
+    def next_event(self) -> ClientEvent:
+        """The next reply.
+
+        Raises:
+          RemoteProtocolError: what came is no reply, or none to what was sent.
+          LocalProtocolError: the connection is in ERROR already.
+        """
+        if self._state is State.CLOSED:
+            return _CLOSED
+        if self._state is State.ERROR:
+            raise LocalProtocolError("the connection is in error")
+        if self._state is State.TLS:
+            return PAUSED
+        try:
+            return self._next_reply()
+        except RemoteProtocolError:
+            self._state = State.ERROR
+            raise
+
+    def _next_reply(self) -> ClientEvent:
+        command = self._outstanding[0] if self._outstanding else None
+        # RFC 2034 §4: the greeting and the answers to hello have no enhanced code
+        plain = isinstance(command, (_Greeting, Ehlo, Helo, Lhlo))
+        reply = self._parser.next_reply(enhanced=not plain)
+        if reply is None:
+            if not self._eof:
+                return NEED_DATA
+            self._state = State.CLOSED
+            return _CLOSED
+        if command is None:
+            # RFC 5321 §3.8 allows 421 at any time; others say 4yz or 5yz in the middle of a message,
+            # and go. A positive reply to nothing means that we are out of step.
+            if reply.is_positive:
+                raise RemoteProtocolError(f"{reply.code} answers nothing")
+            self._close()
+            return ReplyReceived(None, reply)
+        self._outstanding.popleft()
+        answered = None if isinstance(command, _Greeting) else command
+        if reply.code == 421:  # RFC 5321 §3.8: what else was sent gets no reply
+            self._close()
+            return ReplyReceived(answered, reply)
+        self._move(command, reply.severity)
+        if reply.severity is Severity.POSITIVE:
+            if isinstance(command, (Ehlo, Lhlo)):
+                self._capabilities = Capabilities.parse(reply)
+            elif isinstance(command, Helo):
+                self._capabilities = Capabilities()
+            elif isinstance(command, Rcpt):
+                self._accepted.append(command)
+        if not self._outstanding:
+            self._expected = self._state
+        return ReplyReceived(answered, reply)
+
+    def _move(self, command: Command | EndOfBody | _Greeting, severity: Severity) -> None:
+        state = TRANSITIONS.get((self._state, command.verb, severity))
+        if state is None:
+            # A command behind one that was refused is refused as well, and changes nothing
+            if severity in (Severity.POSITIVE, Severity.INTERMEDIATE):
+                raise RemoteProtocolError(f"{severity.name} to {command.verb} in {self._state.value}")
+            return
+        if isinstance(command, EndOfBody) and any(isinstance(it, EndOfBody) for it in self._outstanding):
+            return
+        if state is State.TLS and len(self._parser):
+            # RFC 3207 §4.2: a reply that was put in before the handshake must not count after it
+            raise RemoteProtocolError("plaintext behind the reply to STARTTLS")
+        if state is State.BODY:
+            if self._lmtp and not self._accepted:  # RFC 2033 §4.2
+                raise RemoteProtocolError("DATA was accepted without a recipient")
+            self._encoder = DotEncoder()
+        elif state is State.READY or state is State.MAIL:
+            self._accepted = []
+        self._state = state
+
+    def _close(self) -> None:
+        self._state = self._expected = State.CLOSED
+        self._outstanding.clear()
+        self._encoder = None
+
+    # --- What happened outside ------------------------------------------------------------------------
+
+    def tls_started(self) -> None:
+        """The handshake after STARTTLS is done: nothing known before it counts (RFC 3207 §4.2)."""
+        state = TRANSITIONS.get((self._state, Verb.TLS, Severity.POSITIVE))
+        if state is None:
+            raise LocalProtocolError(f"TLS cannot start in {self._state}")
+        self._state = self._expected = state
+        self._capabilities = Capabilities()
+
+    def send_failed(self) -> None:
+        """A write raised, so what the server saw is not known: no further use."""
+        self._state = self._expected = State.ERROR
+        self._outstanding.clear()
+        self._encoder = None
+
+
+def _first_severity(state: State, verb: str) -> Severity | None:
+    """The best reply that the command has in this state, None where it is out of sequence."""
+    for severity in (Severity.INTERMEDIATE, Severity.POSITIVE):
+        if (state, verb, severity) in TRANSITIONS:
+            return severity
+    return None

@@ -1,0 +1,181 @@
+"""How values are written down: envelope and origin as JSON, outcomes as texts, times as milliseconds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from elemta.mail import (
+    NULL_PATH,
+    AddressLiteral,
+    BodyType,
+    Delivered,
+    Domain,
+    DsnOptions,
+    Envelope,
+    Identity,
+    Mailbox,
+    Notify,
+    Origin,
+    Outcome,
+    Recipient,
+    Ret,
+    ReversePath,
+    TlsFacts,
+    parse_domain,
+)
+from elemta.mail.envelope import NO_DSN_OPTIONS
+
+from .errors import SpoolError
+
+_LONGEST_TEXT = 2000
+"""Characters of a remote's reply that are kept; RFC 5321 §4.5.3.1.5 has 512 octets in a line."""
+
+
+def to_milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def to_seconds(milliseconds: int) -> float:
+    return milliseconds / 1000
+
+
+def sender_text(path: ReversePath) -> str:
+    """As filters and listings show it: the address, or `<>`."""
+    return "<>" if path.mailbox is None else str(path.mailbox)
+
+
+def describe(outcome: Outcome) -> tuple[str, str, str]:
+    """Reason, reply and remote of an outcome, as they are kept."""
+    reason = "delivered" if isinstance(outcome, Delivered) else str(outcome.cause)
+    return reason, plain(str(outcome.reply)), plain(outcome.remote)
+
+
+def plain(text: str) -> str:
+    """Text from strangers in a form that can be stored: bounded, and lone surrogates shown as escapes."""
+    text = text[:_LONGEST_TEXT]
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _StoredRecipient(msgspec.Struct, array_like=True):
+    local_part: str
+    domain: str
+    notify: int | None = None
+    original_recipient: str | None = None
+
+
+class _StoredOrigin(msgspec.Struct, array_like=True):
+    session: str
+    peer: str
+    port: int
+    hello: str
+    protocol: str
+    listener: str
+    tls: tuple[str, str, bool] | None
+    identity: tuple[str, str] | None
+
+
+class _Details(msgspec.Struct, array_like=True):
+    # Arrays, not objects: half the octets in each row. New fields go to the end, with a default.
+    sender: tuple[str, str] | None
+    recipients: list[_StoredRecipient]
+    body_type: str
+    smtputf8: bool
+    ret: str | None
+    envelope_id: str | None
+    require_tls: bool
+    priority: int
+    origin: _StoredOrigin
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Details)
+
+
+def encode_details(envelope: Envelope, origin: Origin) -> str:
+    """Envelope and origin as one JSON text.
+
+    Raises:
+      SpoolError: something in them is no text that can be stored.
+    """
+    sender = envelope.reverse_path.mailbox
+    tls, identity = origin.tls, origin.identity
+    details = _Details(
+        None if sender is None else (sender.local_part, sender.domain.text),
+        [_stored_recipient(recipient) for recipient in envelope.recipients],
+        envelope.body_type.value,
+        envelope.smtputf8,
+        None if envelope.ret is None else envelope.ret.value,
+        envelope.envelope_id,
+        envelope.require_tls,
+        envelope.priority,
+        _StoredOrigin(
+            plain(origin.session),
+            plain(origin.peer),
+            origin.port,
+            plain(origin.hello),
+            plain(origin.protocol),
+            plain(origin.listener),
+            None if tls is None else (plain(tls.version), plain(tls.cipher), tls.verified),
+            None if identity is None else (plain(identity.name), plain(identity.mechanism)),
+        ),
+    )
+    try:
+        return _encoder.encode(details).decode()
+    except UnicodeError as cause:
+        raise SpoolError("the envelope is no text that can be stored") from cause
+
+
+def _stored_recipient(recipient: Recipient) -> _StoredRecipient:
+    mailbox, dsn = recipient.mailbox, recipient.dsn
+    return _StoredRecipient(
+        mailbox.local_part,
+        mailbox.domain.text,
+        None if dsn.notify is None else dsn.notify.value,
+        dsn.original_recipient,
+    )
+
+
+def decode_details(text: str) -> tuple[Envelope, Origin]:
+    """What `encode_details` wrote.
+
+    Raises:
+      ValueError: the text is damaged.
+    """
+    details = _decoder.decode(text)
+    origin = details.origin
+    sender = details.sender
+    envelope = Envelope(
+        NULL_PATH if sender is None else ReversePath(Mailbox(sender[0], _domain(sender[1]))),
+        tuple(_recipient(stored) for stored in details.recipients),
+        BodyType(details.body_type),
+        details.smtputf8,
+        None if details.ret is None else Ret(details.ret),
+        details.envelope_id,
+        details.require_tls,
+        details.priority,
+    )
+    return envelope, Origin(
+        origin.session,
+        origin.peer,
+        origin.port,
+        origin.hello,
+        origin.protocol,
+        origin.listener,
+        None if origin.tls is None else TlsFacts(*origin.tls),
+        None if origin.identity is None else Identity(*origin.identity),
+    )
+
+
+def _recipient(stored: _StoredRecipient) -> Recipient:
+    mailbox = Mailbox(stored.local_part, _domain(stored.domain))
+    if stored.notify is None and stored.original_recipient is None:
+        return Recipient(mailbox, NO_DSN_OPTIONS)
+    notify = None if stored.notify is None else Notify(stored.notify)
+    return Recipient(mailbox, DsnOptions(notify, stored.original_recipient))
+
+
+def _domain(text: str) -> Domain | AddressLiteral:
+    # Stored is final: a name was checked when it came in. Only a literal has parts to find again.
+    return parse_domain(text) if text.startswith("[") else Domain(text)

@@ -1,0 +1,151 @@
+"""What a batch is made of: each request knows its statements and what follows when they are stored or not."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import attrs
+import outcome
+import trio
+
+from .handover import Handover, Offer
+from .store import AttemptRecord, NewMessage, Receipt, Store
+
+T = TypeVar("T")
+
+
+class RequestState(enum.Enum):
+    WAITING = enum.auto()
+    """May still be withdrawn: the store has not seen it."""
+    TAKEN = enum.auto()
+    """In a batch: will be decided, and whoever waits for it waits for that."""
+    DONE = enum.auto()
+
+
+@attrs.define(eq=False)
+class Request(ABC, Generic[T]):
+    """One thing to be done in the store, and perhaps a task that waits for it."""
+
+    state: RequestState = attrs.field(default=RequestState.WAITING, init=False)
+    task: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    result: T | None = attrs.field(default=None, init=False)
+    error: Exception | None = attrs.field(default=None, init=False)
+    """Its own failure; the rest of the batch is not touched by it."""
+
+    writes = True
+    """Whether it needs a transaction."""
+
+    @property
+    def weight(self) -> int:
+        """About how many statements it takes."""
+        return 4
+
+    @property
+    def octets(self) -> int:
+        return 0
+
+    @abstractmethod
+    def apply(self, store: Store) -> None:
+        """Run the statements and set `result`; raising undoes them."""
+
+    def stored(self) -> bool:
+        """The batch is durable. Returns whether something became due."""
+        return False
+
+    def undone(self) -> None:
+        """Nothing of it is stored, or nobody knows; `apply` may come again."""
+
+    def settle(self, verdict: outcome.Outcome[T]) -> None:
+        """Decided, once and for all: let the waiting task go on."""
+        if self.state is RequestState.DONE:
+            return
+        self.state = RequestState.DONE
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task, verdict)
+
+
+@attrs.define(eq=False)
+class Operation(Request[T]):
+    """A function of the store."""
+
+    function: Callable[[Store], T]
+    writes: bool = True  # type: ignore[misc]  # narrows the class attribute to one of the instance
+
+    def apply(self, store: Store) -> None:
+        self.result = self.function(store)
+
+
+@attrs.define(eq=False)
+class Accept(Request[Receipt]):
+    """Store a new message."""
+
+    message: NewMessage
+    handover: Handover
+    offer: Offer | None = None
+
+    @property
+    def weight(self) -> int:
+        return 4 + len(self.message.envelope.recipients)
+
+    @property
+    def octets(self) -> int:
+        return len(self.message.body) if self.message.body is not None else 0
+
+    def apply(self, store: Store) -> None:
+        self.offer = self.handover.offer(self.message)
+        lease = None if self.offer is None else self.offer.lease
+        store.accept(self.message, lease=lease, lease_until=self.handover.lease_until())
+        self.result = Receipt(self.message.id)
+
+    def stored(self) -> bool:
+        if self.offer is None:
+            return self.message.hold is None
+        self.handover.complete(self.offer)
+        return False
+
+    def undone(self) -> None:
+        if self.offer is not None:
+            self.handover.withdraw(self.offer)
+            self.offer = None
+
+
+@attrs.define(eq=False)
+class Record(Request[bool]):
+    """Write down what an attempt did, with the notices that follow from it."""
+
+    record: AttemptRecord
+    handover: Handover
+    now: float
+    offers: list[Offer | None] = attrs.field(factory=list)
+
+    @property
+    def weight(self) -> int:
+        return 4 + 2 * len(self.record.results)
+
+    @property
+    def octets(self) -> int:
+        return sum(len(notice.body or b"") for notice in self.record.notices)
+
+    def apply(self, store: Store) -> None:
+        for notice in self.record.notices:
+            self.offers.append(self.handover.offer(notice))
+        leases = [None if offer is None else offer.lease for offer in self.offers]
+        self.result = store.record(
+            self.record, self.now, notice_leases=leases, lease_until=self.handover.lease_until()
+        )
+
+    def stored(self) -> bool:
+        for offer in self.offers:
+            if offer is not None:
+                self.handover.complete(offer)
+        return None in self.offers or any(result.due is not None for result in self.record.results)
+
+    def undone(self) -> None:
+        for offer in self.offers:
+            if offer is not None:
+                self.handover.withdraw(offer)
+        self.offers.clear()

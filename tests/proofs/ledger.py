@@ -1,0 +1,229 @@
+"""A ledger of what was promised and what arrived, and the plain SMTP ends that write it.
+
+Written without elemta's own protocol code, so that a mistake there cannot hide on both sides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+ID = re.compile(rb"^X-Proof: ([0-9a-f]{16})\r\n", re.MULTILINE)
+
+
+@dataclass
+class Arrival:
+    """One copy at the sink."""
+
+    time: float
+    digest: str
+    recipient: str
+    answered: bool = False
+
+
+@dataclass
+class Ledger:
+    """Everything that senders and sink saw, by the id in the message."""
+
+    sent: dict[str, str] = field(default_factory=dict)
+    """Digest of the body by id, written before MAIL."""
+    acknowledged: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    arrived: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
+    kills: list[float] = field(default_factory=list)
+    notices: int = 0
+
+    def lost(self) -> set[str]:
+        return self.acknowledged - set(self.arrived)
+
+    def ghosts(self) -> set[str]:
+        """Answered 4yz or 5yz, and delivered all the same."""
+        return self.refused & set(self.arrived)
+
+    def damaged(self) -> set[str]:
+        return {
+            id_
+            for id_, copies in self.arrived.items()
+            if any(copy.digest != self.sent.get(id_) for copy in copies)
+        }
+
+    def duplicates(self) -> int:
+        return sum(len(copies) - 1 for copies in self.arrived.values())
+
+    def unexplained(self, window: float) -> list[str]:
+        """Ids with more copies than kills within `window` seconds after one of their deliveries."""
+        found = []
+        for id_, copies in self.arrived.items():
+            excused = sum(
+                any(copy.time <= kill <= copy.time + window or not copy.answered for copy in copies)
+                for kill in self.kills
+            )
+            if len(copies) - 1 > excused:
+                found.append(id_)
+        return found
+
+
+def body_digest(content: bytes) -> str:
+    """Of the body behind the header; relays add header fields above."""
+    return hashlib.sha256(content.partition(b"\r\n\r\n")[2]).hexdigest()
+
+
+def make_message(rng: random.Random) -> tuple[str, bytes]:
+    """An id and a message with it: random lines, some of them starting with a dot, no final surprises."""
+    id_ = f"{rng.getrandbits(64):016x}"
+    lines = [
+        rng.choice(["", ".", "..", ".x"]) + "".join(rng.choices("abcdefghij klm", k=rng.randrange(60)))
+        for _ in range(rng.randrange(1, 60))
+    ]
+    body = "\r\n".join(lines) + "\r\n"
+    header = f"From: <a@example.org>\r\nSubject: proof {id_}\r\nX-Proof: {id_}\r\n\r\n"
+    return id_, (header + body).encode()
+
+
+class Lines:
+    """Reads CRLF lines from a stream."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._data = bytearray()
+
+    async def read_until(self, end: bytes) -> bytes:
+        """Up to and with `end`; raises EOFError where the other side leaves."""
+        while (at := self._data.find(end)) < 0:
+            chunk = await self.stream.receive_some(65536)
+            if not chunk:
+                raise EOFError
+            self._data += chunk
+        found = bytes(self._data[: at + len(end)])
+        del self._data[: at + len(end)]
+        return found
+
+    async def reply(self) -> bytes:
+        while True:
+            line = await self.read_until(b"\r\n")
+            if line[3:4] != b"-":
+                return line
+
+
+def _stuff(content: bytes) -> bytes:
+    return re.sub(rb"(?m)^\.", b"..", content)
+
+
+def _unstuff(data: bytes) -> bytes:
+    return re.sub(rb"(?m)^\.\.", b".", data)
+
+
+async def send_messages(port: int, ledger: Ledger, rng: random.Random, messages: int) -> None:
+    """One session that sends up to `messages`, writing the ledger; a broken session ends it quietly."""
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return
+    lines = Lines(stream)
+    try:
+        await lines.reply()
+        await stream.send_all(b"EHLO proof.example\r\n")
+        await lines.reply()
+        for _ in range(messages):
+            id_, content = make_message(rng)
+            ledger.sent[id_] = body_digest(content)
+            envelope = f"MAIL FROM:<sender@example.org>\r\nRCPT TO:<r-{id_}@sink.example>\r\nDATA\r\n".encode()
+            await stream.send_all(envelope)
+            replies = [await lines.reply() for _ in range(3)]
+            if not replies[2].startswith(b"354"):
+                ledger.refused.add(id_)
+                return
+            await stream.send_all(_stuff(content) + b".\r\n")
+            answer = await lines.reply()
+            (ledger.acknowledged if answer.startswith(b"250") else ledger.refused).add(id_)
+    except (EOFError, trio.BrokenResourceError):
+        return
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def run_sink(
+    ledger: Ledger,
+    rng: random.Random,
+    *,
+    defer: float = 0.0,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """A next hop that notes every copy; answers 451 to the final dot with probability `defer` (not noted)."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        lines = Lines(stream)
+        try:
+            await stream.send_all(b"220 sink.example ESMTP\r\n")
+            recipient = ""
+            while True:
+                command = await lines.read_until(b"\r\n")
+                verb = command[:4].upper()
+                if verb == b"EHLO":
+                    await stream.send_all(b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 99999999\r\n")
+                elif verb == b"DATA":
+                    await stream.send_all(b"354 go\r\n")
+                    await _take(stream, lines, recipient)
+                elif verb == b"QUIT":
+                    await stream.send_all(b"221 bye\r\n")
+                    return
+                else:
+                    if verb == b"RCPT":
+                        recipient = command.decode().partition("<")[2].partition(">")[0]
+                    await stream.send_all(b"250 ok\r\n")
+        except (EOFError, trio.BrokenResourceError):
+            return
+
+    async def _take(stream: trio.SocketStream, lines: Lines, recipient: str) -> None:
+        content = _unstuff((await lines.read_until(b"\r\n.\r\n"))[:-3])
+        if rng.random() < defer:
+            await stream.send_all(b"451 4.3.0 not now\r\n")
+            return
+        found = ID.search(content)
+        if found is None:
+            ledger.notices += 1
+            await stream.send_all(b"250 ok\r\n")
+            return
+        arrival = Arrival(trio.current_time(), body_digest(content), recipient)
+        ledger.arrived[found[1].decode()].append(arrival)
+        await stream.send_all(b"250 2.0.0 taken\r\n")
+        arrival.answered = True
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    task_status.started(listeners[0].socket.getsockname()[1])
+    await trio.serve_listeners(serve, listeners)
+
+
+def write_config(path: Path, state_dir: Path, port: int, sink_port: int, extra: str = "") -> None:
+    """A relay that sends everything to the sink and tries again within a second."""
+    path.write_text(
+        f"""
+hostname = "mx.example.org"
+state_dir = "{state_dir}"
+[[listeners]]
+name = "mx"
+address = "127.0.0.1:{port}"
+[relay]
+networks = ["127.0.0.0/8"]
+[[routes]]
+match = "*"
+transport = "smtp"
+host = "127.0.0.1"
+port = {sink_port}
+tls = "none"
+[queue]
+retry = ["1s", "1s", "2s"]
+[limits]
+sessions_per_client = 1000
+messages_per_session = 100000
+[logging]
+level = "warning"
+{extra}
+"""
+    )
