@@ -1,4 +1,4 @@
-"""HTTP on Trio: h11 reads, the Starlette application answers. One connection, one task, everything bounded."""
+"""HTTP on Trio: h11 reads, the Starlette application answers; one task per connection, all bounded."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class HttpConnection:
 
     async def _next_event(self) -> Any:  # an h11 event or sentinel; h11 has no common base for them
         while (event := self._h11.next_event()) is h11.NEED_DATA:
-            self._h11.receive_data(await self.stream.receive_some(65536))
+            self._h11.receive_data(bytes(await self.stream.receive_some(65536)))
         return event
 
     async def _receive_head(self) -> h11.Request | None:

@@ -75,7 +75,7 @@ async def open_admin(
     drain: Drain,
 ) -> AsyncGenerator[Facts, None]:
     """Serve around the block; on the way out running requests are cut."""
-    facts.bus.observe(facts.counts.observe)
+    facts.bus.observe("metrics", facts.counts.observe)
     application = build_application(facts, Guard(token, hosts))
     async with trio.open_nursery() as nursery:
         limiter = trio.CapacityLimiter(MAX_CONNECTIONS)

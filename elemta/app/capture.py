@@ -1,4 +1,4 @@
-"""Development mode: every message ends in a file and on the console, whatever its recipients; nothing is sent."""
+"""Development mode: every message ends in a file and on the console; nothing is ever sent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import attrs
 from elemta.delivery import Connection, Parcel, Transport
 from elemta.mail import Cause, Deferred, Delivered, Outcome, Reply, replies
 from elemta.mail.header import HeaderBlock, split_header
-from elemta.runtime import ThreadPools, escape, run_in_thread
+from elemta.runtime import ThreadPool, escape_text, run_in_thread
 
 PREVIEW_LINES = 12
 PREVIEW_OCTETS = 16 * 1024
@@ -37,7 +37,7 @@ class CaptureTransport(Transport):
 
     folder: Path
     show: Callable[[Captured], None]
-    pools: ThreadPools
+    pool: ThreadPool
 
     async def connect(self) -> Connection:
         return _CaptureConnection(self)
@@ -64,13 +64,11 @@ class _CaptureConnection(Connection):
         head = bytearray(parcel.content.prefix[:PREVIEW_OCTETS])
         try:
             async with parcel.content.open() as reader:
-                descriptor = await run_in_thread(
-                    self.transport.pools.files, _create, path, parcel.content.prefix
-                )
+                descriptor = await run_in_thread(self.transport.pool, _create, path, parcel.content.prefix)
                 try:
                     while piece := await reader.read():
                         head += piece[: max(0, PREVIEW_OCTETS - len(head))]
-                        await run_in_thread(self.transport.pools.files, _write, descriptor, piece)
+                        await run_in_thread(self.transport.pool, _write, descriptor, piece)
                 finally:
                     os.close(descriptor)
         except OSError as error:
@@ -102,10 +100,10 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _describe(parcel: Parcel, path: Path, head: bytes) -> Captured:
     end = split_header(head)
-    subjects = HeaderBlock(head[:end]).find(b"Subject")
+    field = HeaderBlock(head[:end]).find(b"subject")
     subject = ""
-    if subjects:
-        raw = subjects[0].raw.partition(b":")[2].decode("utf-8", "replace")
+    if field is not None:
+        raw = field.raw.partition(b":")[2].decode("utf-8", "replace")
         try:
             subject = str(make_header(decode_header(" ".join(raw.split()))))
         except (ValueError, LookupError):  # an unknown charset or broken encoded word: as it stands
@@ -113,10 +111,10 @@ def _describe(parcel: Parcel, path: Path, head: bytes) -> Captured:
     lines = head[end:].decode("utf-8", "replace").split("\r\n")
     return Captured(
         message=parcel.message,
-        sender=escape(str(parcel.envelope.reverse_path)),
-        recipients=tuple(escape(str(recipient.mailbox)) for recipient in parcel.recipients),
-        subject=escape(subject),
+        sender=escape_text(str(parcel.envelope.reverse_path)),
+        recipients=tuple(escape_text(str(recipient.mailbox)) for recipient in parcel.recipients),
+        subject=escape_text(subject),
         size=parcel.content.size,
         path=path,
-        preview=tuple(escape(line) for line in lines[:PREVIEW_LINES]),
+        preview=tuple(escape_text(line) for line in lines[:PREVIEW_LINES]),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,8 @@ from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTroubl
 from elemta.inbound import BoundListener, Listeners, open_listeners
 from elemta.queue import open_queue
 from elemta.routing import Route, Router
-from elemta.runtime import Drain, LogPump, ThreadPools, summarize
-from elemta.spool import open_spool
+from elemta.runtime import Drain, Logging, LogPump, ThreadPool, is_own_address, summarize
+from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_spool
 from elemta.tls import TlsContexts
 
 from .capture import Captured, CaptureTransport
@@ -51,10 +52,11 @@ class Capture:
 
 async def run(
     config: Config,
-    bound: list[BoundListener],
+    bound: Sequence[BoundListener],
     *,
     environment: Environment | None = None,
     pump: LogPump,
+    logging: Logging,
     read_again: Callable[[], Config] | None = None,
     capture: Capture | None = None,
     process_environment: Mapping[str, str] = os.environ,
@@ -81,9 +83,9 @@ async def run(
 
     tls = TlsContexts(config.tls)
     router = Router(config)
-    reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, pump.set_level)
+    reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, logging.set_level)
     async with _open_log(pump), _essential(drain, config, reloader, signals=signals) as nursery:
-        log_events(bus, pump)
+        log_events(bus, pump, config.logging.level)
         async with (
             open_spool(
                 config.state_dir,
@@ -117,20 +119,28 @@ async def run(
                 drain=drain,
             ),
             open_listeners(
-                bound, config, spool, router, bus, clock=clock, random=random, drain=drain, tls=tls
+                bound,
+                config=config,
+                spool=spool,
+                router=router,
+                bus=bus,
+                clock=clock,
+                random=random,
+                drain=drain,
+                tls=tls,
             ) as listeners,
         ):
-            facts.listeners = listeners.describe
+            facts.listeners = partial(_describe, bound, listeners)
             totals = await spool.totals()
             bus.publish(
                 ServerStarted(
                     time=clock.time(),
                     version=elemta.__version__,
-                    listeners=tuple(listeners.addresses),
+                    listeners=tuple(str(address) for address in listeners.addresses),
                     queued=totals.queued,
                 )
             )
-            nursery.start_soon(feed_watchdog, notifier, spool.is_alive)
+            nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool))
             notifier.ready("running")
             task_status.started(Server(listeners, facts, drain))
             await drain.wait_draining()
@@ -166,7 +176,7 @@ async def _open_resolver(config: Config, environment: Environment) -> AsyncGener
     if environment.resolver is not None:
         yield environment.resolver
         return
-    async with open_resolver(config.dns, random=environment.random) as resolver:
+    async with open_resolver(config.dns) as resolver:
         yield resolver
 
 
@@ -175,14 +185,14 @@ def _transports(
     environment: Environment,
     resolver: Resolver,
     tls: TlsContexts,
-    bound: list[BoundListener],
+    bound: Sequence[BoundListener],
     capture: Capture | None,
 ) -> Callable[[Route], Transport]:
-    pools = ThreadPools()
     if capture is not None:
-        transport = CaptureTransport(capture.folder, capture.show, pools)
+        transport = CaptureTransport(capture.folder, capture.show, ThreadPool("capture", 2))
         return lambda _: transport
-    ours = {listener.socket.getsockname()[:2] for listener in bound}
+    ours = {(address.host, address.port) for listener in bound for address in listener.addresses}
+    ports_everywhere = {port for host, port in ours if host in ("", "0.0.0.0", "::")}  # noqa: S104 - compared
     context = DeliveryContext(
         hostname=config.hostname,
         resolver=resolver,
@@ -192,10 +202,37 @@ def _transports(
         config=config.delivery,
         clock=environment.clock,
         random=environment.random,
-        pools=pools,
-        is_ourselves=lambda host, port: (host, port) in ours,
+        state_dir=config.state_dir,
+        is_local_address=lambda host, port: (
+            (host, port) in ours or (port in ports_everywhere and is_own_address(host))
+        ),
     )
     return lambda route: make_transport(route, context)
+
+
+def _is_alive(spool: Spool) -> bool:
+    """Whether mail can still be stored; a full disk is no reason to be restarted."""
+    try:
+        spool.check_room()
+    except SpoolFull:
+        return True
+    except SpoolUnavailable:
+        return False
+    return True
+
+
+def _describe(bound: Sequence[BoundListener], listeners: Listeners) -> list[dict[str, object]]:
+    """Each listener with its addresses and the number of its sessions."""
+    sessions = Counter(view.listener for view in listeners.sessions)
+    return [
+        {
+            "name": each.config.name,
+            "role": each.config.role.value,
+            "address": ", ".join(str(address) for address in each.addresses),
+            "sessions": sessions[each.config.name],
+        }
+        for each in bound
+    ]
 
 
 def _admin_hosts(config: Config) -> frozenset[str]:

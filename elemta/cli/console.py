@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from elemta.runtime import escape
+from elemta.runtime import escape_text
 
 if TYPE_CHECKING:
     from elemta.app import Capture, Captured
@@ -54,7 +54,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(escape(cell)) for cell in row))
+        shown.add_row(*(Text(escape_text(cell)) for cell in row))
     console.print(shown)
 
 

@@ -88,7 +88,9 @@ _action("remove", "removed", "Remove the selected recipients without a notice to
 @click.option("--recipient", help="Only this recipient.")
 @click.option("--domain", help="Only recipients in this domain.")
 @click.option("--state", type=click.Choice(["queued", "held"]), help="Only this state.")
-@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many messages.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many messages."
+)
 def list_(
     config_file: Path | None,
     dev: bool,
@@ -124,7 +126,7 @@ def show(config_file: Path | None, dev: bool, as_json: bool, message: str) -> No
     entry = _ask(
         config,
         lambda client: client.get(f"/api/v1/queue/{_checked(message)}"),
-        lambda store: _entry(store.show(_checked(message))),  # type: ignore[arg-type]  # an id, checked
+        lambda store: _entry(store.show(_checked(message))),
     )
     if entry is None:
         raise Trouble(NOT_DONE, "no such message")
@@ -142,7 +144,9 @@ def stats(config_file: Path | None, dev: bool, as_json: bool) -> None:
     """Count recipients by what became of them, since the spool was made."""
     config = read_for_client(config_file, dev)
     totals = _ask(
-        config, lambda client: client.get("/api/v1/status")["spool"], lambda store: _builtins(store.statistics())
+        config,
+        lambda client: client.get("/api/v1/status")["spool"],
+        lambda store: _builtins(store.statistics()),
     )
     if as_json:
         click.echo(json.dumps(totals, indent=2))
@@ -165,7 +169,7 @@ def _checked(message: str) -> str:
     return message
 
 
-def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable[[Store], Any]) -> Any:
+def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable[[Any], Any]) -> Any:
     """From the server where one runs, else from the spool itself."""
     try:
         return online(AdminClient(config.state_dir))
@@ -173,23 +177,23 @@ def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable
         return _offline(config, offline, write=False)
 
 
-def _offline(config: Config, work: Callable[[Store], Any], *, write: bool) -> Any:
+def _offline(config: Config, work: Callable[[Any], Any], *, write: bool) -> Any:
     from elemta.spool import (  # noqa: PLC0415
         SpoolError,
         SpoolForeign,
         SpoolInUse,
         open_offline,
-        open_read_only,
+        open_readonly_spool,
     )
 
     try:
         if write:
-            with open_offline(config.state_dir, config.spool) as store:
+            with open_offline(config.state_dir) as store:
                 store.begin()
                 result = work(store)
                 store.commit()
                 return result
-        with open_read_only(config.state_dir) as store:
+        with open_readonly_spool(config.state_dir) as store:
             return work(store)
     except SpoolInUse as error:
         raise Trouble(TRY_LATER, str(error)) from error
@@ -235,7 +239,8 @@ def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[Any]:
         page = _ask(
             config,
             lambda client, after=after, wanted=wanted: client.get(  # type: ignore[misc]
-                "/api/v1/queue?" + urlencode({**query, "limit": wanted, **({"after": after} if after else {})})
+                "/api/v1/queue?"
+                + urlencode({**query, "limit": wanted, **({"after": after} if after else {})})
             )["messages"],
             lambda store, after=after, wanted=wanted: _list_offline(store, query, after, wanted),  # type: ignore[misc]
         )
@@ -302,14 +307,15 @@ def _state(recipient: Any, now: float) -> str:
 
 
 def _show_entry(entry: Any) -> None:
-    from .console import console, size, table, when  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from elemta.runtime import escape  # noqa: PLC0415
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
+    from .console import console, size, table, when  # noqa: PLC0415
 
     now = time.time()
     console.print(Text(f"message {entry['id']}", style="bold"))
-    console.print(Text(escape(f"sender {entry['sender'] or '<>'} from {entry['peer']}")))
+    console.print(Text(escape_text(f"sender {entry['sender'] or '<>'} from {entry['peer']}")))
     console.print(f"received {when(entry['received'])}, {size(entry['size'])}\n")
     table(
         ("recipient", "state", "attempts", "next", "reason", "remote", "last reply"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,29 +60,39 @@ def _capture(config: Config) -> Capture:
     return Capture(config.state_dir / "captured", show_captured)
 
 
-def _serve(config: Config, read_again: object, capture: Capture | None) -> None:
+def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Capture | None) -> None:
     import trio  # noqa: PLC0415
 
     from elemta import app  # noqa: PLC0415
     from elemta.admin import TokenError  # noqa: PLC0415
+    from elemta.config import LogFormat  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
-    from elemta.runtime import LogPump, configure_logging, leaves  # noqa: PLC0415
+    from elemta.runtime import ConsoleRenderer, LogPump, leaves, logging_to, render_json  # noqa: PLC0415
     from elemta.spool import SpoolForeign, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
     from elemta.tls import TlsFilesError  # noqa: PLC0415
 
     from .console import announce  # noqa: PLC0415
 
-    pump = LogPump(format=config.logging.format, level=config.logging.level)
-    configure_logging(pump)
+    renderer = (
+        render_json
+        if config.logging.format is LogFormat.JSON
+        else ConsoleRenderer(colour=sys.stderr.isatty())
+    )
+    pump = LogPump(render=renderer)
     try:
         bound = bind_all(config.listeners, inherited=app.inherited_sockets(os.environ))
     except BindError as error:
-        raise Trouble(TRY_LATER if error.in_use else BAD_CONFIG, str(error)) from error
+        raise Trouble(BAD_CONFIG if error.is_permanent else TRY_LATER, str(error)) from error
     try:
         if capture is not None:
             capture.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             announce(config, bound, capture)
-        trio.run(partial(app.run, config, bound, pump=pump, read_again=read_again, capture=capture))
+        with logging_to(pump, config.logging.level) as logging:
+            trio.run(
+                partial(
+                    app.run, config, bound, pump=pump, logging=logging, read_again=read_again, capture=capture
+                )
+            )
     except BaseException as error:
         # One storage error may stand in several branches of the tree: the first that explains all wins.
         for leaf in leaves(error):
@@ -99,7 +110,7 @@ def _serve(config: Config, read_again: object, capture: Capture | None) -> None:
         raise
     finally:
         for listener in bound:
-            listener.socket.close()
+            listener.close()
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import socket
 import sys
+from collections.abc import Iterable
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
@@ -68,12 +69,12 @@ def send(
 
 
 def _address(config_file: Path | None, dev: bool, server: str | None) -> HostPort:
-    from elemta.config import HostPort, UnitError, parse_host_port  # noqa: PLC0415
+    from elemta.config import BadValue, HostPort, parse_host_port  # noqa: PLC0415
 
     if server is not None:
         try:
             return parse_host_port(server)
-        except UnitError as error:
+        except BadValue as error:
             raise click.BadParameter(str(error), param_hint="--server") from error
     config = read_for_client(config_file, dev)
     if not config.listeners:
@@ -94,7 +95,7 @@ def _compose(sender: str, recipients: tuple[str, ...], subject: str, body: str) 
     return message.as_bytes()
 
 
-def _progress(count: int) -> object:
+def _progress(count: int) -> Iterable[int]:
     if count == 1 or not sys.stderr.isatty():
         return range(count)
     from rich.console import Console  # noqa: PLC0415
@@ -122,6 +123,6 @@ def _must(code: int, answer: bytes, what: str) -> None:
 
 
 def _text(answer: bytes) -> str:
-    from elemta.runtime import escape  # noqa: PLC0415
+    from elemta.runtime import escape_text  # noqa: PLC0415
 
-    return escape(answer.decode("utf-8", "replace").replace("\n", " "))
+    return escape_text(answer.decode("utf-8", "replace").replace("\n", " "))

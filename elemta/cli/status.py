@@ -17,7 +17,7 @@ from .options import config_option, dev_option, json_option, read_for_client
 @dev_option
 @json_option
 def status(config_file: Path | None, dev: bool, as_json: bool) -> None:
-    """Show whether the server runs, what it listens on, what is queued. Exit status 1: not running or not ready."""
+    """Show whether the server runs, what it listens on, what is queued; status 1: not running or not ready."""
     config = read_for_client(config_file, dev)
     try:
         answer = AdminClient(config.state_dir).get("/api/v1/status")
@@ -62,7 +62,8 @@ def _show(answer: Any) -> None:
         right=("queued", "under way", "held", "messages", "size", "oldest"),
     )
     console.print(
-        f"\nsince the start: {counts['messages']} messages accepted, {counts['delivered']} recipients delivered, "
+        f"\nsince the start: {counts['messages']} messages accepted, "
+        f"{counts['delivered']} recipients delivered, "
         f"{counts['deferred']} deferrals, {counts['failed']} failed, {counts['crashes']} contained crashes"
     )
     sites = answer["queue"]["sites"]

@@ -69,10 +69,12 @@ def _listener_addresses(config: Config) -> Iterator[Contradiction]:
     for index, (path, _, address) in enumerate(bound):
         for other_path, other_name, other in bound[:index]:
             if _overlap(address, other):
-                verb = "is already" if address == other else f"is within {other},"
-                yield Contradiction(
-                    path, f"{address} {verb} the address of {other_name}", others=(other_path,)
+                what = (
+                    f"is already the address of {other_name}"
+                    if address == other
+                    else f"overlaps with {other} of {other_name}"
                 )
+                yield Contradiction(path, f"{address} {what}", others=(other_path,))
                 break
 
 
@@ -125,18 +127,23 @@ def _domains(config: Config) -> Iterator[Contradiction]:
 def _local_routes(config: Config) -> Iterator[Contradiction]:
     """Mail for a local domain must end somewhere: its MX is this server, so asking it would be a loop."""
     routes: tuple[KeyPath, ...] = (("routes",),)
+    table = _FirstMatch()
+    for index, route in enumerate(config.routes):
+        table.add(route.match, index)
     for index, domain in enumerate(config.domains.local):
-        route = next((route for route in config.routes if _takes_domain(route.match, domain)), None)
+        first = table.find(RoutePattern(domain=DomainPattern(domain)))
         path: KeyPath = ("domains", "local", index)
-        if route is None:
+        if first is None:
             reason = f"no route takes {domain}: its mail would be sent to its MX, which is this server"
             yield Contradiction(path, reason, f'add [[routes]] with match = "{domain}"', routes)
-        elif _asks_mx(route):
-            reason = f"the route {shown(str(route.match))} sends {domain} to its MX, which is this server"
+        elif _asks_mx(config.routes[first]):
+            match = shown(str(config.routes[first].match))
+            reason = f"the route {match} sends {domain} to its MX, which is this server"
             yield Contradiction(path, reason, "give that route a host, or another transport", routes)
+    local = set(config.domains.local)
     for index, route in enumerate(config.routes):
         mailbox = route.match.mailbox
-        if mailbox is not None and mailbox.domain in config.domains.local and _asks_mx(route):
+        if mailbox is not None and mailbox.domain in local and _asks_mx(route):
             yield Contradiction(
                 ("routes", index, "match"),
                 f"sends a local address to the MX of {mailbox.domain}, which is this server",
@@ -149,17 +156,33 @@ def _asks_mx(route: RouteConfig) -> bool:
     return route.transport is TransportKind.SMTP and route.host is None
 
 
-def _takes_domain(pattern: RoutePattern, domain: Domain) -> bool:
-    """Whether the pattern matches every address of the domain."""
-    if pattern.mailbox is not None:
-        return False
-    return pattern.domain is None or _covers_domain(pattern.domain, DomainPattern(domain))
+class _FirstMatch:
+    """Finds the first of the patterns added so far that takes all of another, without trying each."""
+
+    def __init__(self) -> None:
+        self._first: dict[RoutePattern, int] = {}
+
+    def add(self, pattern: RoutePattern, index: int) -> None:
+        self._first.setdefault(pattern, index)
+
+    def find(self, pattern: RoutePattern) -> int | None:
+        """The lowest index of a pattern that matches every address that this one matches."""
+        found = [self._first[wide] for wide in _wider(pattern) if wide in self._first]
+        return min(found, default=None)
 
 
-def _covers_domain(wide: DomainPattern, narrow: DomainPattern) -> bool:
-    if wide == narrow:
-        return True
-    return wide.subdomains and narrow.domain.text.endswith("." + wide.domain.text)
+def _wider(pattern: RoutePattern) -> Iterator[RoutePattern]:
+    """The pattern itself and all that take at least as much."""
+    yield pattern
+    yield RoutePattern()
+    domain: DomainPattern | None = pattern.domain
+    if pattern.mailbox is not None and isinstance(pattern.mailbox.domain, Domain):
+        domain = DomainPattern(pattern.mailbox.domain)
+        yield RoutePattern(domain=domain)
+    above = domain.domain.text if domain is not None else ""
+    while "." in above:
+        above = above.partition(".")[2]
+        yield RoutePattern(domain=DomainPattern(Domain(above), subdomains=True))
 
 
 def _route_options(config: Config) -> Iterator[Contradiction]:
@@ -180,28 +203,17 @@ def _route_options(config: Config) -> Iterator[Contradiction]:
 
 
 def _dead_routes(config: Config) -> Iterator[Contradiction]:
+    table = _FirstMatch()
     for index, route in enumerate(config.routes):
-        for earlier in range(index):
-            if _covers(config.routes[earlier].match, route.match):
-                yield Contradiction(
-                    ("routes", index, "match"),
-                    f"never used: routes[{earlier}] ({config.routes[earlier].match}) takes all of it first",
-                    "the first match wins: put the narrower route first",
-                    (("routes", earlier),),
-                )
-                break
-
-
-def _covers(wide: RoutePattern, narrow: RoutePattern) -> bool:
-    """Whether every address that `narrow` matches is matched by `wide`."""
-    if wide == narrow or wide == RoutePattern():
-        return True
-    if narrow.mailbox is not None:
-        domain = narrow.mailbox.domain
-        return isinstance(domain, Domain) and _takes_domain(wide, domain)
-    if wide.domain is None or narrow.domain is None:
-        return False
-    return _covers_domain(wide.domain, narrow.domain)
+        earlier = table.find(route.match)
+        if earlier is not None:
+            yield Contradiction(
+                ("routes", index, "match"),
+                f"never used: routes[{earlier}] ({config.routes[earlier].match}) takes all of it first",
+                "the first match wins: put the narrower route first",
+                (("routes", earlier),),
+            )
+        table.add(route.match, index)
 
 
 def _numbers(config: Config) -> Iterator[Contradiction]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from .choices import ListenerAuth, ListenerRole, ListenerTls, TransportKind
+from .choices import ListenerAuth, ListenerRole, ListenerTls, RouteTls, TransportKind
 from .schema import Config, ListenerConfig, RouteConfig
-from .units import HostPort, format_duration, format_size
+from .units import HostPort, RoutePattern, format_duration, format_size
 
 _BLOCK = 64 * 1024
 """Octets that are written to a next hop under one `timeouts.block`, for the estimate."""
@@ -74,8 +74,8 @@ class Description:
     notes: tuple[str, ...]
     """What is allowed but perhaps not meant."""
 
-    def render(self) -> str:
-        """Plain text, without a final line end."""
+    def __str__(self) -> str:
+        """All of it as plain text, without a final line end."""
         lines = [f"Host name: {self.hostname}"]
         for title, facts in (
             ("Listeners", self.listeners),
@@ -106,10 +106,7 @@ def describe(config: Config) -> Description:
         hostname=config.hostname,
         listeners=tuple(Fact(listener.name, _listener_text(listener)) for listener in config.listeners),
         domains=_domains(config),
-        routes=(
-            *(Fact(str(route.match), _route_text(route)) for route in config.routes),
-            Fact("others", "smtp to the MX"),
-        ),
+        routes=_routes(config),
         state=_state(config),
         limits=_limits(config),
         session=config.timeouts.session,
@@ -162,18 +159,28 @@ def _listener_text(listener: ListenerConfig) -> str:
         ListenerTls.STARTTLS: "STARTTLS",
         ListenerTls.IMPLICIT: "TLS from the start",
     }[listener.tls]
-    return f"{listener.address}, {listener.role}, {tls}"
+    every = "" if listener.address.host else " (every address)"
+    return f"{listener.address}{every}, {listener.role}, {tls}"
 
 
-def _route_text(route: RouteConfig) -> str:
+def _route_text(route: RouteConfig, mx_port: int) -> str:
     if route.transport is TransportKind.MAILDIR:
         return f"maildir {route.path}"
     if route.transport is TransportKind.DISCARD:
         return "discard"
     if route.host is None:
-        return f"smtp to the MX, TLS {route.tls}"
+        return f"smtp to the MX, port {route.port or mx_port}, TLS {route.tls}"
     port = route.port or (24 if route.transport is TransportKind.LMTP else 25)
     return f"{route.transport} to {HostPort(route.host, port)}, TLS {route.tls}"
+
+
+def _routes(config: Config) -> tuple[Fact, ...]:
+    facts = [Fact(str(route.match), _route_text(route, config.delivery.port)) for route in config.routes]
+    if not any(route.match == RoutePattern() for route in config.routes):
+        facts.append(
+            Fact("others", f"smtp to the MX, port {config.delivery.port}, TLS {RouteTls.OPPORTUNISTIC}")
+        )
+    return tuple(facts)
 
 
 def _domains(config: Config) -> tuple[Fact, ...]:
@@ -213,7 +220,7 @@ def _limits(config: Config) -> tuple[Fact, ...]:
 
 def _notes(config: Config) -> Iterator[str]:
     if not config.listeners:
-        yield "no [[listeners]]: nothing is accepted, only the queue is worked off"
+        yield "no [[listeners]]: without one there is nothing to run"
     for listener in config.listeners:
         # without authentication the relay networks are all that tells users from strangers
         if listener.role is ListenerRole.SUBMISSION and listener.auth is ListenerAuth.OFF:
@@ -231,6 +238,8 @@ def _notes(config: Config) -> Iterator[str]:
     ):
         # RFC 5321 4.5.1: postmaster must be a working mailbox
         yield f"postmaster is not set, and {config.hostname} is not a local domain: name a mailbox"
+    if config.queue.delay_notice >= config.queue.lifetime:
+        yield "queue.delay_notice is not before queue.lifetime: no sender is told of a delay"
     if config.timeouts.final_dot < MINIMUM_FINAL_DOT:
         yield "timeouts.final_dot is below the 10 minutes of RFC 5321 4.5.3.2.6: expect duplicates"
 

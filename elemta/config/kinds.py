@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import json
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -206,15 +207,10 @@ def typed(raw: object) -> str:
     return "a date or time"
 
 
-def _number_hint(raw: object) -> str:
-    if isinstance(raw, str):
-        try:
-            json_value = json.loads(raw) if len(raw) < 20 and raw.isascii() else None
-        except ValueError:
-            return ""
-        if isinstance(json_value, int | float) and not isinstance(json_value, bool):
-            return f"write {raw} without quotes"
-    return ""
+def _unquote_hint(pattern: str) -> Callable[[object], str]:
+    """A hint for numbers that were written as strings."""
+    quoted = re.compile(pattern)
+    return lambda raw: f"write {raw} without quotes" if isinstance(raw, str) and quoted.fullmatch(raw) else ""
 
 
 def _boolean_hint(raw: object) -> str:
@@ -230,7 +226,7 @@ def _string_hint(raw: object) -> str:
 def _duration_hint(raw: object) -> str:
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 <= raw <= units.LONGEST_DURATION:
         return 'write it like "90s", "5m" or "5d"'
-    return f'write "{units.format_duration(raw)}" for seconds'
+    return f'write "{raw}s" for seconds' if isinstance(raw, int) else f'write "{units.format_duration(raw)}"'
 
 
 def _read_float(raw: float) -> float:
@@ -293,9 +289,18 @@ NAME = _text("a string", units.parse_name, units.NAME_PATTERN)
 _KINDS: dict[Any, Kind] = {
     str: _text("a string", str),
     bool: Kind("true or false", (bool,), bool, bool, {"type": "boolean"}, _boolean_hint),
-    int: Kind("an integer", (int,), _read_integer, int, {"type": "integer"}, _number_hint),
+    int: Kind(
+        "an integer", (int,), _read_integer, int, {"type": "integer"}, _unquote_hint(r"-?[1-9][0-9]{0,15}|0")
+    ),
     # 0 for 0.0 is the same number, not a coercion
-    float: Kind("a number", (int, float), _read_float, float, {"type": "number"}, _number_hint),
+    float: Kind(
+        "a number",
+        (int, float),
+        _read_float,
+        float,
+        {"type": "number"},
+        _unquote_hint(r"-?[0-9]\.[0-9]{1,9}"),
+    ),
     Path: _text("a path", units.parse_path, minLength=1),
     HostPort: _text("an address with a port", units.parse_host_port, units.HOST_PORT_PATTERN),
     Network: _text("a network", units.parse_network, units.NETWORK_PATTERN),

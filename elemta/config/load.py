@@ -238,7 +238,6 @@ def _structure_leaf(annotation: Any) -> Callable[[Any, Any], Any]:
 
 
 def _structure_section(section: type, converter: Converter) -> Callable[[Any, Any], Any]:
-    attrs.resolve_types(section)
     structure: Callable[[Any, Any], Any] = make_dict_structure_fn(
         section, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
     )
@@ -283,5 +282,4 @@ def _make_converter() -> Converter:
 
 
 _CONVERTER = _make_converter()
-attrs.resolve_types(Config)
 _PLACES = _find_places()

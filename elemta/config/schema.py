@@ -321,7 +321,7 @@ class Config:
     postmaster: Annotated[str, MAILBOX] | None = None
     """Where mail for the bare `<postmaster>` goes; default postmaster@hostname."""
     listeners: tuple[ListenerConfig, ...] = ()
-    """Addresses to listen on; without any, only the queue runs."""
+    """Addresses to listen on; a server needs at least one."""
     tls: TlsConfig = TlsConfig()
     """The server's certificate."""
     domains: DomainsConfig = DomainsConfig()
@@ -346,3 +346,23 @@ class Config:
     """The port to look and steer."""
     logging: LoggingConfig = LoggingConfig()
     """What is written to standard error."""
+
+
+SECTIONS: tuple[type, ...] = (
+    Config,
+    ListenerConfig,
+    TlsConfig,
+    DomainsConfig,
+    RelayConfig,
+    RouteConfig,
+    QueueConfig,
+    DeliveryConfig,
+    DnsConfig,
+    LimitsConfig,
+    TimeoutsConfig,
+    SpoolConfig,
+    AdminConfig,
+    LoggingConfig,
+)
+for _section in SECTIONS:
+    attrs.resolve_types(_section)  # the types hold the rules: from here on they are objects, not text

@@ -1,8 +1,16 @@
-"""Carry one message to one next hop.
+"""Carry one message to one next hop: SMTP, LMTP, Maildir, discard.
 
-Not here: when, how often, what becomes of the result (`elemta.queue`).
+Not here: when, how often, over which kept connection, what becomes of the result (`elemta.queue`).
 """
 
+from .connect import Target
+from .connection import SmtpConnection
+from .context import DeliveryContext
+from .discard import DiscardTransport
+from .lmtp import LmtpTransport
+from .maildir import MaildirTransport
+from .make import make_transport
+from .smtp import SmtpTransport
 from .transport import (
     ConnectFailed,
     Connection,
@@ -19,6 +27,14 @@ __all__ = [
     "ConnectionStale",
     "Content",
     "ContentReader",
+    "DeliveryContext",
+    "DiscardTransport",
+    "LmtpTransport",
+    "MaildirTransport",
     "Parcel",
+    "SmtpConnection",
+    "SmtpTransport",
+    "Target",
     "Transport",
+    "make_transport",
 ]

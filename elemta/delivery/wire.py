@@ -15,9 +15,11 @@ import trio
 
 from elemta.config import TimeoutsConfig
 from elemta.mail import Reply
-from elemta.smtp import NEED_DATA, ClientConnection, Command, ReplyReceived
+from elemta.smtp import NEED_DATA, ClientConnection, Command, Quit, RemoteProtocolError, ReplyReceived, State
 
 RECEIVE_SIZE = 64 * 1024
+
+_MAY_QUIT = frozenset((State.REJECTED, State.HELLO, State.READY, State.MAIL, State.REFUSED, State.RCPT))
 
 
 class PeerGone(Exception):
@@ -43,7 +45,6 @@ class Wire:
         self._seconds = math.inf
         self._moved = True
         self._scope = trio.CancelScope()
-        self._closed = False
 
     def converse(self) -> trio.CancelScope:
         """The scope for a conversation; it is the caller's to enter and to look at."""
@@ -73,13 +74,17 @@ class Wire:
         self._move_deadline()
         try:
             await self.stream.send_all(data)
-        except BaseException as error:
-            self.broken = True
-            self.machine.send_failed()
-            if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
-                raise PeerGone(describe(error)) from error
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._break_sending()
+            raise PeerGone(describe(error)) from error
+        except BaseException:
+            self._break_sending()
             raise
         self.progress += 1
+
+    def _break_sending(self) -> None:
+        self.broken = True
+        self.machine.send_failed()
 
     async def ask(self, command: Command) -> Reply:
         """Send one command and wait for its reply."""
@@ -97,16 +102,26 @@ class Wire:
         while True:
             event = machine.next_event()
             if isinstance(event, ReplyReceived):
-                self.replies += 1
                 self.progress += 1
-                if event.reply.code == 421:  # RFC 5321 §3.8, §4.2.2: to any command, before closing
+                if machine.state is State.CLOSED:
+                    # RFC 5321 §3.8, §4.2.2: 421 to any command, and what comes unasked, before closing
                     self.broken = True
-                    raise PeerGone("421", event.reply)
+                    raise PeerGone(str(event.reply), event.reply)
+                self.replies += 1
                 return event.reply
             if event is not NEED_DATA:
                 self.broken = True
                 raise PeerGone("closed by the peer")
             machine.receive_data(await self._receive())
+
+    def is_settled(self) -> bool:
+        """Whether nothing came that was not asked for; it would be taken for the reply to a later command."""
+        if self.broken:
+            return False
+        try:
+            return self.machine.next_event() is NEED_DATA
+        except RemoteProtocolError:
+            return False
 
     async def _receive(self) -> bytes:
         self._move_deadline()
@@ -139,24 +154,24 @@ class Wire:
             return False
         return not poll.poll(0)
 
-    async def aclose(self, farewell: bytes = b"") -> None:
-        """Send the farewell, unless broken, and close; takes `timeouts.quit` at most, also when cancelled."""
-        if self._closed:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        self._closed = True
+    async def aclose(self) -> None:
+        """Say QUIT where that has a meaning, and close; takes `timeouts.quit` at most, also when cancelled.
+
+        RFC 5321 §4.1.1.10 would have us wait for the 221; a peer that is slow with it holds nothing up.
+        """
+        polite = not self.broken and self.machine.state in _MAY_QUIT and not self.machine.outstanding
+        self.broken = True
         self.phase = "quit"
         with trio.move_on_after(self.timeouts.quit, shield=True):
-            if farewell and not self.broken:
+            if polite:
                 try:
-                    await self.stream.send_all(farewell)
+                    await self.stream.send_all(self.machine.send(Quit()))
                     await self.stream.aclose()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
+        # Also where the time ran out in the middle of QUIT. Forcefully means without waiting.
+        with trio.move_on_after(self.timeouts.quit, shield=True):
             await trio.aclose_forcefully(self.stream)
-        self.broken = True
-        # Where the time ran out above, the stream is closed all the same: every Trio stream is closed
-        # by the first thing that aclose does, whatever becomes of the rest.
 
 
 def describe(error: BaseException) -> str:

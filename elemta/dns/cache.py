@@ -17,20 +17,18 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import trio
 
 from elemta.config import DnsConfig
+from elemta.runtime import TrioWallClock, WallClock
 
 from .answers import Answer, MxRecord, RecordKind, Status, TlsaRecord
 from .client import DnsResolver
 from .names import normalize_name
 from .resolver import Resolver
-
-if TYPE_CHECKING:
-    from elemta.runtime import WallClock
 
 MAX_OCTETS = 32 * 1024 * 1024
 """Of answers kept, beside the configured number of them: strangers choose what is asked (RELIABILITY P7)."""
@@ -224,11 +222,21 @@ def _octets(name: str, answer: Answer) -> int:
     return total
 
 
+_STEADY = TrioWallClock()
+
+
 @asynccontextmanager
 async def open_resolver(
-    config: DnsConfig, clock: WallClock, *, random: Random | None = None, inner: Resolver | None = None
+    config: DnsConfig,
+    clock: WallClock = _STEADY,
+    *,
+    random: Random | None = None,
+    inner: Resolver | None = None,
 ) -> AsyncGenerator[CachingResolver]:
     """A caching resolver over DNS (or over `inner`), with a nursery for its queries.
+
+    Answers age by `clock`; the default is Trio's, which nobody sets forward or back.
+    `random` makes the ids of questions; the default is the kernel's randomness, as RFC 5452 §9.2 wants.
 
     On the way out queries in flight are cancelled, and whoever still waits for one gets FAILED.
 

@@ -130,7 +130,7 @@ def _bind(address: HostPort) -> tuple[socket.socket, ...]:
 
 
 def _bind_families(address: HostPort, sockets: list[socket.socket]) -> None:
-    """Bind for each family of the address, all to one port; what was bound is in `sockets`, also on an error."""
+    """Bind each family of the address, all to one port; also on an error `sockets` has what was bound."""
     try:
         found = socket.getaddrinfo(
             address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

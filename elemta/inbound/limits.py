@@ -51,7 +51,7 @@ def client_of(peer: str) -> str:
 
 
 class ClientLimits:
-    """Counts sessions. Memory is bounded by the sessions that exist; nothing is kept of those that are gone."""
+    """Counts sessions. Memory is bounded by those that exist; nothing is kept of those that are gone."""
 
     def __init__(self, limits: LimitsConfig, networks: Iterable[Network]) -> None:
         self._most = limits.sessions

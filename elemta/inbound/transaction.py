@@ -101,19 +101,12 @@ class Transaction:
     def sender(self) -> ReversePath:
         return self._sender
 
-    @property
-    def size(self) -> int:
-        """Octets of the body so far."""
-        return self._draft.size if self._draft else 0
-
     # --- Envelope -----------------------------------------------------------------------------------
 
     def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
         """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us)."""
         context = self._context
-        decision = may_relay(
-            context.services.router, path, trusted=self._trusted, role=context.listener.role
-        )
+        decision = may_relay(context.services.router, path, trusted=self._trusted, role=context.listener.role)
         mailbox = decision.mailbox
         if mailbox is None:
             return decision.reply
@@ -132,7 +125,11 @@ class Transaction:
     # --- Body ---------------------------------------------------------------------------------------
 
     def begin_body(self) -> Reply:
-        """Answer DATA. From here on the message has an id and a draft."""
+        """Answer DATA. From here on the message has an id and a draft.
+
+        Raises:
+          SpoolUnavailable: storage failed.
+        """
         services = self._context.services
         message = MessageId(services.make_id())
         try:
@@ -182,7 +179,7 @@ class Transaction:
             if self._context.lmtp:
                 return replies.recipient_queued(self.message)
             return replies.queued(self.message)
-        self._end(refusal)
+        self._reject(refusal.reply, refusal.reason)
         return refusal.reply
 
     def _check(self, end: BodyEnd) -> Refusal | None:
@@ -193,9 +190,8 @@ class Transaction:
             return Refusal(_PROBLEMS[end.problem], end.problem.value)
         assert self._draft is not None
         head = self._draft.head
-        # RFC 5321 §6.3. Counting the word is cheap, and tells that nearly all messages are far from it.
-        hops = self._context.config.delivery.max_hops
-        if head.count(b":") > hops and HeaderBlock(head).count(b"received") > hops:
+        # RFC 5321 §6.3
+        if HeaderBlock(head).count(b"received") > self._context.config.delivery.max_hops:
             return Refusal(replies.TOO_MANY_HOPS, "loop")
         return None
 
@@ -237,7 +233,7 @@ class Transaction:
             params.ret,
             params.envelope_id,
             params.require_tls,
-            params.priority,
+            params.priority or 0,
         )
 
     def _trace(self, envelope: Envelope, message: MessageId) -> bytes:
@@ -275,9 +271,9 @@ class Transaction:
     def discard(self, reason: str) -> None:
         """Forget everything; a body that was begun counts as rejected, for this reason."""
         if self._draft is not None:
-            self._end(self._refusal or Refusal(_NO_REPLY, reason))
+            self._reject(None, reason)
 
-    def _end(self, refusal: Refusal) -> None:
+    def _reject(self, reply: Reply | None, reason: str) -> None:
         if self._draft is not None:
             self._draft.discard()
             self._draft = None
@@ -288,8 +284,8 @@ class Transaction:
                 session=self._origin.session,
                 sender=self._sender_text(),
                 recipients=self._recipient_texts(),
-                reply="" if refusal.reply is _NO_REPLY else str(refusal.reply),
-                reason=refusal.reason,
+                reply=str(reply) if reply else "",
+                reason=reason,
             )
         )
 
@@ -299,7 +295,3 @@ class Transaction:
 
     def _recipient_texts(self) -> tuple[str, ...]:
         return tuple([str(mailbox) for mailbox in self._recipients])
-
-
-_NO_REPLY = Reply(421, None)
-"""Stands for: the client was told nothing about the message."""

@@ -14,7 +14,7 @@ MAX_LOCAL_PART = 64
 MAX_PATH = 256
 """Octets with the angle brackets, RFC 5321 §4.5.3.1.3."""
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = r"-A-Za-z0-9!#$%&'*+/=?^_`{|}~"  # the hyphen first: last, it would begin a range below
 _DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
 _DOT_STRING_UTF8 = re.compile(rf"[{_ATEXT}\u0080-\U0010ffff]+(?:\.[{_ATEXT}\u0080-\U0010ffff]+)*")
 # RFC 5321 §4.1.2: QcontentSMTP = qtextSMTP / quoted-pairSMTP

@@ -29,7 +29,10 @@ MAX_WORD = 900
 MAX_QUOTED = 1000
 """Characters that are quoted of one reply; a notice about many recipients stays bounded."""
 
-_MESSAGE_ID = re.compile(rb"<[!#-;=?-~]{1,200}@[!#-;=?-~]{1,200}>")
+# RFC 5322 §3.6.4 without its obsolete forms.
+_MESSAGE_ID = re.compile(
+    rb"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,300}@[][A-Za-z0-9!#$%&'*+/=?^_`{|}~.:-]{1,300}>"
+)
 _LITERAL = re.compile(r"\[[0-9A-Za-z.:]+\]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REMOTE = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?(?::[0-9]+)?")
@@ -340,7 +343,8 @@ def _mend(header: bytes) -> bytes:
         start, fold = 0, b""
         while len(line) - start + len(fold) > MAX_LINE:
             end = start + MAX_LINE - len(fold)
-            while line[end] & 0xC0 == 0x80 and end > start + MAX_LINE - 5:  # not inside a character
+            lowest = end - 3
+            while line[end] & 0xC0 == 0x80 and end > lowest:  # not inside a character of UTF-8
                 end -= 1
             mended.append(fold + line[start:end])
             start, fold = end, b" "

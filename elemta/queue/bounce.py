@@ -7,18 +7,8 @@ from hashlib import blake2b
 
 import attrs
 
-from elemta.mail import (
-    NULL_PATH,
-    BodyType,
-    Envelope,
-    MessageId,
-    Notify,
-    Origin,
-    Outcome,
-    Recipient,
-    Ret,
-)
-from elemta.mail.dsn import Action, DsnRecipient, DsnReport, build_dsn
+from elemta.mail import MessageId, Notify, Origin, Outcome, Ret
+from elemta.mail.dsn import Action, DsnRecipient, DsnReport, build_dsn, notice_envelope
 from elemta.spool import ClaimedRecipient, NewMessage, StoredMessage
 
 
@@ -28,7 +18,7 @@ class Subject:
 
     claimed: ClaimedRecipient
     outcome: Outcome
-    will_retry_until: float | None = None
+    retry_until: float | None = None
 
 
 def wanted(message: StoredMessage, claimed: ClaimedRecipient, when: Notify) -> bool:
@@ -47,53 +37,45 @@ def plan_notice(
     action: Action,
     *,
     original: bytes,
+    complete: bool,
     hostname: str,
     notice: MessageId,
     now: float,
 ) -> NewMessage:
     """The notice to the sender of `message` about `subjects`, ready to be stored.
 
-    `original` is the header block of the message, or all of it (see `wants_whole_message`).
+    `original` is the message as stored: its header block at least, all of it where `complete`.
     """
-    sender = message.envelope.reverse_path.mailbox
-    assert sender is not None, "there is nobody to tell"
-    utf8 = message.envelope.smtputf8
     report = DsnReport(
-        message=notice,
         hostname=hostname,
-        recipient=sender,
-        date=now,
+        message=notice,
+        time=now,
+        original=message.id,
+        envelope=message.envelope,
         arrival=message.received,
-        action=action,
-        envelope_id=message.envelope.envelope_id,
-        original_message=message.id,
         recipients=tuple(
             DsnRecipient(
                 recipient=subject.claimed.recipient,
-                outcome=subject.outcome,
+                action=action,
+                reply=subject.outcome.reply,
+                remote=subject.outcome.remote,
+                from_remote=getattr(subject.outcome, "from_remote", False),
                 last_attempt=now,
-                will_retry_until=subject.will_retry_until,
+                retry_until=subject.retry_until,
             )
             for subject in subjects
         ),
-        original=original,
-        whole=wants_whole_message(message),
-        smtputf8=utf8,
+        content=original,
+        complete=complete,
     )
-    built = build_dsn(report)
-    envelope = Envelope(
-        NULL_PATH,
-        (Recipient(sender),),
-        body_type=BodyType.EIGHT_BIT_MIME if built.needs_8bit else BodyType.SEVEN_BIT,
-        smtputf8=utf8,
-    )
+    body = build_dsn(report)
     return NewMessage(
         id=notice,
-        envelope=envelope,
+        envelope=notice_envelope(report, body),
         origin=Origin(session="", peer="local", hello=hostname, protocol="LOCAL"),
         prefix=b"",
-        body=built.content,
-        size=len(built.content),
-        digest=blake2b(built.content, digest_size=16).digest(),
+        body=body,
+        size=len(body),
+        digest=blake2b(body, digest_size=16).digest(),
         received=now,
     )

@@ -35,7 +35,6 @@ from elemta.mail import (
     Notify,
     Outcome,
     make_id,
-    replies,
 )
 from elemta.mail.dsn import Action
 from elemta.mail.header import split_header
@@ -80,6 +79,14 @@ class QueueStatistics:
     fresh_messages: int
     sites: tuple[SiteStatistics, ...]
     draining: bool
+
+
+@attrs.frozen
+class Original:
+    """What a notice may return of a message: its header block, or all of it."""
+
+    content: bytes
+    complete: bool
 
 
 class QueueManager:
@@ -136,7 +143,7 @@ class QueueManager:
         self._active_octets += octets
         return True
 
-    def cancel(self, octets: int, recipients: int) -> None:  # noqa: ARG002 - the other half of `reserve`
+    def cancel(self, octets: int, recipients: int) -> None:
         """The reserved message was not stored after all."""
         self._active_messages -= 1
         self._fresh_messages -= 1
@@ -328,7 +335,7 @@ class QueueManager:
         """Hold an attempt back while its result could not be written down."""
         if self._spool.pending_records > PENDING_RECORDS:
             await self._spool.wait_recorded()
-        while self._spool.deliveries_paused:
+        while self._spool.deliveries_paused:  # noqa: ASYNC110 - a rare state of a full disk, nobody signals its end
             await trio.sleep(1.0)
 
     async def settle(self, site: Site, job: Job, outcomes: list[Outcome]) -> None:
@@ -372,7 +379,7 @@ class QueueManager:
                 return True
         return False
 
-    async def _original(self, message: StoredMessage) -> bytes:
+    async def _original(self, message: StoredMessage) -> Original:
         """The header block of a message, or all of it where the sender asked for that, bounded."""
         whole = wants_whole_message(message) and message.size <= MEMORY_OF_NOTICE
         pieces = [message.prefix]
@@ -389,11 +396,13 @@ class QueueManager:
                 StorageTrouble(time=self.clock.time(), what="corrupt", detail=str(error), message=message.id)
             )
         content = b"".join(pieces)
-        return content if whole else content[: split_header(content)][:MEMORY_OF_NOTICE]
+        if whole and len(content) == message.size:
+            return Original(content, complete=True)
+        return Original(content[: split_header(content)][:MEMORY_OF_NOTICE], complete=False)
 
     # --- results ---------------------------------------------------------------------------------
 
-    def _record(self, site: Site, job: Job, outcomes: list[Outcome], *, original: bytes | None) -> None:
+    def _record(self, site: Site, job: Job, outcomes: list[Outcome], *, original: Original | None) -> None:
         """One record for the job: results, next times, notices. Sync; then the watchers hear of it."""
         now = self.clock.time()
         results: list[RecipientResult] = []
@@ -429,7 +438,7 @@ class QueueManager:
         now: float,
         failed: list[Subject],
         late: list[Subject],
-        original: bytes | None,
+        original: Original | None,
     ) -> RecipientResult:
         message = job.message
         site.deferred += 1
@@ -452,7 +461,7 @@ class QueueManager:
         notice = not isinstance(next_step, GiveUp) and next_step.delay_notice and original is not None
         if notice:
             end = message.received + self._schedule.lifetime(null_sender=False)
-            late.append(Subject(claimed, outcome, will_retry_until=end))
+            late.append(Subject(claimed, outcome, retry_until=end))
         self._bus.publish(
             RecipientDeferred(
                 time=now,
@@ -482,7 +491,7 @@ class QueueManager:
         message: StoredMessage,
         failed: list[Subject],
         late: list[Subject],
-        original: bytes | None,
+        original: Original | None,
         now: float,
     ) -> tuple[NewMessage, ...]:
         notices = []
@@ -499,7 +508,8 @@ class QueueManager:
                     message,
                     told,
                     action,
-                    original=original,
+                    original=original.content,
+                    complete=original.complete,
                     hostname=self.config.hostname,
                     notice=notice_id,
                     now=now,

@@ -37,13 +37,13 @@ class Scheduler:
         self._wake.set()
 
     def note_due(self, due: float) -> None:
-        """Something will be due then; wakes the scheduler only where that is earlier than what it waits for."""
+        """Something will be due then; wakes the scheduler where that is earlier than what it waits for."""
         if due < self._next_due:
             self._next_due = due
             self._wake.set()
 
     async def run(self) -> None:
-        """Claim until cancelled or draining. What it claimed and did not hand on stays leased and comes back."""
+        """Claim until cancelled or draining. What was claimed and not handed on comes back with its lease."""
         while not self.manager.drain.draining:
             self._wake = trio.Event()
             room = self.manager.backlog_room()

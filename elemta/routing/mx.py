@@ -68,9 +68,8 @@ async def plan_mx(
             candidates = [MxRecord(0, domain.text)]
         case Status.OK:
             if _is_null_mx(answer):
-                return _failed(
-                    Cause.NULL_MX, "5.1.10", "The recipient's domain takes no mail"
-                )  # RFC 7505 §4.2
+                # RFC 7505 §4.2: 556 and X.1.10
+                return Failed(Cause.NULL_MX, Reply.of(556, "5.1.10", "The recipient's domain takes no mail"))
             candidates = _sorted_hosts(answer.mail_exchangers, random)
     if not candidates:
         return _failed(Cause.DNS, "5.4.4", "The recipient's domain names no usable mail host")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import attrs
 
 from elemta.config import Config, DomainPattern, RouteConfig, RouteTls, TransportKind
-from elemta.mail import AddressLiteral, ForwardPath, Mailbox, parse_domain, parse_mailbox
+from elemta.mail import AddressLiteral, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
 
 from .folders import fill_folder
 from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
@@ -56,33 +56,62 @@ class Destination(enum.Enum):
     """Somebody else's: only those who may relay."""
 
 
-class Router:
-    """The routing tables of one configuration. Immutable: a reload makes a new one.
+@attrs.frozen
+class _Tables:
+    """All that one configuration says, so that a reload swaps it in one step."""
 
-    `local_addresses` are those that we are reached at. A recipient at such an address literal is still
-    FOREIGN, so nobody relays through it, except postmaster, who must be reachable wherever we take
-    mail (RFC 5321 §4.5.1).
+    local: DomainTable
+    relay: DomainTable
+    routes: RouteTable
+    mx_port: int
+    hostname: Domain | AddressLiteral
+    postmaster: Mailbox
+    addresses: frozenset[IpAddress]
+
+    @classmethod
+    def of(cls, config: Config, local_addresses: frozenset[IpAddress]) -> _Tables:
+        for route in config.routes:
+            _check(route)
+        hostname = parse_domain(config.hostname)
+        return cls(
+            local=DomainTable(DomainPattern(domain) for domain in config.domains.local),
+            relay=DomainTable(config.domains.relay),
+            routes=RouteTable(config.routes),
+            mx_port=config.delivery.port,
+            hostname=hostname,
+            postmaster=(
+                parse_mailbox(config.postmaster, utf8=True)
+                if config.postmaster is not None
+                else Mailbox("postmaster", hostname)
+            ),
+            addresses=local_addresses | frozenset(_listener_addresses(config)),
+        )
+
+
+class Router:
+    """The routing tables. Each method is one look-up in the configuration of that moment.
+
+    `local_addresses` are those that we are reached at, beside those of the listeners. A recipient at
+    such an address literal is still FOREIGN, so nobody relays through it, except postmaster, who must
+    be reachable wherever we take mail (RFC 5321 §4.5.1).
 
     Raises:
-      ValueError: a route lacks what its transport needs (host for lmtp, path for maildir), or the
-        postmaster is no address.
+      ValueError: of the constructor and of `replace`: a route lacks what its transport needs (host
+        for lmtp, path for maildir), or a name is none. Then nothing has changed.
     """
 
     def __init__(self, config: Config, *, local_addresses: Iterable[IpAddress | str] = ()) -> None:
-        for route in config.routes:
-            _check(route)
-        self._local = DomainTable(DomainPattern(domain) for domain in config.domains.local)
-        self._relay = DomainTable(config.domains.relay)
-        self._routes = RouteTable(config.routes)
-        self._mx_port = config.delivery.port
-        self._hostname = parse_domain(config.hostname)
         self._local_addresses = frozenset(_unmap(ipaddress.ip_address(item)) for item in local_addresses)
-        self.postmaster: Mailbox = (
-            parse_mailbox(config.postmaster, utf8=True)
-            if config.postmaster is not None
-            else Mailbox("postmaster", self._hostname)
-        )
+        self._tables = _Tables.of(config, self._local_addresses)
+
+    def replace(self, config: Config) -> None:
+        """Use another configuration from now on."""
+        self._tables = _Tables.of(config, self._local_addresses)
+
+    @property
+    def postmaster(self) -> Mailbox:
         """Who gets mail for the bare `<postmaster>`."""
+        return self._tables.postmaster
 
     def mailbox_of(self, path: ForwardPath) -> Mailbox:
         """The mailbox that a forward path means here: what goes into the envelope.
@@ -97,11 +126,11 @@ class Router:
 
     def destination(self, mailbox: Mailbox) -> Destination:
         """Whose mailbox it is. The configured postmaster is LOCAL wherever his address is."""
-        if mailbox.domain in self._local:
+        if mailbox.domain in self._tables.local:
             return Destination.LOCAL
         if self._means_our_postmaster(mailbox) or mailbox_key(mailbox) == mailbox_key(self.postmaster):
             return Destination.LOCAL
-        if mailbox.domain in self._relay and not _ROUTING_CHARACTERS.intersection(mailbox.local_part):
+        if mailbox.domain in self._tables.relay and not _ROUTING_CHARACTERS.intersection(mailbox.local_part):
             # With `user%elsewhere@relayed` strangers would use us to use the next hop, which trusts us, as a
             # relay (Postfix: allow_untrusted_routing). Those who may relay can still send there.
             return Destination.RELAY
@@ -111,7 +140,7 @@ class Router:
         """The first route that matches; without one, the MX of the domain."""
         if self._means_our_postmaster(mailbox):
             mailbox = self.postmaster
-        config = self._routes.find(mailbox)
+        config = self._tables.routes.find(mailbox)
         if config is None:
             return self._mx_route(mailbox, RouteTls.OPPORTUNISTIC, None)
         match config.transport:
@@ -129,7 +158,11 @@ class Router:
 
     def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
         return Route(
-            TransportKind.SMTP, mailbox.domain.text.lower(), port or self._mx_port, use_mx=True, tls=tls
+            TransportKind.SMTP,
+            mailbox.domain.text.lower(),
+            port or self._tables.mx_port,
+            use_mx=True,
+            tls=tls,
         )
 
     def _means_our_postmaster(self, mailbox: Mailbox) -> bool:
@@ -138,11 +171,11 @@ class Router:
             return False
         if isinstance(mailbox.domain, AddressLiteral):
             address = mailbox.domain.address
-            return address is not None and _unmap(address) in self._local_addresses
+            return address is not None and _unmap(address) in self._tables.addresses
         return (
-            mailbox.domain == self._hostname
-            and mailbox.domain not in self._local
-            and mailbox.domain not in self._relay
+            mailbox.domain == self._tables.hostname
+            and mailbox.domain not in self._tables.local
+            and mailbox.domain not in self._tables.relay
         )
 
 
@@ -151,6 +184,16 @@ def _check(route: RouteConfig) -> None:
         raise ValueError("a route with transport lmtp needs a host")
     if route.transport is TransportKind.MAILDIR and not route.path:
         raise ValueError("a route with transport maildir needs a path")
+
+
+def _listener_addresses(config: Config) -> Iterator[IpAddress]:
+    for listener in config.listeners:
+        try:
+            address = _unmap(ipaddress.ip_address(listener.address.host))
+        except ValueError:  # a name, or every address: then only what is given counts
+            continue
+        if not address.is_unspecified:
+            yield address
 
 
 def _fixed_host(host: str) -> str:

@@ -3,6 +3,7 @@
 Not here: when to try (`elemta.queue`) and how (`elemta.delivery`).
 """
 
+from .bodies import BodyReader, StoredContent
 from .draft import Draft
 from .errors import (
     BodyCorrupt,
@@ -13,11 +14,17 @@ from .errors import (
     SpoolInUse,
     SpoolUnavailable,
 )
-from .spool import Intake, Spool, open_spool
+from .handover import Intake
+from .memory import MemoryStore
+from .opening import open_offline, open_readonly_spool, open_spool
+from .recover import Recovery
+from .spool import Spool
+from .sqlite import SqliteStore
 from .store import (
     AttemptRecord,
     Claim,
     ClaimedRecipient,
+    Corrupt,
     NewMessage,
     QueueEntry,
     QueueFilter,
@@ -28,16 +35,21 @@ from .store import (
     SpoolStatistics,
     Store,
     StoredMessage,
+    StoreReader,
 )
+from .writer import WriterStatistics
 
 __all__ = [
     "AttemptRecord",
     "BodyCorrupt",
+    "BodyReader",
     "Claim",
     "ClaimedRecipient",
+    "Corrupt",
     "Draft",
     "Intake",
     "LeaseLost",
+    "MemoryStore",
     "NewMessage",
     "QueueEntry",
     "QueueFilter",
@@ -45,6 +57,7 @@ __all__ = [
     "RecipientEntry",
     "RecipientResult",
     "RecipientState",
+    "Recovery",
     "Spool",
     "SpoolError",
     "SpoolForeign",
@@ -52,7 +65,13 @@ __all__ = [
     "SpoolInUse",
     "SpoolStatistics",
     "SpoolUnavailable",
+    "SqliteStore",
     "Store",
+    "StoreReader",
+    "StoredContent",
     "StoredMessage",
+    "WriterStatistics",
+    "open_offline",
+    "open_readonly_spool",
     "open_spool",
 ]

@@ -88,7 +88,9 @@ class Draft:
         return self._directory is not None and self._size > self._inline_size
 
     async def write(self, data: bytes) -> None:
-        """Append a piece. A checkpoint; cancelled before anything was taken, or after all was.
+        """Append a piece. Cancelled, it was taken wholly or not at all.
+
+        Gives way to other tasks only where it writes to the disk.
 
         Raises:
           SpoolFull: the disk is full; the draft can only be discarded.

@@ -30,7 +30,8 @@ def prepare(state_dir: Path) -> Path:
     """Make and check the state folder and the spool in it; returns the spool folder.
 
     Raises:
-      SpoolForeign: a folder is a link, belongs to someone else, may be written by others, or cannot be written.
+      SpoolForeign: a folder is a link, belongs to someone else, may be written by others, or
+        cannot be written.
       SpoolFull: there is no room for it.
     """
     _make(state_dir, parents=True)
@@ -72,7 +73,7 @@ def refusal(path: Path, error: OSError) -> SpoolError:
         return SpoolForeign(f"{path} is on a read-only file system; mount it writable")
     if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
         return SpoolForeign(
-            f"{path} cannot be written ({error.strerror}); choose another state_dir, or its owner"
+            f"{path} cannot be written ({error.strerror}); run as its owner, or choose another one"
         )
     return storage_error(error, str(path))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVarTuple
 
 import attrs
 
 from elemta.runtime import WallClock, summarize
 
 from .store import Claim, ClaimedRecipient, NewMessage, StoredMessage
+
+Ts = TypeVarTuple("Ts")
 
 
 class Intake(Protocol):
@@ -91,18 +93,22 @@ class Handover:
     def withdraw(self, offer: Offer) -> None:
         """The message was not stored."""
         if self.intake is not None:
-            self.intake.cancel(offer.octets, offer.recipients)
+            self._guarded(offer, self.intake.cancel, offer.octets, offer.recipients)
 
     def complete(self, offer: Offer) -> None:
         """The message is stored: hand it over."""
         if self.intake is None:
             return  # its lease runs out, or the next start releases it
-        try:
-            self.intake.put(offer.claim())
-        except Exception as error:
-            # The message is safe and its lease runs out by itself; the writer must not fall over that.
-            self._on_trouble("handover", f"{offer.message.id}: {summarize(error)}")
+        self._guarded(offer, self.intake.put, offer.claim())
 
     def wake(self) -> None:
+        """Tell the intake that something is due."""
         if self.intake is not None:
             self.intake.wake()
+
+    def _guarded(self, offer: Offer, function: Callable[[*Ts], None], *values: *Ts) -> None:
+        try:
+            function(*values)
+        except Exception as error:
+            # What is stored is safe and a lease runs out by itself; the writer must not fall over that.
+            self._on_trouble("handover", f"{offer.message.id}: {summarize(error)}")

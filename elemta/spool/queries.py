@@ -124,6 +124,11 @@ class SqliteReader(StoreReader):
         self._connection = connection
         self._query: Callable[..., Any] = connection.execute  # Any: columns have the types of the schema
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """For time limits and checks at start-up."""
+        return self._connection
+
     def next_due(self) -> float | None:
         row = self._query(_NEXT_DUE).fetchone()
         return None if row is None else to_seconds(row[0])

@@ -73,7 +73,7 @@ class Operation(Request[T]):
     """A function of the store."""
 
     function: Callable[[Store], T]
-    writes: bool = True  # type: ignore[misc]  # narrows the class attribute to one of the instance
+    writes: bool = True
 
     def apply(self, store: Store) -> None:
         self.result = self.function(store)

@@ -1,4 +1,4 @@
-"""Room on the disk: when new mail is refused, and the ballast that lets completions be written all the same."""
+"""Room on the disk: when new mail is refused, and the ballast that lets completions be written."""
 
 from __future__ import annotations
 

@@ -2,61 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from random import Random
-from typing import Protocol
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
-from elemta.config import SpoolConfig
+import attrs
+
 from elemta.mail import Cause, Envelope, MessageId, Origin
+from elemta.runtime import ThreadPool, WallClock
 
+from .bodies import Bodies, BodyReader, StoredContent
 from .draft import Draft
+from .errors import SpoolFull, SpoolUnavailable
+from .handover import Handover, Intake
+from .readers import Reader
+from .recover import Recovery
+from .requests import Accept, Operation, Record
+from .space import Space
 from .store import (
     AttemptRecord,
     Claim,
+    MessageIds,
+    NewMessage,
     QueueEntry,
     QueueFilter,
     Receipt,
     SpoolStatistics,
     Store,
     StoredMessage,
+    StoreReader,
 )
+from .writer import Writer, WriterStatistics
 
+T = TypeVar("T")
 
-class Intake(Protocol):
-    """Where freshly accepted messages go at once, if there is room (the queue)."""
-
-    def reserve(self, octets: int, recipients: int) -> bool: ...
-    def cancel(self, octets: int, recipients: int) -> None: ...
-    def put(self, claim: Claim) -> None: ...
-    def wake(self) -> None: ...
-
-
-class BodyReader(Protocol):
-    async def read(self) -> bytes: ...
-
-
-class Content(Protocol):
-    @property
-    def prefix(self) -> bytes: ...
-    @property
-    def body(self) -> bytes | None: ...
-    @property
-    def size(self) -> int: ...
-    def open(self) -> AbstractAsyncContextManager[BodyReader]: ...
+_MOST_CLAIMED = 256
+"""Recipients of one claim: a few milliseconds of the event loop."""
+_CHUNK = 200
+"""Messages that an operator's command changes in one batch, so that new mail does not wait behind it."""
+_IN_MEMORY = 1 << 62
 
 
 class Spool:
-    """The spool of this process."""
+    """The spool of this process. Made by `open_spool`; safe to use from any task."""
 
-    deliveries_paused: bool
-    """Completions cannot be written (disk full): start no new attempt, so that nothing is sent twice."""
-    pending_records: int
-    """Records not yet committed, for back-pressure."""
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        handover: Handover,
+        *,
+        clock: WallClock,
+        inline_size: int,
+        space: Space | None,
+        readers: tuple[Reader, Reader],
+        files: ThreadPool,
+        recovery: Recovery,
+        on_trouble: Callable[[str, str], None],
+    ) -> None:
+        self.recovery = recovery
+        """What start-up found."""
+        self._store = store
+        self._writer = writer
+        self._handover = handover
+        self._clock = clock
+        self._inline_size = _IN_MEMORY if store.directory is None else inline_size
+        self._space = space
+        self._files = files
+        self._on_trouble = on_trouble
+        self._looks, bodies = readers
+        self._bodies = Bodies(
+            store.directory,
+            bodies,
+            files,
+            on_corrupt=lambda message, problem: on_trouble("corrupt", f"{message}: {problem}"),
+        )
+        self._was_full = False
+
+    # Accepting
+
+    def check_room(self, size: int = 0) -> None:
+        """Whether a message of that size may be taken now. Sync and cheap: for every MAIL.
+
+        Raises:
+          SpoolFull: answer 452 4.3.1.
+          SpoolUnavailable: storage failed.
+        """
+        self._writer.check_alive()
+        try:
+            if self._writer.deliveries_paused:
+                raise SpoolFull("the disk is full")
+            if self._space is not None:
+                self._space.check(size)
+        except SpoolFull as problem:
+            if not self._was_full:
+                self._was_full = True
+                self._on_trouble("full", str(problem))
+            raise
+        if self._was_full:
+            self._was_full = False
+            self._on_trouble("recovered", "there is room for new mail again")
 
     def new_draft(self, message: MessageId) -> Draft:
-        raise NotImplementedError
+        """Somewhere to put a body that is about to come in. End it with `commit` or `Draft.discard`."""
+        return Draft(
+            message,
+            self._store.directory,
+            inline_size=self._inline_size,
+            pool=self._files,
+            on_failure=self._writer.fail,
+        )
 
     async def commit(
         self,
@@ -68,81 +124,191 @@ class Spool:
         prefix: bytes,
         hold: str | None = None,
     ) -> Receipt:
-        raise NotImplementedError
+        """Store the message durably and return its receipt: it is on stable storage, for all recipients.
+
+        If cancelled while waiting for its turn, nothing is stored, and the draft is to be discarded.
+        Once the writer has taken it, the wait cannot be cancelled and the receipt is returned.
+        With `hold` its recipients wait for an operator, for that reason.
+
+        Raises:
+          SpoolFull: nothing is stored; answer 452.
+          SpoolUnavailable: unknown; send no reply at all and close the connection (RELIABILITY D4).
+          SpoolError: this message cannot be stored; nothing is.
+        """
+        assert draft.message == message
+        await draft.finish()
+        new = NewMessage(
+            message,
+            envelope,
+            origin,
+            prefix,
+            draft.body,
+            draft.size + len(prefix),
+            draft.digest(prefix),
+            self._clock.time(),
+            hold,
+        )
+        try:
+            receipt = await self._writer.submit(Accept(new, self._handover))
+        except SpoolUnavailable:
+            draft.keep()  # the row may be there after all; if not, the next start sweeps the file
+            raise
+        draft.keep()
+        return receipt
 
     def set_intake(self, intake: Intake | None) -> None:
-        raise NotImplementedError
+        """From now on offer new messages to this queue; `None`: to nobody, they are stored as due."""
+        self._handover.intake = intake
+
+    # Attempts
+
+    @property
+    def deliveries_paused(self) -> bool:
+        """Results cannot be written (the disk is full): start no attempt, or it may be made twice."""
+        return self._writer.deliveries_paused
+
+    @property
+    def pending_records(self) -> int:
+        """What was recorded and is not durable yet, for back-pressure."""
+        return self._writer.pending_records
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Take recipients that are due, oldest first: at most `limit`, perhaps fewer although more are
+        due (ask again), none while deliveries are paused. The bodies stay in the spool.
+
+        If cancelled while waiting for its turn, nothing is claimed. Later, the claims are returned.
+
+        Raises:
+          SpoolUnavailable: storage failed.
+        """
+        handover = self._handover
+
+        def take(store: Store) -> list[Claim]:
+            lease, until = handover.next_lease(), handover.lease_until()
+            return store.claim(min(limit, _MOST_CLAIMED), lease, self._clock.time(), until)
+
+        try:
+            return await self._writer.submit(Operation(take))
+        except SpoolFull:
+            return []
+
+    async def next_due(self) -> float | None:
+        """When the next recipient that nobody holds or has claimed is due; seconds since 1970."""
+        return await self._writer.submit(Operation(lambda store: store.next_due(), writes=False))
 
     def record(self, record: AttemptRecord) -> None:
-        raise NotImplementedError
+        """Write down an attempt and the notices it causes, soon: with the next batch, or within 20 ms.
+
+        Sync, so no cancel can come between a delivery and its record. A lease that was lost is
+        reported and changes nothing.
+
+        Raises:
+          SpoolUnavailable: storage failed.
+        """
+        self._writer.add(Record(record, self._handover, self._clock.time()))
 
     def unclaim(
         self, message: MessageId, leases: Sequence[tuple[int, int]], due: float, reason: Cause
     ) -> None:
-        raise NotImplementedError
+        """Give back (index, lease) pairs that were not tried; sync like `record`."""
+        pairs = tuple(leases)
+        self._writer.add(Operation(lambda store: store.unclaim(message, pairs, due, reason)))
 
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]]) -> None:
-        """Keep claims for another `lease` seconds from now."""
-        raise NotImplementedError
+        """Keep claims that are still worked on for another lease from now; sync like `record`."""
+        pairs, until = tuple(leases), self._handover.lease_until()
+        self._writer.add(Operation(lambda store: store.extend(message, pairs, until)))
 
     async def wait_recorded(self) -> None:
-        raise NotImplementedError
+        """Wait until everything that was recorded, given back or extended so far is durable.
 
-    async def claim(self, limit: int) -> list[Claim]:
-        """Up to `limit` due recipients (perhaps fewer although more are due; `[]` while deliveries are paused)."""
-        raise NotImplementedError
+        Raises:
+          SpoolUnavailable: storage failed; it may not be.
+        """
+        await self._writer.wait_lazy()
 
-    async def next_due(self) -> float | None:
-        raise NotImplementedError
+    def open_body(self, message: StoredMessage) -> AbstractAsyncContextManager[BodyReader]:
+        """A reader of the body, which has been checked against its digest when it is entered.
+
+        Raises (on entering):
+          BodyCorrupt: it must not be sent.
+        """
+        return self._bodies.open(message)
+
+    def content(self, message: StoredMessage) -> StoredContent:
+        """The message in the form that transports take."""
+        return StoredContent(message, self._bodies)
+
+    # Operators. Large selections are changed in chunks; cancelled, the chunks done so far stay.
 
     async def hold(self, which: QueueFilter, reason: str) -> int:
-        raise NotImplementedError
+        """Hold queued recipients; returns how many."""
+        return sum(await self._in_chunks(which, lambda store, chunk: store.hold(chunk, reason)))
 
     async def release(self, which: QueueFilter) -> int:
-        raise NotImplementedError
+        """Make held recipients due now; returns how many."""
+        counts = await self._in_chunks(which, lambda store, chunk: store.release(chunk, self._clock.time()))
+        return self._woken(sum(counts))
 
     async def retry(self, which: QueueFilter) -> int:
-        raise NotImplementedError
+        """Make queued recipients that are not under way due now; returns how many."""
+        counts = await self._in_chunks(which, lambda store, chunk: store.retry(chunk, self._clock.time()))
+        return self._woken(sum(counts))
 
     async def remove(self, which: QueueFilter) -> list[MessageId]:
-        raise NotImplementedError
+        """End recipients that are not under way, without a notice; returns which messages are gone."""
+        chunks = await self._in_chunks(which, lambda store, chunk: store.remove(chunk))
+        return [message for chunk in chunks for message in chunk]
+
+    async def _in_chunks(self, which: QueueFilter, change: Callable[[Store, QueueFilter], T]) -> list[T]:
+        results = []
+        after: MessageId | None = None
+        while True:
+            page = await self._looks.run(functools.partial(_page, which, after))
+            if page:
+                chunk = attrs.evolve(which, messages=tuple(page))
+                results.append(await self._writer.submit(Operation(functools.partial(_call, change, chunk))))
+            if len(page) < _CHUNK:
+                return results
+            after = page[-1]
+
+    def _woken(self, count: int) -> int:
+        if count:
+            self._handover.wake()
+        return count
+
+    # Looking. In a thread with a connection of its own; sees what was durable a moment ago.
 
     async def list(
         self, which: QueueFilter, *, after: MessageId | None = None, limit: int = 100
     ) -> list[QueueEntry]:
-        raise NotImplementedError
+        """Messages with a matching recipient and those recipients, oldest first, behind `after`.
+
+        Raises:
+          SpoolError: it took too long, or could not be read.
+        """
+        return await self._looks.run(lambda reader: reader.list(which, after=after, limit=limit))
 
     async def show(self, message: MessageId) -> QueueEntry | None:
-        raise NotImplementedError
+        """One message with all its recipients."""
+        return await self._looks.run(lambda reader: reader.show(message))
 
     async def stored(self, message: MessageId) -> StoredMessage | None:
-        raise NotImplementedError
+        """One message with its envelope."""
+        return await self._looks.run(lambda reader: reader.stored(message))
 
     async def totals(self) -> SpoolStatistics:
-        """Counts of all recipients (a read in a thread)."""
-        raise NotImplementedError
+        """Counts of all recipients, recounted."""
+        return await self._looks.run(lambda reader: reader.statistics())
 
-    def open_body(self, message: StoredMessage) -> AbstractAsyncContextManager[BodyReader]:
-        raise NotImplementedError
-
-    def content(self, message: StoredMessage) -> Content:
-        raise NotImplementedError
-
-    def check_room(self, size: int = 0) -> None:
-        raise NotImplementedError
+    def statistics(self) -> WriterStatistics:
+        """What the writer did and has before it. Sync."""
+        return self._writer.statistics()
 
 
-@asynccontextmanager
-async def open_spool(
-    state_dir: Path,
-    config: SpoolConfig,
-    *,
-    message_size: int,
-    lease: float = 900.0,
-    clock: object,
-    random: Random,
-    on_trouble: Callable[[str, str], None],
-    store: Store | None = None,
-) -> AsyncGenerator[Spool, None]:
-    raise NotImplementedError
-    yield
+def _page(which: QueueFilter, after: MessageId | None, reader: StoreReader) -> MessageIds:
+    return reader.matching(which, after=after, limit=_CHUNK)
+
+
+def _call(change: Callable[[Store, QueueFilter], T], which: QueueFilter, store: Store) -> T:
+    return change(store, which)

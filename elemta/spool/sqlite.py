@@ -113,11 +113,6 @@ class SqliteStore(SqliteReader, Store):
         """
         return cls(open_database(directory / DATABASE), directory)
 
-    @property
-    def connection(self) -> apsw.Connection:
-        """For checks at start-up."""
-        return self._connection
-
     def open_reader(self) -> SqliteReader:
         assert self.directory is not None
         return SqliteReader(open_readonly(self.directory / DATABASE))

@@ -43,8 +43,8 @@ class WriterThread:
             await job.done.wait()
         if not job.done.is_set():
             on_slow()
-            # The one wait without a deadline: a thread cannot be cancelled, and whoever waits for
-            # this commit may only learn its end (TRIO 3.2, 3.4).
+            # shield without a deadline: a thread cannot be cancelled, and whoever waits for this
+            # commit may only learn its end (TRIO 3.2, 3.4).
             with trio.CancelScope(shield=True):
                 await job.done.wait()
         assert job.result is not None

@@ -41,8 +41,9 @@ from elemta.runtime import summarize
 
 from .errors import LeaseLost, SpoolError, SpoolFull, SpoolUnavailable
 from .handover import Handover
+from .janitor import Janitor
 from .requests import Operation, Request, RequestState
-from .store import Aftermath, Store
+from .store import Store
 from .thread import WriterThread
 
 T = TypeVar("T")
@@ -94,15 +95,13 @@ class Writer:
         *,
         alarm: float,
         on_trouble: Callable[[str, str], None],
-        give_up_ballast: Callable[[], bool] = lambda: False,
-        on_aftermath: Callable[[Aftermath], None] = lambda _: None,
+        janitor: Janitor | None = None,
     ) -> None:
         self._store = store
         self._handover = handover
         self._alarm = alarm
         self._on_trouble = on_trouble
-        self._give_up_ballast = give_up_ballast
-        self._on_aftermath = on_aftermath
+        self._janitor = janitor
         self._thread = WriterThread() if store.flushes else None
         self._urgent: deque[AnyRequest] = deque()
         self._lazy: deque[AnyRequest] = deque()
@@ -120,7 +119,7 @@ class Writer:
         """Results of attempts cannot be written: start no new one, or it may be made twice."""
         self._next_checkpoint = CHECKPOINT_PAGES
         self._commits = self._requests = self._last_group = self._largest_group = 0
-        self._checkpoints = self._lost_leases = 0
+        self._checkpoints = self._log_pages = self._lost_leases = 0
         self._last_seconds = self._total_seconds = 0.0
 
     # For other tasks
@@ -206,11 +205,11 @@ class Writer:
         if self._failure is not None:
             return
         self._failure = cause
-        self._on_trouble("unavailable", str(cause))
         self._refuse([*self._urgent, *self._lazy])
         self._urgent.clear()
         self._lazy.clear()
         self._wake()
+        self._on_trouble("unavailable", summarize(cause))
 
     def close(self) -> None:
         """Let `run` end when everything that has gathered is done."""
@@ -228,7 +227,244 @@ class Writer:
             len(self._urgent),
             self.pending_records,
             self._checkpoints,
-            self._store.checkpoint_size if not self._busy else self._log_pages,
+            self._log_pages,
             self._lost_leases,
             self.deliveries_paused,
         )
+
+    # The task
+
+    async def run(self) -> None:
+        """Work until closed. Ignores cancellation: what was taken is decided, what was recorded is written.
+
+        Raises:
+          SpoolUnavailable: storage failed, or the writer did. All who waited know.
+        """
+        try:
+            while await self._wait_for_work():
+                await self._work_off()
+        except Exception as cause:
+            self.fail(cause)
+        finally:
+            self._ended = True
+            # Only after a `fail` or a BaseException is anybody left here.
+            self._refuse([*self._urgent, *self._lazy])
+            self._end_thread()
+        if self._failure is not None:
+            raise _unavailable(self._failure) from self._failure
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.close()
+
+    def _wake(self) -> None:
+        if self._parked is not None:
+            self._parked.set()
+
+    def _ready(self) -> bool:
+        if self._failure is not None or self._closing or self._urgent:
+            return True
+        if not self._lazy:
+            return False
+        hurried = (self._hurry or len(self._lazy) >= LAZY_COUNT) and not self.deliveries_paused
+        return hurried or trio.current_time() >= self._lazy_due
+
+    async def _wait_for_work(self) -> bool:
+        """Returns whether there is more to do."""
+        while not self._ready():
+            if not self._lazy:  # a barrier that was withdrawn may have left these behind
+                self._lazy_due, self._hurry = math.inf, False
+            self._parked = trio.Event()
+            with trio.move_on_at(self._lazy_due, shield=True) as self._scope:
+                await self._parked.wait()
+            self._parked = self._scope = None
+        if self._failure is not None:
+            return False
+        return not self._closing or bool(self._urgent or self._lazy)
+
+    async def _work_off(self) -> None:
+        batch = self._take()
+        try:
+            try:
+                await self._process(batch)
+            except SpoolFull as cause:
+                self._keep_lazy(batch, cause)
+        except Exception as cause:
+            self.fail(cause)
+            raise
+        finally:
+            # Undecided are those of a batch that failed for another reason than a full disk.
+            self._refuse(request for request in batch if request.state is RequestState.TAKEN)
+            self._taken_lazy = 0
+        await self._tidy()
+
+    def _take(self) -> list[AnyRequest]:
+        batch: list[AnyRequest] = []
+        weight = octets = 0
+        resting = self.deliveries_paused and not self._closing and trio.current_time() < self._lazy_due
+        if self.deliveries_paused:
+            self._refuse_while_paused()
+        # New mail waits behind results of attempts, but is not kept out by them.
+        share = MOST_WEIGHT // 2 if self._urgent else MOST_WEIGHT
+        for queue, most in ((self._lazy, 0 if resting else share), (self._urgent, MOST_WEIGHT)):
+            while queue and most:
+                request = queue[0]
+                weight += request.weight
+                octets += request.octets
+                if batch and (weight > most or octets > MOST_OCTETS):
+                    break
+                queue.popleft()
+                request.state = RequestState.TAKEN
+                batch.append(request)
+            if queue is self._lazy:
+                self._taken_lazy = len(batch)
+        self._hurry &= bool(self._lazy)
+        if not resting:
+            self._lazy_due = -math.inf if self._lazy else math.inf
+        return batch
+
+    async def _process(self, batch: list[AnyRequest]) -> None:
+        store = self._store
+        writing = any(request.writes for request in batch)
+        if writing:
+            store.begin()
+        for request in batch:
+            self._apply(request)
+        if writing:
+            store.seal()
+            start = trio.current_time()
+            await self._flush(store.commit)
+            self._count(batch, trio.current_time() - start)
+        self._answer(batch)
+
+    def _apply(self, request: AnyRequest) -> None:
+        request.error = None
+        try:
+            request.apply(self._store)
+        except (SpoolFull, SpoolUnavailable):
+            raise
+        except Exception as error:  # the store has undone it; whoever asked for it is told
+            request.error = error
+            request.undone()
+
+    def _answer(self, batch: list[AnyRequest]) -> None:
+        due = False
+        for request in batch:
+            if request.error is None:
+                request.settle(outcome.Value(request.result))
+                due |= request.stored()
+            else:
+                self._refused(request, request.error)
+        aftermath = self._store.take_aftermath()
+        for corrupt in aftermath.corrupt:
+            self._on_trouble("corrupt", f"{corrupt.message}: {corrupt.problem}")
+        if aftermath.body_files and self._janitor is not None:
+            self._janitor.clean(aftermath)
+        if due:
+            self._handover.wake()
+        if self._full and not self._lazy:
+            self._full = self.deliveries_paused = False
+            self._on_trouble("recovered", "there is room again")
+            self._handover.wake()
+
+    def _refused(self, request: AnyRequest, error: Exception) -> None:
+        if request.task is None:
+            # The attempt's lease is someone else's now, or runs out: nothing is in limbo.
+            lost = isinstance(error, LeaseLost)
+            self._lost_leases += lost
+            self._on_trouble("lease-lost" if lost else "record", summarize(error))
+        request.settle(outcome.Error(error))
+
+    async def _flush(self, function: Callable[[], None]) -> None:
+        if self._thread is None:
+            function()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._thread.run(function, alarm=self._alarm, on_slow=self._report_slow)
+
+    def _count(self, batch: list[AnyRequest], seconds: float) -> None:
+        self._commits += 1
+        self._requests += len(batch)
+        self._last_group = len(batch)
+        self._largest_group = max(self._largest_group, len(batch))
+        self._last_seconds = seconds
+        self._total_seconds += seconds
+        self._log_pages = self._store.checkpoint_size
+        if self._slow and seconds <= self._alarm:
+            self._slow = False
+            self._on_trouble("recovered", f"a commit took {seconds:.3f} s again")
+
+    def _report_slow(self) -> None:
+        if not self._slow:
+            self._slow = True
+            self._on_trouble("slow", f"a commit takes longer than {self._alarm:g} s")
+
+    async def _tidy(self) -> None:
+        """Move the write-ahead log into the database where it has grown and nobody waits, or it must be."""
+        if self._log_pages < self._next_checkpoint:
+            return
+        if self._urgent and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES:
+            return
+        try:
+            await self._flush(self._store.checkpoint)
+        except SpoolFull:
+            pass  # nothing is lost; the log is kept and grows until there is room
+        self._checkpoints += 1
+        self._log_pages = self._store.checkpoint_size
+        # A reader in the middle of a long listing keeps the log from beginning anew.
+        self._next_checkpoint = self._log_pages + CHECKPOINT_PAGES
+
+    # A full disk
+
+    def _keep_lazy(self, batch: list[AnyRequest], cause: SpoolFull) -> None:
+        """Nothing of the batch is stored: refuse what is new, keep what has happened."""
+        self._store.rollback()
+        for request in batch:
+            request.undone()
+        kept, refused = batch[: self._taken_lazy], batch[self._taken_lazy :]
+        for request in reversed(kept):
+            request.state = RequestState.WAITING
+            self._lazy.appendleft(request)
+        self._refuse_full(refused, cause)
+        if not self._full:
+            self._full = True
+            self._on_trouble("full", str(cause))
+        if kept:
+            self.deliveries_paused = True
+            given_up = self._janitor is not None and self._janitor.give_up_ballast()
+            retry = 0.0 if given_up else _FULL_PAUSE
+            self._lazy_due = trio.current_time() + retry
+            if self._closing and retry:
+                # The attempts stay leased; the next start makes them due again (P5: perhaps twice).
+                self._on_trouble(
+                    "record", f"{len(self._lazy)} results of attempts are lost: the disk is full"
+                )
+                self._refuse_full(list(self._lazy), cause)
+                self._lazy.clear()
+
+    def _refuse_while_paused(self) -> None:
+        writing = [request for request in self._urgent if request.writes]
+        for request in writing:
+            self._urgent.remove(request)
+        self._refuse_full(writing, SpoolFull("the disk is full"))
+
+    def _refuse_full(self, requests: Iterable[AnyRequest], cause: SpoolFull) -> None:
+        for request in requests:
+            error = SpoolFull(str(cause))
+            error.__cause__ = cause
+            request.settle(outcome.Error(error))
+
+    def _refuse(self, requests: Iterable[AnyRequest]) -> None:
+        """End requests of which nobody knows what became; each gets an error of its own."""
+        cause = self._failure
+        for request in list(requests):
+            error = _unavailable(cause)
+            error.__cause__ = cause
+            request.undone()
+            request.settle(outcome.Error(error))
+
+
+def _unavailable(cause: BaseException | None) -> SpoolUnavailable:
+    if isinstance(cause, SpoolError):
+        return SpoolUnavailable(str(cause))
+    return SpoolUnavailable("the writer ended" if cause is None else summarize(cause))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import operator
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -70,7 +71,7 @@ class _Direction:
             self.change()
 
     async def receive(self, max_bytes: int | None) -> bytes:
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be >= 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving")

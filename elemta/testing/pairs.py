@@ -182,6 +182,8 @@ class ConnectionPair:
                 break
             self.events.append(event)
             if isinstance(event, ConnectionClosed):
+                self.client.receive_data(b"")
+                self._drain_client()
                 break
             if isinstance(event, BodyChunk):
                 self._body += event.data
@@ -206,6 +208,9 @@ class ConnectionPair:
         if self._raw:
             return
         self.client.receive_data(data)
+        self._drain_client()
+
+    def _drain_client(self) -> None:
         while isinstance(event := self.client.next_event(), ReplyReceived):
             self.received.append(event)
 

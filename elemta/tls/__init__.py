@@ -3,12 +3,12 @@
 Not here: when TLS is wanted or needed (`elemta.inbound`, `elemta.delivery`), the STARTTLS command.
 """
 
-from .contexts import TlsContexts, TlsSetupError
+from .contexts import TlsContexts, TlsFilesError
 from .upgrade import TlsFailed, start_tls
 
 __all__ = [
     "TlsContexts",
     "TlsFailed",
-    "TlsSetupError",
+    "TlsFilesError",
     "start_tls",
 ]

@@ -13,7 +13,7 @@ OPPORTUNISTIC_SUITES = "DEFAULT:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=1"
 """For next hops that may be sent plain text as well: old encryption is better than none (RFC 7435)."""
 
 
-class TlsSetupError(Exception):
+class TlsFilesError(Exception):
     """A certificate or key cannot be used; the text names the file and says why."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -28,7 +28,7 @@ class TlsContexts:
     `authorities` is a PEM file of certificate authorities to trust in place of the system's.
 
     Raises:
-      TlsSetupError: of the constructor and of `reload`; then nothing has changed.
+      TlsFilesError: of the constructor and of `reload`; then nothing has changed.
     """
 
     def __init__(self, config: TlsConfig, *, authorities: Path | None = None) -> None:
@@ -41,11 +41,11 @@ class TlsContexts:
         return self._server
 
     def client(self, verify: bool) -> ssl.SSLContext:
-        """For next hops: with `verify` their certificate must be valid and bear the name that was asked for."""
+        """For next hops: with `verify` their certificate must be valid and bear the name asked for."""
         return self._verifying if verify else self._opportunistic
 
     def reload(self, config: TlsConfig | None = None) -> None:
-        """Read all files again (those of a new configuration, if given). Connections that exist go on as they are.
+        """Read all files again (those of a new configuration, if given). Open connections go on as they are.
 
         Either everything is replaced or, with an error, nothing is. Reads files and takes some
         milliseconds: call it in a thread where that matters.
@@ -73,7 +73,7 @@ def _harden(context: ssl.SSLContext) -> ssl.SSLContext:
 def _server_context(config: TlsConfig) -> ssl.SSLContext | None:
     if config.certificate is None:
         if config.key is not None:
-            raise TlsSetupError(config.key, "a key without a certificate")
+            raise TlsFilesError(config.key, "a key without a certificate")
         return None
     context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.set_ciphers(SERVER_SUITES)
@@ -84,28 +84,27 @@ def _server_context(config: TlsConfig) -> ssl.SSLContext | None:
 
 def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     # OpenSSL does not say which of the two files its error is about: look at each first.
-    for path in (certificate, key):
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise TlsSetupError(path, error.strerror or type(error).__name__) from error
-        wanted = b"-----BEGIN CERTIFICATE-----" if path is certificate else b"PRIVATE KEY-----"
-        if wanted not in text:
-            raise TlsSetupError(
-                path, f"no {'certificate' if path is certificate else 'private key'} in PEM form"
-            )
-    if b"PRIVATE KEY-----" not in key.read_bytes():
-        raise TlsSetupError(key, "no private key in PEM form")
+    _look(certificate, b"-----BEGIN CERTIFICATE-----", "certificate")
+    _look(key, b"PRIVATE KEY-----", "private key")
 
     def refuse() -> str:  # without it, OpenSSL would ask at the terminal of whoever started us
-        raise TlsSetupError(key, "the private key is encrypted; give one without a passphrase")
+        raise TlsFilesError(key, "the private key is encrypted; give one without a passphrase")
 
     try:
         context.load_cert_chain(certificate, key, password=refuse)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsSetupError(key, f"not the private key of {certificate}") from error
-        raise TlsSetupError(certificate, f"with key {key}: {_reason(error)}") from error
+            raise TlsFilesError(key, f"not the private key of {certificate}") from error
+        raise TlsFilesError(certificate, f"with key {key}: {_reason(error)}") from error
+
+
+def _look(path: Path, mark: bytes, what: str) -> None:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise TlsFilesError(path, error.strerror or type(error).__name__) from error
+    if mark not in text:
+        raise TlsFilesError(path, f"no {what} in PEM form")
 
 
 def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
@@ -116,10 +115,10 @@ def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
         else:
             context.load_verify_locations(authorities)
     except ssl.SSLError as error:
-        raise TlsSetupError(authorities or Path("the system's authorities"), _reason(error)) from error
+        raise TlsFilesError(authorities or Path("the system's authorities"), _reason(error)) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise TlsSetupError(authorities or Path("the system's authorities"), reason) from error
+        raise TlsFilesError(authorities or Path("the system's authorities"), reason) from error
     return _harden(context)
 
 

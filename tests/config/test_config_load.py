@@ -1,8 +1,12 @@
 """From TOML to the configuration, and everything that can be wrong on the way."""
 
+# ruff: noqa: E501  # tables with one case on each line
+
+import errno
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +33,14 @@ def problems(text: str) -> list[ConfigProblem]:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "f")
     return list(caught.value.problems)
+
+
+def problems_if_any(text: str) -> tuple[ConfigProblem, ...]:
+    try:
+        parse_config(text, "f")
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def said(text: str) -> list[str]:
@@ -108,6 +120,8 @@ SINGLE_MISTAKES = [
         "f:3: limits.recipients: expected an integer, not the string '700'; write 700 without quotes",
     ),
     ('[limits]\nrecipients = "many"', "f:3: limits.recipients: expected an integer, not the string 'many'"),
+    ('[limits]\nrecipients = "7.5"', "f:3: limits.recipients: expected an integer, not the string '7.5'"),
+    ('[queue]\nretry_jitter = "0.2"', "f:3: queue.retry_jitter: expected a number, not the string '0.2'; write 0.2 without quotes"),
     ("[limits]\nrecipients = true", "f:3: limits.recipients: expected an integer, not the boolean true"),
     ("[limits]\nrecipients = 700.0", "f:3: limits.recipients: expected an integer, not the number 700.0"),
     ("[limits]\nmessage_size = 1e6", 'f:3: limits.message_size: expected a size such as "50MiB", not the number'),
@@ -115,8 +129,8 @@ SINGLE_MISTAKES = [
     ("[delivery]\nipv6 = 1", "f:3: delivery.ipv6: expected true or false, not the integer 1; write true or false"),
     ('[delivery]\nipv6 = "True"', "f:3: delivery.ipv6: expected true or false, not the string 'True'; write true wit"),
     ("[delivery]\nipv6 = 1.5", "f:3: delivery.ipv6: expected true or false, not the number 1.5"),
-    ("[queue]\nlifetime = 300", 'f:3: queue.lifetime: expected a duration such as "5m", not the integer 300; write "5m" f'),
-    ("[queue]\nlifetime = 1.5", 'f:3: queue.lifetime: expected a duration such as "5m", not the number 1.5; write "1s500ms" f'),
+    ("[queue]\nlifetime = 300", 'f:3: queue.lifetime: expected a duration such as "5m", not the integer 300; write "300s" for seconds'),
+    ("[queue]\nlifetime = 1.5", 'f:3: queue.lifetime: expected a duration such as "5m", not the number 1.5; write "1s500ms"'),
     ("[queue]\nlifetime = -3", 'f:3: queue.lifetime: expected a duration such as "5m", not the integer -3; write it like'),
     ('[queue]\nlifetime = "300"', "f:3: queue.lifetime: '300' has no unit; write \"300s\" for seconds"),
     ('[relay]\nnetworks = "10.0.0.0/8"', "f:3: relay.networks: expected an array, not the string '10.0.0.0/8'; write [\"10.0.0.0/8\"]"),
@@ -379,7 +393,7 @@ class TestFiles:
         assert str(problem).startswith(f"{path}{message}")
 
     def test_a_missing_file_is_one_problem(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="missing.toml: cannot be read: No such file or directory"):
+        with pytest.raises(ConfigError, match=r"missing.toml: cannot be read: No such file or directory"):
             load_config(tmp_path / "missing.toml")
 
     def test_a_folder_is_one_problem(self, tmp_path: Path) -> None:
@@ -390,13 +404,16 @@ class TestFiles:
         with pytest.raises(ConfigError, match=r"a\\x00b: cannot be read: embedded null byte"):
             load_config(Path("a\0b"))
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-    def test_a_forbidden_file_is_one_problem(self, tmp_path: Path) -> None:
-        path = tmp_path / "elemta.toml"
-        path.write_text(MINIMAL)
-        path.chmod(0)
-        with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
-            load_config(path)
+    def test_a_forbidden_file_is_one_problem(self) -> None:
+        with pytest.raises(ConfigError, match=r"elemta.toml: cannot be read: Permission denied"):
+            load_config(ForbiddenPath("elemta.toml"))
+
+
+class ForbiddenPath(type(Path())):  # type: ignore[misc]  # the concrete class depends on the system
+    """A file that may not be opened; a real one would not stop root."""
+
+    def open(self, *args: Any, **kwargs: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 PIECES = [
@@ -433,32 +450,36 @@ def mutated(chance: random.Random) -> str:
     return text
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 1 << 64))
 def test_no_change_to_a_document_makes_reading_fail_with_anything_else(seed: int) -> None:
     text = mutated(random.Random(seed))
-    try:
-        parse_config(text, "f")
-    except ConfigError as error:
-        assert error.problems
-        lines = text.count("\n") + 1
-        for problem in error.problems:
-            assert 0 <= problem.line <= lines
-            assert str(problem).isprintable()
+    lines = text.count("\n") + 1
+    for problem in problems_if_any(text):
+        assert 0 <= problem.line <= lines
+        assert str(problem).isprintable()
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["hostname", "listeners", "routes", "tls", "domains", "queue", "timeouts", "zzz"]),
         st.sampled_from(
-            ["5", '"x"', "[]", "{}", "[5]", "[{}]", "[{}, 5]", '{local = ["a.example"]}', "{local = [5]}", "{retry = []}"]
+            [
+                "5",
+                '"x"',
+                "[]",
+                "{}",
+                "[5]",
+                "[{}]",
+                "[{}, 5]",
+                '{local = ["a.example"]}',
+                "{local = [5]}",
+                "{retry = []}",
+            ]
         ),
     )
 )
 def test_any_shape_is_either_read_or_explained(values: dict[str, str]) -> None:
     text = "\n".join(f"{name} = {value}" for name, value in values.items())
-    try:
-        parse_config(text, "f")
-    except ConfigError as error:
-        assert all(problem.line >= 1 for problem in error.problems)
+    assert all(problem.line >= 1 for problem in problems_if_any(text))

@@ -3,11 +3,14 @@
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elemta.config import BadValue, DomainPattern, HostPort, RoutePattern, units
 from elemta.mail import Domain, Mailbox
+
+UNHURRIED = settings(deadline=None)
+"""Property tests are not timed: the machine may be busy."""
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,7 @@ def test_what_is_no_duration_says_how_to_write_one(text: str, hint: str) -> None
     assert len(caught.value.reason) < 120
 
 
+@UNHURRIED
 @given(st.integers(0, units.LONGEST_DURATION * 1000))
 def test_durations_survive_writing_and_reading(milliseconds: int) -> None:
     seconds = milliseconds / 1000
@@ -66,7 +70,8 @@ def test_what_cannot_be_waited_for_is_not_written(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "octets"), [("256KiB", 262144), ("50MiB", 52428800), ("1GiB", 1 << 30), ("2TiB", 2 << 40), ("0KiB", 0)]
+    ("text", "octets"),
+    [("256KiB", 262144), ("50MiB", 52428800), ("1GiB", 1 << 30), ("2TiB", 2 << 40), ("0KiB", 0)],
 )
 def test_sizes_are_read_in_octets(text: str, octets: int) -> None:
     assert units.parse_size(text) == octets
@@ -89,6 +94,7 @@ def test_what_is_no_size_says_how_to_write_one(text: str, hint: str) -> None:
     assert caught.value.hint == hint
 
 
+@UNHURRIED
 @given(st.integers(0, units.LARGEST_SIZE))
 def test_sizes_survive_writing_and_reading(octets: int) -> None:
     text = units.format_size(octets)
@@ -134,6 +140,7 @@ def test_what_cannot_be_bound_says_how_to_write_it(text: str, said: str) -> None
     assert said in str(caught.value)
 
 
+@UNHURRIED
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_addresses_survive_writing_and_reading(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
@@ -165,6 +172,7 @@ def test_what_is_no_network_says_the_right_form(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+@UNHURRIED
 @given(
     st.one_of(
         st.tuples(st.ip_addresses(v=4), st.integers(0, 32)),
@@ -221,7 +229,11 @@ def test_route_patterns_survive_reading_and_writing(text: str, pattern: RoutePat
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("@example.org", 'write "example.org"'), ("<a@b.c>", "without angle brackets"), ("a b@c", "is not an address")],
+    [
+        ("@example.org", 'write "example.org"'),
+        ("<a@b.c>", "without angle brackets"),
+        ("a b@c", "is not an address"),
+    ],
 )
 def test_what_is_no_route_pattern_says_why(text: str, said: str) -> None:
     with pytest.raises(BadValue) as caught:
@@ -230,7 +242,8 @@ def test_what_is_no_route_pattern_says_why(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("*", "list the domains"), (".example.org", 'write "*.example.org"'), ("*.", "is not a domain")]
+    ("text", "said"),
+    [("*", "list the domains"), (".example.org", 'write "*.example.org"'), ("*.", "is not a domain")],
 )
 def test_what_is_no_domain_pattern_says_why(text: str, said: str) -> None:
     with pytest.raises(BadValue) as caught:
@@ -240,7 +253,11 @@ def test_what_is_no_domain_pattern_says_why(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("localhost", "has no dot"), ("mx_1.example.org", "is not the name of a host"), ("a..b", "is not a domain")],
+    [
+        ("localhost", "has no dot"),
+        ("mx_1.example.org", "is not the name of a host"),
+        ("a..b", "is not a domain"),
+    ],
 )
 def test_what_is_no_full_host_name_says_why(text: str, said: str) -> None:
     with pytest.raises(BadValue) as caught:
@@ -253,7 +270,8 @@ def test_a_host_name_is_kept_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "host"), [("127.0.0.1", "127.0.0.1"), ("0::1", "::1"), ("Mail.example", "mail.example"), ("mail", "mail")]
+    ("text", "host"),
+    [("127.0.0.1", "127.0.0.1"), ("0::1", "::1"), ("Mail.example", "mail.example"), ("mail", "mail")],
 )
 def test_next_hops_are_names_or_addresses(text: str, host: str) -> None:
     assert units.parse_next_hop(text) == host
@@ -277,12 +295,18 @@ def test_what_is_no_next_hop_says_why(text: str, said: str) -> None:
 def test_source_addresses_are_of_their_family() -> None:
     assert units.parse_ipv4("192.0.2.1") == "192.0.2.1"
     assert units.parse_ipv6("2001:DB8::1") == "2001:db8::1"
-    for parse, text in ((units.parse_ipv4, "::1"), (units.parse_ipv6, "192.0.2.1"), (units.parse_ipv6, "fe80::1%lo")):
+    for parse, text in (
+        (units.parse_ipv4, "::1"),
+        (units.parse_ipv6, "192.0.2.1"),
+        (units.parse_ipv6, "fe80::1%lo"),
+    ):
         with pytest.raises(BadValue):
             parse(text)
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "is empty"), ("a\0b", "holds a NUL"), ("~/x", "is not expanded")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "is empty"), ("a\0b", "holds a NUL"), ("~/x", "is not expanded")]
+)
 def test_what_is_no_path_says_why(text: str, said: str) -> None:
     with pytest.raises(BadValue) as caught:
         units.parse_path(text)
@@ -315,6 +339,7 @@ def test_names_are_fit_for_logs_and_metrics(text: str) -> None:
 READERS = [value for name, value in vars(units).items() if name.startswith("parse_")]
 
 
+@UNHURRIED
 @given(st.text(), st.sampled_from(READERS))
 def test_no_text_makes_a_reader_fail_with_anything_else(text: str, reader: object) -> None:
     try:

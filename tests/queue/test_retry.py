@@ -10,7 +10,9 @@ from elemta.queue import GiveUp, RetrySchedule, TryAgain
 STEADY = QueueConfig(retry=(300.0, 600.0, 1200.0), retry_jitter=0.0)
 
 
-def after(attempts: int, *, age: float = 0.0, config: QueueConfig = STEADY, **more: object) -> TryAgain | GiveUp:
+def after(
+    attempts: int, *, age: float = 0.0, config: QueueConfig = STEADY, **more: object
+) -> TryAgain | GiveUp:
     arguments: dict[str, object] = {
         "received": 1_000_000.0,
         "now": 1_000_000.0 + age,
@@ -67,7 +69,9 @@ def test_a_suspension_puts_the_next_attempt_off() -> None:
     age=st.floats(-1e7, 1e7),
     seed=st.integers(0, 1000),
 )
-def test_the_next_attempt_is_never_further_than_the_longest_wait(attempts: int, age: float, seed: int) -> None:
+def test_the_next_attempt_is_never_further_than_the_longest_wait(
+    attempts: int, age: float, seed: int
+) -> None:
     """Also with a wall clock that was set back behind the message's arrival."""
     now = 1_000_000.0 + age
     config = QueueConfig(retry=(300.0, 7200.0), retry_jitter=0.1)

@@ -92,9 +92,8 @@ async def test_several_errors_are_reported_as_a_group(autojump_clock):
 
     async def child():
         async with trio.open_nursery() as nursery:
-            for error in (ValueError("a"), KeyError("b")):
-                nursery.start_soon(Child((0, error)))
-            # both start in the same moment and fail in the same moment
+            nursery.start_soon(_fail_when_cancelled, KeyError("b"))
+            nursery.start_soon(Child((1, ValueError("a"))))
 
     await contain("session", child, on_crash=crashes)
     [(_, group, _)] = crashes.seen

@@ -1,0 +1,159 @@
+"""From a route to a session with one of its hosts: which addresses, in which order, and why all failed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import attrs
+import trio
+
+from elemta.dns import Status, addresses
+from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, replies
+from elemta.routing import MxPlan, Route, plan_mx
+
+from .context import DeliveryContext
+from .transport import ConnectFailed
+
+T = TypeVar("T")
+
+MAX_REASON = 200
+"""Characters of a host's reason in the detail."""
+
+# Of several failures the one that got furthest is reported: it says most.
+_FURTHEST_FIRST = (
+    Cause.REMOTE_REPLY,
+    Cause.TLS,
+    Cause.PROTOCOL,
+    Cause.CONNECTION_LOST,
+    Cause.TIMEOUT,
+    Cause.CONNECT,
+    Cause.DNS,
+)
+
+
+@attrs.frozen
+class Target:
+    """One address of one host."""
+
+    host: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}[{self.address}]:{self.port}"
+
+
+class TargetFailed(Exception):
+    """One target could not be used; the next one may do.
+
+    `never`: it said that it takes no mail at all and never will (RFC 7504 §3).
+    """
+
+    def __init__(self, outcome: Deferred, *, never: Reply | None = None) -> None:
+        super().__init__(outcome.detail or str(outcome.reply))
+        self.outcome = outcome
+        self.never = never
+
+
+async def connect_first(
+    route: Route, context: DeliveryContext, open_session: Callable[[Target], Awaitable[T]]
+) -> T:
+    """Open a session with the first target of the route that gives one (RFC 5321 §5.1).
+
+    At most `delivery.mx_hosts` addresses are tried. A target whose greeting is 4yz or 5yz, or that
+    ends the connection before it, counts as failed like one that cannot be reached: the next may be
+    well (Postfix does the same: smtp_skip_5xx_greeting).
+
+    Raises:
+      ConnectFailed: with the reasons of all in `detail`.
+    """
+    failures: list[TargetFailed] = []
+    tried = 0
+    ourselves = False
+    for host in await _hosts(route, context):
+        found = await addresses(context.resolver, host, ipv6=context.config.ipv6, random=context.random)
+        if found.status is not Status.OK:
+            failures.append(_unresolved(host, found.detail))
+        for address in found.addresses:
+            if context.is_local_address(address, route.port):
+                # A fixed host that is one of our listeners; an MX list was pruned by `plan_mx`.
+                ourselves = True
+                continue
+            if tried == context.config.mx_hosts:
+                break
+            tried += 1
+            try:
+                return await open_session(Target(host, address, route.port))
+            except TargetFailed as failure:
+                failures.append(failure)
+    if not failures and ourselves:
+        raise ConnectFailed(Failed(Cause.LOOP, replies.ROUTING_LOOP))
+    raise ConnectFailed(sum_up(failures))
+
+
+async def dial(target: Target, context: DeliveryContext) -> trio.abc.Stream:
+    """Connect to the target, within `timeouts.connect`, from our address of its family.
+
+    Raises:
+      TargetFailed
+    """
+    ipv6 = ":" in target.address
+    source = context.config.source_ipv6 if ipv6 else context.config.source_ipv4
+    with trio.move_on_after(context.timeouts.connect):
+        try:
+            return await context.network.connect(target.address, target.port, source=source)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise _failed(target, Cause.CONNECT, replies.CONNECT_FAILED, reason) from error
+    raise _failed(target, Cause.TIMEOUT, replies.CONNECT_FAILED, "no answer")
+
+
+def sum_up(failures: list[TargetFailed]) -> Outcome:
+    """One outcome for a route of whose targets none could be used."""
+    detail = "; ".join(_reason(failure) for failure in failures)
+    # RFC 7504 §3: 521 is from a host that never takes mail; where all are such, trying again is vain.
+    # Any other 5yz greeting, 554 of RFC 5321 §3.1 foremost, is mostly about us and about now (a block
+    # list, a mistake over there), and a message that waits can still be delivered. Postfix defers too.
+    if failures and all(failure.never for failure in failures):
+        last = failures[-1]
+        assert last.never is not None
+        return Failed(Cause.REMOTE_REPLY, last.never, last.outcome.remote, from_remote=True, detail=detail)
+    outcomes = [failure.outcome for failure in failures]
+    for cause in _FURTHEST_FIRST:
+        for outcome in outcomes:
+            if outcome.cause is cause:
+                return attrs.evolve(outcome, detail=detail)
+    return Deferred(Cause.CONNECT, replies.CONNECT_FAILED, detail="no address to try")
+
+
+async def _hosts(route: Route, context: DeliveryContext) -> tuple[str, ...]:
+    if not route.use_mx:
+        return (route.next_hop,)
+    plan = await plan_mx(
+        parse_domain(route.next_hop),
+        context.resolver,
+        hostname=context.hostname,
+        random=context.random,
+        is_ourselves=lambda address: context.is_local_address(address, route.port),
+        ipv6=context.config.ipv6,
+    )
+    if isinstance(plan, MxPlan):
+        return plan.hosts
+    raise ConnectFailed(plan)
+
+
+def _unresolved(host: str, detail: str) -> TargetFailed:
+    # Also where DNS is sure that the host does not exist: a fixed host is our operator's mistake, which
+    # he can mend, and an MX host without an address was left out by `plan_mx`.
+    outcome = Deferred(Cause.DNS, replies.DNS_FAILED, host, detail=detail or "the host has no address")
+    return TargetFailed(outcome)
+
+
+def _failed(target: Target, cause: Cause, reply: Reply, reason: str) -> TargetFailed:
+    return TargetFailed(Deferred(cause, reply, str(target), detail=reason))
+
+
+def _reason(failure: TargetFailed) -> str:
+    return f"{failure.outcome.remote}: {str(failure)[:MAX_REASON]}"

@@ -1,0 +1,276 @@
+"""Carry messages over one SMTP or LMTP session, one transaction each (RFC 5321 §3.3, RFC 2033).
+
+With PIPELINING a small message takes two writes and two reads: MAIL, RCPT and DATA go together, then
+the whole content with its final dot. Without it each command waits for its reply. What the next hop
+says is sorted out in one place for both, reply by reply.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from elemta.mail import (
+    Cause,
+    Deferred,
+    Delivered,
+    EnhancedCode,
+    Failed,
+    Outcome,
+    Recipient,
+    Reply,
+    Severity,
+    TlsFacts,
+    replies,
+)
+from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
+
+from .needs import find_eight_bit, mail_command, rcpt_command
+from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel
+from .wire import PeerGone, Wire
+
+BLOCK = 256 * 1024
+"""Octets of the body in one write, each with `timeouts.block`. Up to that the message goes in one piece."""
+
+_OPEN = frozenset((State.READY, State.MAIL, State.REFUSED, State.RCPT))
+"""Where the next transaction can begin, perhaps after RSET."""
+_TOO_MANY_RECIPIENTS = (None, EnhancedCode(5, 3))
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """What is to be said, and what has become of each recipient."""
+
+    content: Content
+    outcomes: list[Outcome | None]
+    mail: Mail
+    rcpts: list[tuple[int, Rcpt]] = attrs.field(factory=list)
+    """With the place in `outcomes` of each that can be tried."""
+    accepted: list[int] = attrs.field(factory=list)
+
+    def settle_rest(self, outcome: Outcome) -> None:
+        """Give the outcome to all who have none yet."""
+        self.outcomes = [outcome if known is None else known for known in self.outcomes]
+
+    def result(self) -> list[Outcome]:
+        known = [outcome for outcome in self.outcomes if outcome is not None]
+        assert len(known) == len(self.outcomes)
+        return known
+
+
+class _InMemory:
+    """A body that needs no reading, in the form of one that does."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def read(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+
+class SmtpConnection(Connection):
+    """An open session behind its greeting, hello and STARTTLS. Made by `SmtpTransport`."""
+
+    def __init__(self, wire: Wire, remote: str, *, lmtp: bool, tls: TlsFacts | None) -> None:
+        self.remote = remote
+        """The next hop as `host[address]:port`."""
+        self.tls = tls
+        self._wire = wire
+        self._lmtp = lmtp
+        self._kept = False
+        """Whether it waited, between two messages, for the next."""
+        self._dot_sent = False
+
+    @property
+    def usable(self) -> bool:
+        return not self._wire.broken and self._wire.machine.state in _OPEN and self._wire.quiet
+
+    @property
+    def phase(self) -> str:
+        return self._wire.phase
+
+    @property
+    def progress(self) -> int:
+        return self._wire.progress
+
+    @property
+    def dot_sent(self) -> bool:
+        return self._dot_sent
+
+    async def deliver(self, parcel: Parcel) -> list[Outcome]:
+        self._dot_sent = False
+        content, envelope = parcel.content, parcel.envelope
+        offered = self._wire.machine.capabilities
+        eight_bit = await find_eight_bit(content, envelope, offered)
+        secure = self.tls is not None and self.tls.verified
+        mail = mail_command(envelope, content.size, eight_bit, offered, secure=secure)
+        if isinstance(mail, Failed):
+            return [attrs.evolve(mail, remote=self.remote)] * len(parcel.recipients)
+        attempt = self._plan(parcel, mail)
+        if not attempt.rcpts:
+            return attempt.result()
+        if content.body is not None:
+            await self._converse(attempt, _InMemory(content.body))
+        else:
+            # Opened before MAIL: where the spool cannot give the body, the session is as good as before.
+            async with content.open() as reader:
+                await self._converse(attempt, reader)
+        return attempt.result()
+
+    def _plan(self, parcel: Parcel, mail: Mail) -> _Attempt:
+        offered = self._wire.machine.capabilities
+        attempt = _Attempt(parcel.content, [None] * len(parcel.recipients), mail)
+        recipient: Recipient
+        for index, recipient in enumerate(parcel.recipients):
+            rcpt = rcpt_command(recipient, offered, utf8=mail.params.smtputf8)
+            if isinstance(rcpt, Failed):
+                attempt.outcomes[index] = attrs.evolve(rcpt, remote=self.remote)
+            else:
+                attempt.rcpts.append((index, rcpt))
+        return attempt
+
+    async def _converse(self, attempt: _Attempt, reader: ContentReader) -> None:
+        """Run the transaction; whatever happens in it becomes outcomes. Only a cancel from outside and
+        errors of the reader get through, and leave the connection broken."""
+        wire = self._wire
+        kept, self._kept = self._kept, True
+        with wire.converse() as scope:
+            try:
+                await self._transaction(attempt, reader)
+            except PeerGone as gone:
+                if kept and not wire.replies:
+                    # Nothing can have been taken before the first reply: DATA was not answered.
+                    raise ConnectionStale(str(gone)) from gone
+                attempt.settle_rest(self._lost(gone))
+            except RemoteProtocolError as error:
+                wire.broken = True
+                attempt.settle_rest(self._unknown(Cause.PROTOCOL, replies.REMOTE_PROTOCOL, str(error)))
+            except BaseException:
+                wire.broken = True
+                raise
+        if scope.cancelled_caught:
+            attempt.settle_rest(
+                self._unknown(Cause.TIMEOUT, replies.REMOTE_TIMEOUT, f"no progress in {wire.phase}")
+            )
+        if not wire.is_settled():
+            wire.broken = True
+        wire.end()
+        self._dot_sent = False
+
+    async def _transaction(self, attempt: _Attempt, reader: ContentReader) -> None:
+        wire, timeouts = self._wire, self._wire.timeouts
+        ahead = wire.machine.capabilities.pipelining
+        # RFC 5321 §4.1.4: a transaction that failed half-way is still open over there
+        reset = wire.machine.state is not State.READY
+        if ahead:
+            first = (Rset(), attempt.mail) if reset else (attempt.mail,)
+            rcpts = (rcpt for _, rcpt in attempt.rcpts)
+            wire.begin("rset" if reset else "mail", timeouts.rset if reset else timeouts.mail)
+            await wire.send(wire.machine.send(*first, *rcpts, Data()))  # RFC 2920 §3.1
+
+        if reset and not (await self._step("rset", timeouts.rset, Rset(), ahead=ahead)).is_positive:
+            wire.broken = True
+            raise ConnectionStale("RSET was refused")
+        reply = await self._step("mail", timeouts.mail, attempt.mail, ahead=ahead)
+        if reply.severity is Severity.POSITIVE:
+            await self._name_recipients(attempt, ahead=ahead)
+        else:
+            attempt.settle_rest(self._outcome(reply))
+            if ahead:
+                for _ in attempt.rcpts:
+                    await wire.reply()
+        if attempt.accepted:
+            reply = await self._step("data", timeouts.data, Data(), ahead=ahead)
+            if reply.severity is Severity.INTERMEDIATE:
+                await self._send_content(attempt.content, reader)
+                await self._final_replies(attempt)
+            else:
+                attempt.settle_rest(self._outcome(reply))
+        elif ahead:
+            await self._abandon()
+
+    async def _step(self, phase: str, seconds: float, command: Command, *, ahead: bool) -> Reply:
+        """The reply to the command, which was sent ahead with others or is sent now."""
+        self._wire.begin(phase, seconds)
+        return await (self._wire.reply() if ahead else self._wire.ask(command))
+
+    async def _name_recipients(self, attempt: _Attempt, *, ahead: bool) -> None:
+        seconds = self._wire.timeouts.rcpt
+        for place, (index, rcpt) in enumerate(attempt.rcpts):
+            reply = await self._step("rcpt", seconds, rcpt, ahead=ahead)
+            if reply.severity is Severity.POSITIVE:
+                attempt.accepted.append(index)
+                continue
+            if reply.code == 552:  # RFC 5321 §4.5.3.1.10: as if it were 452
+                reply = attrs.evolve(reply, code=452)
+            attempt.outcomes[index] = self._outcome(reply)
+            if (
+                reply.code == 452
+                and reply.enhanced in _TOO_MANY_RECIPIENTS
+                and attempt.accepted
+                and not ahead
+            ):
+                # RFC 5321 §4.5.3.1.10: those behind belong into another transaction; do not ask for each
+                for later, _ in attempt.rcpts[place + 1 :]:
+                    attempt.outcomes[later] = self._outcome(reply)
+                return
+
+    async def _abandon(self) -> None:
+        """DATA went ahead, and nobody was accepted: it should be refused; where not, send nothing."""
+        wire = self._wire
+        reply = await self._step("data", wire.timeouts.data, Data(), ahead=True)
+        if reply.severity is Severity.INTERMEDIATE:
+            wire.begin("final-dot", wire.timeouts.final_dot)
+            await wire.send(wire.machine.end_body())  # RFC 2920 §3.1: a single dot
+            await wire.reply()
+
+    async def _send_content(self, content: Content, reader: ContentReader) -> None:
+        wire, seconds = self._wire, self._wire.timeouts.block
+        wire.begin("body", seconds)
+        if content.body is not None and content.size <= BLOCK:
+            held = wire.machine.send_body(content.prefix + content.body)
+        else:
+            held = wire.machine.send_body(content.prefix)
+            while piece := await reader.read():
+                for start in range(0, len(piece), BLOCK):
+                    if held:
+                        wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
+                        await wire.send(held)
+                    held = wire.machine.send_body(piece[start : start + BLOCK])
+            wire.begin("body", seconds)
+        self._dot_sent = True  # before the write: what of it gets there is not known if it fails
+        await wire.send(held + wire.machine.end_body())
+
+    async def _final_replies(self, attempt: _Attempt) -> None:
+        wire, seconds = self._wire, self._wire.timeouts.final_dot
+        wire.begin("final-dot", seconds)  # RFC 5321 §4.5.3.2.6, RFC 1047
+        if not self._lmtp:
+            attempt.settle_rest(self._outcome(await wire.reply()))
+            return
+        for index in attempt.accepted:  # RFC 2033 §4.2: one reply for each, in the order of RCPT
+            attempt.outcomes[index] = self._outcome(await wire.reply())
+            wire.begin("final-dot", seconds)
+
+    def _outcome(self, reply: Reply) -> Outcome:
+        match reply.severity:
+            case Severity.POSITIVE:
+                return Delivered(reply, self.remote)
+            case Severity.PERMANENT:
+                return Failed(Cause.REMOTE_REPLY, reply, self.remote, from_remote=True)
+            case _:
+                return Deferred(Cause.REMOTE_REPLY, reply, self.remote, from_remote=True)
+
+    def _lost(self, gone: PeerGone) -> Outcome:
+        if gone.reply is not None:
+            return self._outcome(gone.reply)
+        detail = f"{gone} in {self._wire.phase}"
+        return self._unknown(Cause.CONNECTION_LOST, replies.CONNECTION_LOST, detail)
+
+    def _unknown(self, cause: Cause, reply: Reply, detail: str) -> Deferred:
+        """Deferred for that cause, unless the dot was sent: then all that counts is that nobody knows."""
+        if self._dot_sent:
+            cause, reply = Cause.UNKNOWN_AFTER_DOT, replies.UNKNOWN_AFTER_DOT
+        return Deferred(cause, reply, self.remote, detail=detail)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()

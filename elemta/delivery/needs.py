@@ -1,0 +1,113 @@
+"""What a message needs of the next hop, and whether what that announced is enough."""
+
+from __future__ import annotations
+
+import attrs
+
+from elemta.mail import (
+    BodyType,
+    Cause,
+    Envelope,
+    Failed,
+    ForwardPath,
+    Recipient,
+    Reply,
+    ReversePath,
+    replies,
+    split_header,
+)
+from elemta.smtp import Capabilities, Mail, MailParams, Rcpt, RcptParams
+
+from .transport import Content
+
+TOO_LARGE = Reply.of(552, "5.3.4", "the message is larger than the destination takes")
+"""RFC 1870 §6.1: the announced size is known, so it is not tried."""
+REQUIRETLS_NEEDED = Reply.of(550, "5.7.30", "REQUIRETLS support required")
+"""RFC 8689 §4.2.1, §5."""
+
+
+@attrs.frozen
+class EightBit:
+    """Where a message has octets above 127."""
+
+    header: bool
+    anywhere: bool
+
+
+async def find_eight_bit(content: Content, envelope: Envelope, offered: Capabilities) -> EightBit:
+    """Look for octets above 127, as far as the answer can matter for this next hop.
+
+    A message in memory is looked at at once. A larger one is read through only where the next hop
+    lacks something; else it is taken to have some, which costs nothing: 8BITMIME allows 7-bit text.
+
+    Raises:
+      Exception: of the spool, where the body cannot be read.
+    """
+    body = content.body
+    if body is not None:
+        if body.isascii() and content.prefix.isascii():
+            return EightBit(header=False, anywhere=False)
+        text = content.prefix + body
+        return EightBit(header=not text[: split_header(text)].isascii(), anywhere=True)
+    if offered.eight_bit_mime and (offered.smtputf8 or not envelope.smtputf8):
+        return EightBit(header=False, anywhere=True)
+    header, anywhere, in_header, tail = not content.prefix.isascii(), False, True, content.prefix[-3:]
+    async with content.open() as reader:
+        while piece := await reader.read():
+            if in_header:
+                text = tail + piece
+                end = text.find(b"\r\n\r\n")
+                in_header = end < 0
+                header = header or not (text if end < 0 else text[:end]).isascii()
+                tail = text[-3:]
+            anywhere = anywhere or not piece.isascii()
+    return EightBit(header, header or anywhere)
+
+
+def mail_command(
+    envelope: Envelope, size: int, eight_bit: EightBit, offered: Capabilities, *, secure: bool
+) -> Mail | Failed:
+    """MAIL for this next hop, or why the message cannot go there at all.
+
+    `secure`: the session has TLS with a certificate that was verified.
+    """
+    if envelope.require_tls and not (secure and offered.require_tls):  # RFC 8689 §4.2.1
+        return Failed(Cause.UNSUPPORTED, REQUIRETLS_NEEDED)
+    path = envelope.reverse_path
+    # RFC 6531 §3.5: not to be sent where it is not understood. Without any address or header that needs it,
+    # the parameter alone is no reason to fail.
+    utf8 = not _is_ascii(path) or (envelope.smtputf8 and (offered.smtputf8 or eight_bit.header))
+    if utf8 and not offered.smtputf8:
+        return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED)
+    if envelope.body_type is BodyType.BINARY_MIME or (eight_bit.anywhere and not offered.eight_bit_mime):
+        # RFC 6152 §3, RFC 3030 §3: convert or return; we do not convert yet
+        return Failed(Cause.UNSUPPORTED, replies.CONVERSION_NEEDED)
+    if offered.size and size > offered.size:
+        return Failed(Cause.UNSUPPORTED, TOO_LARGE, detail=f"{size} octets, at most {offered.size}")
+    return Mail(
+        path,
+        MailParams(
+            size=size if offered.size is not None else None,
+            body_type=BodyType.EIGHT_BIT_MIME if eight_bit.anywhere else None,
+            smtputf8=utf8,
+            # RFC 3461 §5.2.1: passed on as they came
+            ret=envelope.ret if offered.dsn else None,
+            envelope_id=envelope.envelope_id if offered.dsn else None,
+            require_tls=envelope.require_tls,
+            priority=envelope.priority if offered.mt_priority and envelope.priority else None,
+        ),
+    )
+
+
+def rcpt_command(recipient: Recipient, offered: Capabilities, *, utf8: bool) -> Rcpt | Failed:
+    """RCPT for this next hop, or why this recipient cannot be reached through it."""
+    if not recipient.mailbox.is_ascii and not utf8:
+        return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED)
+    path = ForwardPath(recipient.mailbox)
+    if not offered.dsn or (recipient.dsn.notify is None and recipient.dsn.original_recipient is None):
+        return Rcpt(path)
+    return Rcpt(path, RcptParams(recipient.dsn.notify, recipient.dsn.original_recipient))
+
+
+def _is_ascii(path: ReversePath) -> bool:
+    return path.mailbox is None or path.mailbox.is_ascii

@@ -1,0 +1,147 @@
+"""Open SMTP sessions: greeting, hello, STARTTLS as the route wants it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NoReturn
+
+from elemta.config import RouteTls
+from elemta.mail import Cause, Deferred, Reply, Severity, TlsFacts, replies
+from elemta.routing import Route
+from elemta.smtp import Ehlo, Helo, Lhlo, RemoteProtocolError, StartTls
+from elemta.tls import TlsFailed, start_tls
+
+from .connect import Target, TargetFailed, connect_first, dial
+from .connection import SmtpConnection
+from .context import DeliveryContext
+from .transport import Transport
+from .wire import PeerGone, Wire
+
+SESSION_REFUSED = Reply.of(451, "4.3.2", "the destination refuses the session")
+"""For a 5yz greeting or hello (see `connect.sum_up`). RFC 3463 §3.4: not accepting network messages."""
+
+
+class _TlsBroken(Exception):
+    """STARTTLS was begun and led nowhere; the stream is of no more use."""
+
+    def __init__(self, failure: TargetFailed) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class SmtpTransport(Transport):
+    """Sessions with the hosts of one route."""
+
+    lmtp: ClassVar[bool] = False
+
+    def __init__(self, route: Route, context: DeliveryContext) -> None:
+        self._route = route
+        self._context = context
+
+    async def connect(self) -> SmtpConnection:
+        return await connect_first(self._route, self._context, self._open)
+
+    async def _open(self, target: Target) -> SmtpConnection:
+        if self._route.tls is RouteTls.NONE:
+            return await self._session(target, try_tls=False)
+        try:
+            return await self._session(target, try_tls=True)
+        except _TlsBroken as broken:
+            if self._route.tls is not RouteTls.OPPORTUNISTIC:
+                raise broken.failure from broken
+        # RFC 7435 §3: what fails opportunistically is done without; TLS cannot be taken back on that stream
+        return await self._session(target, try_tls=False)
+
+    async def _session(self, target: Target, *, try_tls: bool) -> SmtpConnection:
+        stream = await dial(target, self._context)
+        wire = Wire(stream, self._context.timeouts, lmtp=self.lmtp)
+        try:
+            tls = await self._start(wire, target, try_tls=try_tls)
+        except BaseException:
+            await wire.aclose()
+            raise
+        return SmtpConnection(wire, str(target), lmtp=self.lmtp, tls=tls)
+
+    async def _start(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
+        """Go as far as the first MAIL; what the remote does wrong becomes TargetFailed or _TlsBroken."""
+        with wire.converse() as scope:
+            try:
+                facts = await self._talk(wire, target, try_tls=try_tls)
+                wire.end()
+                return facts
+            except TargetFailed:
+                raise
+            except PeerGone as gone:
+                if gone.reply is not None and wire.phase != "starttls":
+                    _refused(target, gone.reply)
+                failure = _failed(target, Cause.CONNECTION_LOST, replies.CONNECTION_LOST, f"{gone}", wire)
+            except RemoteProtocolError as error:
+                failure = _failed(target, Cause.PROTOCOL, replies.REMOTE_PROTOCOL, f"{error}", wire)
+            except TlsFailed as error:
+                failure = _failed(target, Cause.TLS, replies.TLS_FAILED, error.reason, wire)
+            except BaseException:
+                wire.broken = True
+                raise
+        wire.broken = True
+        if scope.cancelled_caught:
+            failure = _failed(target, Cause.TIMEOUT, replies.REMOTE_TIMEOUT, "no answer", wire)
+        if wire.phase == "starttls":
+            outcome = Deferred(Cause.TLS, replies.TLS_FAILED, str(target), detail=failure.outcome.detail)
+            raise _TlsBroken(TargetFailed(outcome))
+        raise failure
+
+    async def _talk(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
+        wire.begin("greeting", wire.timeouts.greeting)
+        greeting = await wire.reply()
+        if greeting.severity is not Severity.POSITIVE:
+            _refused(target, greeting)
+        await self._say_hello(wire, target)
+        if not try_tls:
+            return None
+        facts = await self._start_tls(wire, target)
+        if facts is not None:
+            await self._say_hello(wire, target)  # RFC 3207 §4.2
+        return facts
+
+    async def _say_hello(self, wire: Wire, target: Target) -> None:
+        hostname = self._context.hostname
+        wire.begin("hello", wire.timeouts.hello)
+        reply = await wire.ask(Lhlo(hostname) if self.lmtp else Ehlo(hostname))
+        if reply.severity is Severity.PERMANENT and not self.lmtp:
+            wire.begin("hello", wire.timeouts.hello)
+            reply = await wire.ask(Helo(hostname))  # RFC 5321 §3.2, §4.1.4
+        if reply.severity is not Severity.POSITIVE:
+            _refused(target, reply)
+
+    async def _start_tls(self, wire: Wire, target: Target) -> TlsFacts | None:
+        must = self._route.tls is not RouteTls.OPPORTUNISTIC
+        if not wire.machine.capabilities.starttls:
+            if must:
+                raise _failed(target, Cause.TLS, replies.TLS_FAILED, "STARTTLS is not offered")
+            return None
+        wire.begin("starttls", wire.timeouts.starttls)
+        reply = await wire.ask(StartTls())
+        if reply.severity is not Severity.POSITIVE:
+            if must:
+                raise _failed(target, Cause.TLS, replies.TLS_FAILED, f"STARTTLS: {reply}")
+            return None  # RFC 3207 §4: 454; the session goes on in plain text
+        context = self._context.tls.client(self._route.tls is RouteTls.VERIFIED)
+        wire.stream, facts = await start_tls(wire.stream, context, server_side=False, hostname=target.host)
+        wire.machine.tls_started()
+        return facts
+
+
+def _refused(target: Target, reply: Reply) -> NoReturn:
+    """The target will not talk to us: try the next one (RFC 5321 §5.1)."""
+    detail = str(reply)
+    if reply.severity is Severity.TRANSIENT:
+        outcome = Deferred(Cause.REMOTE_REPLY, reply, str(target), from_remote=True, detail=detail)
+        raise TargetFailed(outcome)
+    outcome = Deferred(Cause.REMOTE_REPLY, SESSION_REFUSED, str(target), detail=detail)
+    raise TargetFailed(outcome, never=reply if reply.code == 521 else None)  # RFC 7504 §3
+
+
+def _failed(
+    target: Target, cause: Cause, reply: Reply, reason: str, wire: Wire | None = None
+) -> TargetFailed:
+    detail = reason if wire is None else f"{reason} in {wire.phase}"
+    return TargetFailed(Deferred(cause, reply, str(target), detail=detail))

@@ -1,0 +1,186 @@
+"""A queue on virtual time: memory store, scripted transports, no sockets, no threads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import attrs
+import trio
+
+from elemta.config import Config, DomainsConfig, QueueConfig, RouteConfig, SpoolConfig
+from elemta.delivery import ConnectFailed, Connection, Parcel, Transport
+from elemta.events import Event, EventBus
+from elemta.mail import (
+    BodyType,
+    Delivered,
+    Envelope,
+    MessageId,
+    Origin,
+    Outcome,
+    Recipient,
+    Reply,
+    ReversePath,
+    make_id,
+    parse_mailbox,
+)
+from elemta.queue import QueueManager, open_queue
+from elemta.routing import Route, Router
+from elemta.runtime import Drain, TrioWallClock
+from elemta.spool import MemoryStore, Spool, open_spool
+
+OK = Delivered(Reply.of(250, "2.0.0", "ok"), "next.example[192.0.2.1]:25")
+Answer = Callable[[Parcel], Awaitable[list[Outcome]]]
+
+
+@attrs.define(eq=False)
+class ScriptedTransport(Transport):
+    """Each connection answers with `answer`; `refuse` makes connecting fail."""
+
+    answer: Answer
+    refuse: Outcome | None = None
+    connects: int = 0
+    open: int = 0
+    most_open: int = 0
+    parcels: list[Parcel] = attrs.field(factory=list)
+    usable_after: Callable[[Parcel], bool] = lambda _: True
+
+    async def connect(self) -> Connection:
+        await trio.lowlevel.checkpoint()
+        self.connects += 1
+        if self.refuse is not None:
+            raise ConnectFailed(self.refuse)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        return _Connection(self)
+
+
+@attrs.define(eq=False)
+class _Connection(Connection):
+    transport: ScriptedTransport
+    is_usable: bool = True
+    in_dot: bool = False
+    now: str = "idle"
+
+    @property
+    def usable(self) -> bool:
+        return self.is_usable
+
+    @property
+    def phase(self) -> str:
+        return self.now
+
+    @property
+    def dot_sent(self) -> bool:
+        return self.in_dot
+
+    async def deliver(self, parcel: Parcel) -> list[Outcome]:
+        self.transport.parcels.append(parcel)
+        self.now = "mail"
+        await trio.lowlevel.checkpoint()
+        self.now, self.in_dot = "final-dot", True
+        outcomes = await self.transport.answer(parcel)
+        self.now, self.in_dot = "idle", False
+        self.is_usable = self.transport.usable_after(parcel)
+        return outcomes
+
+    async def aclose(self) -> None:
+        self.transport.open -= 1
+
+
+async def answer_ok(parcel: Parcel) -> list[Outcome]:
+    await trio.sleep(0.01)
+    return [OK] * len(parcel.recipients)
+
+
+def answers(*outcomes: Outcome) -> Answer:
+    """The same outcomes for every parcel, one per recipient; the last one repeats."""
+
+    async def answer(parcel: Parcel) -> list[Outcome]:
+        await trio.sleep(0.01)
+        return [outcomes[min(i, len(outcomes) - 1)] for i in range(len(parcel.recipients))]
+
+    return answer
+
+
+@attrs.define(eq=False)
+class Bed:
+    """A queue with its spool and what it was told."""
+
+    spool: Spool
+    queue: QueueManager
+    drain: Drain
+    events: list[Event]
+    transports: dict[str, ScriptedTransport]
+    random: Random
+
+    def kinds(self) -> list[str]:
+        return [event.type for event in self.events]
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event.type == kind]
+
+    async def accept(
+        self,
+        *recipients: str,
+        sender: str | None = "sender@example.org",
+        body: bytes = b"Subject: x\r\n\r\nhello\r\n",
+    ) -> MessageId:
+        """Store a message as a session would."""
+        message = MessageId(make_id(int(trio.current_time() * 1000), self.random.getrandbits(35)))
+        draft = self.spool.new_draft(message)
+        await draft.write(body)
+        envelope = Envelope(
+            ReversePath(parse_mailbox(sender) if sender else None),
+            tuple(Recipient(parse_mailbox(recipient)) for recipient in recipients),
+            BodyType.SEVEN_BIT,
+        )
+        origin = Origin("s", "192.0.2.9")
+        await self.spool.commit(
+            draft, message=message, envelope=envelope, origin=origin, prefix=b"Received: x\r\n"
+        )
+        return message
+
+
+@asynccontextmanager
+async def open_bed(
+    answer: Answer = answer_ok, *, config: Config | None = None, refuse: Outcome | None = None
+) -> AsyncGenerator[Bed, None]:
+    """`answer` serves every site; a test may replace the transport of one."""
+    config = config or Config(hostname="mx.example.net")
+    clock, random, drain, bus = TrioWallClock(), Random(7), Drain(), EventBus()
+    events: list[Event] = []
+    bus.observe("test", events.append)
+    transports: dict[str, ScriptedTransport] = {}
+
+    def make_transport(route: Route) -> Transport:
+        return transports.setdefault(str(route), ScriptedTransport(answer, refuse))
+
+    async with (
+        open_spool(
+            Path("nowhere"),
+            SpoolConfig(),
+            message_size=10**6,
+            lease=config.queue.lease,
+            clock=clock,
+            random=random,
+            on_trouble=lambda what, detail: None,
+            store=MemoryStore(),
+        ) as spool,
+        open_queue(
+            config, spool, Router(config), make_transport, bus, clock=clock, random=random, drain=drain
+        ) as queue,
+    ):
+        yield Bed(spool, queue, drain, events, transports, random)
+
+
+def config_with(**changes: object) -> Config:
+    """The queue's settings changed, jitter off."""
+    queue = attrs.evolve(QueueConfig(retry_jitter=0.0), **changes)
+    return Config(hostname="mx.example.net", queue=queue)
+
+
+def local_config(*routes: RouteConfig) -> Config:
+    return Config(hostname="mx.example.net", domains=DomainsConfig(), routes=routes)
