@@ -200,7 +200,7 @@ class _Api:
             case "retry":
                 count = await spool.retry(which)
             case "remove":
-                count = await spool.remove(which)
+                count = (await spool.remove(which)).recipients
             case _:
                 raise BadRequest("action is one of hold, release, retry, remove")
         self._facts.queue.wake()

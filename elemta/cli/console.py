@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from elemta.config import Config
     from elemta.inbound import BoundListener
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def age(seconds: float) -> str:
@@ -60,17 +60,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 def announce(config: Config, bound: Sequence[BoundListener], capture: Capture) -> None:
     """The first words of development mode."""
-    addresses = ", ".join(
-        f"{listener.socket.getsockname()[0]}:{listener.socket.getsockname()[1]}" for listener in bound
-    )
+    every = [str(address) for listener in bound for address in listener.addresses]
+    addresses = ", ".join(every)
     console.print(
         f"[bold]elemta[/] in development mode: SMTP on [bold]{addresses}[/], any sender, any recipient"
     )
     console.print(f"mail is captured in {capture.folder}/ and shown here; nothing is sent")
-    port = bound[0].socket.getsockname()[1]
-    console.print(
-        f"try:  elemta send --dev --server 127.0.0.1:{port} --to you@example.org      stop: Ctrl-C\n"
-    )
+    console.print(f"try:  elemta send --dev --server {every[0]} --to you@example.org      stop: Ctrl-C\n")
 
 
 def show_captured(captured: Captured) -> None:

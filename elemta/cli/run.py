@@ -82,7 +82,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
     try:
         bound = bind_all(config.listeners, inherited=app.inherited_sockets(os.environ))
     except BindError as error:
-        raise Trouble(BAD_CONFIG if error.is_permanent else TRY_LATER, str(error)) from error
+        raise Trouble(TRY_LATER if error.in_use else BAD_CONFIG, str(error)) from error
     try:
         if capture is not None:
             capture.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ def send(
     """Send a test message to the server and print its answer."""
     address = _address(config_file, dev, server)
     try:
-        data = path.read_bytes() if path else _compose(sender, recipients, subject, body)
+        data = _with_crlf(path.read_bytes()) if path else _compose(sender, recipients, subject, body)
     except OSError as error:
         raise Trouble(NOT_DONE, f"{path}: {error.strerror}") from error
     except ValueError as error:
@@ -92,7 +93,12 @@ def _compose(sender: str, recipients: tuple[str, ...], subject: str, body: str) 
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = make_msgid(domain=socket.gethostname() or "localhost")
     message.set_content(body)
-    return message.as_bytes()
+    return message.as_bytes(policy=SMTP)
+
+
+def _with_crlf(content: bytes) -> bytes:
+    """A file has this machine's line ends; SMTP has CR LF (RFC 5321 §2.3.8)."""
+    return content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def _progress(count: int) -> Iterable[int]:

@@ -17,7 +17,7 @@ from .options import config_option, dev_option, json_option, read_for_client
 @dev_option
 @json_option
 def status(config_file: Path | None, dev: bool, as_json: bool) -> None:
-    """Show whether the server runs, what it listens on, what is queued; status 1: not running or not ready."""
+    """Show whether the server runs, what it listens on, what is queued; status 1: not ready."""
     config = read_for_client(config_file, dev)
     try:
         answer = AdminClient(config.state_dir).get("/api/v1/status")

@@ -30,11 +30,13 @@ _HINTS = {
 class BindError(Exception):
     """A listener's address cannot be used: which, why, and what to do about it."""
 
-    def __init__(self, address: str, reason: str, hint: str = "") -> None:
+    def __init__(self, address: str, reason: str, hint: str = "", *, in_use: bool = False) -> None:
         super().__init__(f"cannot listen on {address}: {reason}" + (f" ({hint})" if hint else ""))
         self.address = address
         self.reason = reason
         self.hint = hint
+        self.in_use = in_use
+        """Whether it may work later, when another program has let go of it."""
 
 
 @attrs.frozen
@@ -125,7 +127,8 @@ def _bind(address: HostPort) -> tuple[socket.socket, ...]:
             if tries and sockets and cause.errno == errno.EADDRINUSE:
                 continue
             reason = cause.strerror or str(cause)
-            raise BindError(str(address), reason, _HINTS.get(cause.errno or 0, "")) from cause
+            hint = _HINTS.get(cause.errno or 0, "")
+            raise BindError(str(address), reason, hint, in_use=cause.errno == errno.EADDRINUSE) from cause
         return tuple(sockets)
 
 

@@ -24,6 +24,7 @@ from .store import (
     RecipientEntry,
     RecipientResult,
     RecipientState,
+    Removal,
     SpoolStatistics,
     Store,
     StoredMessage,
@@ -266,7 +267,7 @@ class MemoryStore(Store):
 
         return self._change_all(which, change)
 
-    def remove(self, which: QueueFilter) -> list[MessageId]:
+    def remove(self, which: QueueFilter) -> Removal:
         def change(slot: _Slot) -> _Slot | None:
             if slot.state.is_final or slot.lease:
                 return None
@@ -274,8 +275,8 @@ class MemoryStore(Store):
             return attrs.evolve(slot, state=RecipientState.REMOVED, due=None, reason=str(Cause.OPERATOR))
 
         before = set(self._entries)
-        self._change_all(which, change)
-        return sorted(before - set(self._entries))
+        recipients = self._change_all(which, change)
+        return Removal(recipients, tuple(sorted(before - set(self._entries))))
 
     # Reads
 

@@ -76,7 +76,7 @@ async def open_spool(
         files = ThreadPool("spool-files", _FILE_THREADS)
         space, janitor = None, None
         if store.directory is not None:
-            space = Space(store.directory, config, message_size=message_size, current_time=trio.current_time)
+            space = Space(store.directory, config, message_size=message_size, current_time=time.monotonic)
             janitor = Janitor(store.directory, space, files)
             stack.callback(janitor.finish)
         # A random start: a lease of an earlier life of this process means nothing now.

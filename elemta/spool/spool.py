@@ -28,6 +28,7 @@ from .store import (
     QueueEntry,
     QueueFilter,
     Receipt,
+    Removal,
     SpoolStatistics,
     Store,
     StoredMessage,
@@ -255,10 +256,13 @@ class Spool:
         counts = await self._in_chunks(which, lambda store, chunk: store.retry(chunk, self._clock.time()))
         return self._woken(sum(counts))
 
-    async def remove(self, which: QueueFilter) -> list[MessageId]:
-        """End recipients that are not under way, without a notice; returns which messages are gone."""
+    async def remove(self, which: QueueFilter) -> Removal:
+        """End recipients that are not under way, without a notice."""
         chunks = await self._in_chunks(which, lambda store, chunk: store.remove(chunk))
-        return [message for chunk in chunks for message in chunk]
+        return Removal(
+            sum(chunk.recipients for chunk in chunks),
+            tuple(message for chunk in chunks for message in chunk.messages),
+        )
 
     async def _in_chunks(self, which: QueueFilter, change: Callable[[Store, QueueFilter], T]) -> list[T]:
         results = []

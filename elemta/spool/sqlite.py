@@ -24,6 +24,7 @@ from .store import (
     QueueFilter,
     RecipientResult,
     RecipientState,
+    Removal,
     Store,
 )
 
@@ -370,10 +371,10 @@ class SqliteStore(SqliteReader, Store):
         self._each(_RETRY, waiting)
         return len(waiting)
 
-    def remove(self, which: QueueFilter) -> list[MessageId]:
+    def remove(self, which: QueueFilter) -> Removal:
         return self._guarded(self._remove, which)
 
-    def _remove(self, which: QueueFilter) -> list[MessageId]:
+    def _remove(self, which: QueueFilter) -> Removal:
         ended: dict[int, int] = {}
         for seq, position, state, lease in self._matching(which):
             if state in (_QUEUED, _HELD) and not lease:
@@ -391,7 +392,7 @@ class SqliteStore(SqliteReader, Store):
                 gone.append(id)
             else:
                 self._execute(_UPDATE_PENDING, (pending - count, seq))
-        return sorted(gone)
+        return Removal(sum(ended.values()), tuple(sorted(gone)))
 
     def _matching(self, which: QueueFilter) -> list[tuple[int, int, int, int]]:
         statement = recipients_sql(which.messages is not None)

@@ -128,6 +128,15 @@ class AttemptRecord:
 
 
 @attrs.frozen
+class Removal:
+    """What an operator's removal ended."""
+
+    recipients: int
+    messages: tuple[MessageId, ...]
+    """Those of which nothing is left, in order."""
+
+
+@attrs.frozen
 class QueueFilter:
     """Which recipients an operation or listing is about; what is None does not restrict."""
 
@@ -378,5 +387,5 @@ class Store(StoreReader):
         """Make matching queued recipients that are not leased due now; returns how many."""
 
     @abstractmethod
-    def remove(self, which: QueueFilter) -> list[MessageId]:
-        """End matching recipients that are not leased, without a notice; returns which messages are gone."""
+    def remove(self, which: QueueFilter) -> Removal:
+        """End matching recipients that are not leased, without a notice."""

@@ -35,7 +35,6 @@ from elemta.smtp import (
     RemoteProtocolError,
     Rset,
     ServerConnection,
-    State,
 )
 
 
@@ -172,8 +171,8 @@ class Received:
     """Un-stuffed."""
 
 
-Answer: TypeAlias = Reply | Callable[[Command], Reply] | None
-"""What a sink says at a stage instead of its usual reply. None from the mapping: the usual one."""
+Answer: TypeAlias = Reply | Callable[[Command], Reply]
+"""What a sink says at a stage instead of its usual reply, always or depending on the command."""
 
 SINK_CAPABILITIES: Final = Capabilities(
     pipelining=True, size=0, eight_bit_mime=True, enhanced_status_codes=True, smtputf8=True, dsn=True
@@ -227,7 +226,8 @@ class SinkPeer:
             return usual
         if isinstance(chosen, Reply):
             return chosen
-        return usual if command is None else chosen(command)
+        assert command is not None, "the greeting answers nothing that a function could look at"
+        return chosen(command)
 
 
 class _SinkSession:
@@ -262,7 +262,7 @@ class _SinkSession:
                     if output:
                         await self._stream.send_all(output)
                         output = b""
-                    machine.receive_data(await self._stream.receive_some())
+                    machine.receive_data(bytes(await self._stream.receive_some()))
 
     def _reply(self, command: Command | BadCommand) -> bytes:
         sink, machine = self._sink, self._machine
@@ -305,13 +305,13 @@ class _SinkSession:
     def _finish(self) -> bytes:
         sink, machine = self._sink, self._machine
         reply = sink.answer("BODY", Data(), Reply.of(250, "2.0.0", "taken"))
-        each = list(sink.body_answers or [reply] * len(self._recipients))
-        if not sink.lmtp:
-            each = [reply] * len(self._recipients)
+        each = [reply] * len(self._recipients)
+        if sink.lmtp and sink.body_answers is not None:
+            each = list(sink.body_answers)
         taken = tuple(rcpt for rcpt, answer in zip(self._recipients, each, strict=True) if answer.is_positive)
         assert self._mail is not None
         if taken:
             sink.messages.append(Received(self._mail, taken, bytes(self._body)))
-        if sink.lmtp and machine.state is State.BODY and reply.code != 421:
+        if sink.lmtp and reply.code != 421:
             return machine.body_replies(each)
         return machine.reply(reply)

@@ -388,7 +388,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
 @pytest.mark.parametrize("smtputf8", [False, True])
 def test_a_hostile_reply_stays_in_its_field(text, smtputf8):
     _, _, status, _ = read(make(failed(reply=Reply(550, None, (text, text))), failed(), smtputf8=smtputf8))
@@ -398,7 +398,7 @@ def test_a_hostile_reply_stays_in_its_field(text, smtputf8):
     assert not re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", raw.replace(b"\r\n", b"\n"))
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
 @pytest.mark.parametrize("smtputf8", [False, True])
 def test_hostile_options_stay_in_their_fields(text, smtputf8):
     recipient = attrs.evolve(failed(), recipient=Recipient(USER, DsnOptions(original_recipient=text)))

@@ -66,7 +66,7 @@ def test_a_suspension_puts_the_next_attempt_off() -> None:
 
 @given(
     attempts=st.integers(1, 10_000),
-    age=st.floats(-1e7, 1e7),
+    age=st.floats(-900_000.0, 1e7),
     seed=st.integers(0, 1000),
 )
 def test_the_next_attempt_is_never_further_than_the_longest_wait(

@@ -149,9 +149,9 @@ def test_headers_that_are_too_big(content, problem):
 def test_a_piece_without_an_end_is_handed_out_but_for_four_octets():
     decoder = DotDecoder(STRICT)
     assert decoder.feed(b"abc\r\n.\r") == (b"abc", None)
-    assert decoder.feed(b"x\r\n..") == (b"\r\n\rx", None)
-    assert decoder.feed(b"\r\n.\r\nRSET") == (b"\r\n.\r\n", b"RSET")
-    assert decoder.size == 11
+    assert decoder.feed(b"x\r\n..") == (b"\r\n\rx\r\n.", None)
+    assert decoder.feed(b"\r\n.\r\nRSET") == (b"\r\n", b"RSET")
+    assert decoder.size == 12
     assert decoder.problem is BodyProblem.BARE_CR
 
 

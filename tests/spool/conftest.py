@@ -4,9 +4,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from spool_builders import spool_folder
 
 from elemta.spool import MemoryStore, SqliteStore, Store
-from spool_builders import spool_folder
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -112,7 +112,9 @@ def result(
     return RecipientResult(index, lease, outcome, state, due, delay_noticed)
 
 
-def deferred(index: int = 0, lease: int = 1, due: float = NOW + 300, delay_noticed: bool = False) -> RecipientResult:
+def deferred(
+    index: int = 0, lease: int = 1, due: float = NOW + 300, delay_noticed: bool = False
+) -> RecipientResult:
     return result(index, lease, LATER, RecipientState.QUEUED, due, delay_noticed)
 
 

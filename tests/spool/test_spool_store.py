@@ -5,6 +5,20 @@ from contextlib import contextmanager
 
 import attrs
 import pytest
+from spool_builders import (
+    BODY,
+    LATER,
+    NEVER,
+    NOW,
+    OK,
+    PREFIX,
+    attempt,
+    deferred,
+    message_id,
+    new_message,
+    result,
+    surrogate_message,
+)
 
 from elemta.mail import (
     AddressLiteral,
@@ -31,22 +45,9 @@ from elemta.spool import (
     QueueFilter,
     RecipientEntry,
     RecipientState,
+    Removal,
     SpoolError,
     Store,
-)
-from spool_builders import (
-    BODY,
-    LATER,
-    NEVER,
-    NOW,
-    OK,
-    PREFIX,
-    attempt,
-    deferred,
-    message_id,
-    new_message,
-    result,
-    surrogate_message,
 )
 
 ALL = QueueFilter()
@@ -108,7 +109,11 @@ def test_accepted_message_is_due_at_once(store: Store) -> None:
     assert store.statistics().oldest == NOW
     entry = store.show(message_id(1))
     assert entry is not None
-    assert (entry.sender, entry.peer, entry.size) == ("sender@example.org", "192.0.2.1", len(BODY) + len(PREFIX))
+    assert (entry.sender, entry.peer, entry.size) == (
+        "sender@example.org",
+        "192.0.2.1",
+        len(BODY) + len(PREFIX),
+    )
     assert [recipient.address for recipient in entry.recipients] == ["a@example.com", "b@example.com"]
     assert {recipient.reason for recipient in entry.recipients} == {"new"}
     assert store.body(message_id(1)) == BODY
@@ -132,7 +137,14 @@ def test_stored_message_is_what_was_accepted(store: Store) -> None:
         -3,
     )
     origin = Origin(
-        "s", "2001:db8::2", 9, "hello", "ESMTPSA", "mx", TlsFacts("TLSv1.3", "x", True), Identity("u", "PLAIN")
+        "s",
+        "2001:db8::2",
+        9,
+        "hello",
+        "ESMTPSA",
+        "mx",
+        TlsFacts("TLSv1.3", "x", True),
+        Identity("u", "PLAIN"),
     )
     message = attrs.evolve(new_message(), envelope=envelope, origin=origin, received=NOW + 0.125)
     put(store, message)
@@ -218,7 +230,11 @@ def test_rollback_undoes_the_whole_batch(store: Store) -> None:
 
 
 def test_claim_takes_the_oldest_first_and_groups_by_message(store: Store) -> None:
-    put(store, new_message(1, "a@x.example", "b@x.example", received=NOW - 1), new_message(2, received=NOW - 2))
+    put(
+        store,
+        new_message(1, "a@x.example", "b@x.example", received=NOW - 1),
+        new_message(2, received=NOW - 2),
+    )
     claims = claim(store, lease=5)
     assert [(found.message.id, [r.index for r in found.recipients]) for found in claims] == [
         (message_id(2), [0]),
@@ -419,7 +435,7 @@ def test_held_recipient_is_released_when_an_operator_says_so(store: Store) -> No
         assert store.hold(QueueFilter(messages=(message_id(1),)), "wait") == 1
         assert store.hold(QueueFilter(messages=(message_id(1),)), "again") == 0
     assert (only(store).state, only(store).reason, only(store).due) == (RecipientState.HELD, "wait", None)
-    assert [found.message.id for found in claim(store)] == [message_id(2)]
+    assert [found.message.id for found in claim(store)] == Removal(1, (message_id(2),))
     with batch(store):
         assert store.release(ALL, NOW + 9) == 1
     assert (only(store).state, only(store).due) == (RecipientState.QUEUED, NOW + 9)
@@ -483,7 +499,7 @@ def test_remove_ends_waiting_and_held_recipients_without_a_notice(store: Store) 
     put(store, new_message(1, "a@x.example", "b@y.example"), new_message(2, "a@x.example", hold="h"))
     put(store, new_message(3, "a@x.example"), lease=1)
     with batch(store):
-        assert store.remove(QueueFilter(domain="x.example")) == [message_id(2)]
+        assert store.remove(QueueFilter(domain="x.example")) == Removal(1, (message_id(2),))
     assert counts(store) | {"octets": 0} == {
         "accepted": 4,
         "removed": 2,
@@ -494,7 +510,7 @@ def test_remove_ends_waiting_and_held_recipients_without_a_notice(store: Store) 
     }
     assert (only(store).state, only(store).reason) == (RecipientState.REMOVED, "operator")
     with batch(store):
-        assert store.remove(ALL) == [message_id(1)]
+        assert store.remove(ALL).messages == (message_id(1),)
     assert store.body(message_id(1)) is None
 
 
