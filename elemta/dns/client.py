@@ -112,12 +112,10 @@ class DnsResolver(Resolver):
 
     async def _ask(self, server: Server, name: str, kind: RecordKind) -> Response:
         """One server's response; a failure to reach it is one, too."""
-        response = Response(Verdict.NO_EDNS)
         try:
-            for edns in (True, False):
-                response = await self._exchange(server, self._question(name, kind, edns=edns))
-                if response.verdict is not Verdict.NO_EDNS:
-                    break
+            response = await self._exchange(server, self._question(name, kind, edns=True))
+            if response.verdict is Verdict.NO_EDNS:
+                response = await self._exchange(server, self._question(name, kind, edns=False))
         except OSError as error:
             return _unreachable(error.strerror or type(error).__name__)
         except ExchangeFailed as error:

@@ -27,7 +27,10 @@ MAX_MESSAGE = 32 * 1024
 MAX_RECORDS = 128
 """Of one answer; the rest is dropped. Consumers have far lower limits (RFC 7208 §4.6.4)."""
 
-_HEADER = struct.Struct("!HH")
+MAX_SECTIONS = 512
+"""Records of all sections together that we parse: some 20 ms of the loop at worst."""
+
+_HEADER = struct.Struct("!HHHHHH")  # RFC 1035 §4.1.1
 _PERMANENT_RCODES = {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}
 _NO_EDNS_RCODES = {dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS}
 
@@ -38,7 +41,6 @@ class Question:
 
     message: dns.message.QueryMessage
     wire: bytes
-    kind: RecordKind
     edns: bool
 
 
@@ -79,17 +81,19 @@ def make_question(name: str, kind: RecordKind, message_id: int, *, edns: bool) -
         flags=dns.flags.RD | dns.flags.AD,
         id=message_id,
     )
-    return Question(message, message.to_wire(), kind, edns)
+    return Question(message, message.to_wire(), edns)
 
 
 def read_response(question: Question, data: bytes, *, trust_ad: bool) -> Response:
     """What the octets say. Never raises, whatever they are."""
     if len(data) < _HEADER.size:
         return UNRELATED
-    message_id, flags = _HEADER.unpack_from(data)
+    message_id, flags, _, answers, authorities, additional = _HEADER.unpack_from(data)
     # RFC 5452 §9.1: id and question must match. The id is compared before anything is parsed.
     if message_id != question.message.id or not flags & dns.flags.QR:
         return UNRELATED
+    if answers + authorities + additional > MAX_SECTIONS:
+        return _failed("a response of too many records", refused=True)
     try:
         message = dns.message.from_wire(data, ignore_trailing=True)
     except (dns.exception.DNSException, ValueError, struct.error) as error:
@@ -106,7 +110,7 @@ def read_response(question: Question, data: bytes, *, trust_ad: bool) -> Respons
     if rcode not in _PERMANENT_RCODES:
         return _failed(dns.rcode.to_text(rcode), refused=rcode != dns.rcode.SERVFAIL)
     try:
-        answer = _read_answer(question.kind, message, trust_ad=trust_ad)
+        answer = _read_answer(message, trust_ad=trust_ad)
     except dns.exception.DNSException as error:  # CNAME loop or chain too long, NXDOMAIN with records …
         return _failed(f"contradictory response ({type(error).__name__})", refused=False)
     return Response(Verdict.ANSWERED, answer)
@@ -116,9 +120,8 @@ def _failed(detail: str, *, refused: bool) -> Response:
     return Response(Verdict.ANSWERED, Answer(Status.FAILED, detail=detail), refused)
 
 
-def _read_answer(kind: RecordKind, message: dns.message.Message, *, trust_ad: bool) -> Answer:
-    if not isinstance(message, dns.message.QueryMessage):
-        raise dns.message.NotQueryResponse
+def _read_answer(message: dns.message.Message, *, trust_ad: bool) -> Answer:
+    assert isinstance(message, dns.message.QueryMessage)  # its operation code is that of the question
     chain = message.resolve_chaining()
     authentic = trust_ad and bool(message.flags & dns.flags.AD)
     ttl = float(chain.minimum_ttl)
@@ -126,11 +129,11 @@ def _read_answer(kind: RecordKind, message: dns.message.Message, *, trust_ad: bo
     if chain.answer is None:
         missing = Status.NXDOMAIN if message.rcode() == dns.rcode.NXDOMAIN else Status.NODATA
         return Answer(missing, (), ttl, authentic, canonical)
-    records = tuple(_record(kind, rdata) for rdata in list(chain.answer)[:MAX_RECORDS])
+    records = tuple(_record(rdata) for rdata in list(chain.answer)[:MAX_RECORDS])
     return Answer(Status.OK, records, ttl, authentic, canonical)
 
 
-def _record(kind: RecordKind, rdata: dns.rdata.Rdata) -> Record:
+def _record(rdata: dns.rdata.Rdata) -> Record:
     match rdata:
         case dns.rdtypes.ANY.MX.MX():
             return MxRecord(rdata.preference, _name_text(rdata.exchange))

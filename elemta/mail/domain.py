@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 
 import attrs
 import idna
@@ -15,12 +16,13 @@ MAX_DOMAIN = 255
 
 # RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str]. The underscore is not in the grammar, but such
 # hosts exist (and DNS allows them), so it is accepted within a label. An A-label is LDH like any
-# other: one that does not decode (RFC 5890 §2.3.2.1 calls it fake) may still be in DNS, such as the
+# other: one that does not decode (RFC 5890 §2.3 calls it fake) may still be in DNS, such as the
 # emoji domains that IDNA2008 disallows, and is compared and looked up as the octets it is.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # RFC 5321 §4.1.3: General-address-literal = Standardized-tag ":" 1*dcontent
 _TAGGED = re.compile(r"([A-Za-z0-9-]*[A-Za-z0-9]):([\x21-\x5a\x5e-\x7e]+)")
+_ASCII_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
@@ -94,12 +96,14 @@ def parse_domain(text: str, *, utf8: bool = False) -> Domain | AddressLiteral:
 def _parse_u_labels(text: str) -> Domain:
     # RFC 6531 §3.3: U-labels as they stand. Other dots (U+3002 …), full-width forms, capitals beyond
     # ASCII and the Kelvin sign are not mapped: what looks like one domain to one reader and like
-    # another to the next is refused. So is lower-casing before the check: it turns Kelvin into k.
+    # another to the next is refused. Only A to Z become small, as everywhere in DNS (RFC 4343);
+    # `str.lower` would turn the Kelvin sign into k.
     # ASCII labels beside them keep to the rules of ASCII names, A-labels that do not decode included.
     try:
         encoded = ".".join(
-            label if label.isascii() else idna.alabel(label).decode("ascii") for label in text.split(".")
-        ).lower()
+            label if label.isascii() else idna.alabel(label).decode("ascii")
+            for label in text.translate(_ASCII_LOWER).split(".")
+        )
     except (idna.IDNAError, UnicodeError) as cause:
         raise MailSyntaxError("not an internationalized domain name") from cause
     if len(encoded) > MAX_DOMAIN or not _DOMAIN.fullmatch(encoded):
@@ -115,9 +119,10 @@ def _parse_literal(text: str) -> AddressLiteral:
         if _IPV4.fullmatch(inner):
             return AddressLiteral(ipaddress.IPv4Address(inner))
         if inner[:5].lower() == "ipv6:":
-            if "%" in inner:
-                raise MailSyntaxError("a scope has no place in an address literal")
-            return AddressLiteral(ipaddress.IPv6Address(inner[5:]))
+            address = ipaddress.IPv6Address(inner[5:])
+            if address.scope_id is not None:  # it names an interface of the sender's machine
+                raise ValueError("scope")
+            return AddressLiteral(address)
     except ValueError as cause:
         raise MailSyntaxError("not an address literal") from cause
     tagged = _TAGGED.fullmatch(inner)

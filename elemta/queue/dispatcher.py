@@ -38,7 +38,10 @@ class Dispatcher:
     connecting: bool = False
     opened: float = 0.0
     carried: int = 0
-    seen: tuple[str, int] = ("", 0)
+    """Jobs that went over the present connection."""
+    taken: int = 0
+    """Jobs in all."""
+    seen: tuple[str, int, int] = ("", 0, 0)
     """Phase and progress at the watchdog's last look."""
     seen_at: float = 0.0
 
@@ -50,9 +53,9 @@ class Dispatcher:
         return self.connection.phase if self.connection is not None else "idle"
 
     @property
-    def progress(self) -> tuple[str, int]:
+    def progress(self) -> tuple[str, int, int]:
         """Changes whenever the dispatcher gets on."""
-        return self.phase, self.connection.progress if self.connection is not None else self.carried
+        return self.phase, self.taken, self.connection.progress if self.connection is not None else 0
 
     @property
     def before_data(self) -> bool:
@@ -74,6 +77,7 @@ class Dispatcher:
     async def _work(self) -> None:
         while (job := await self._next_job()) is not None:
             self.job = job
+            self.taken += 1
             self.scope.deadline = trio.current_time() + self.manager.timeouts.attempt
             await self.manager.wait_may_deliver()
             parcel = self.manager.parcel(job)
@@ -142,7 +146,9 @@ class Dispatcher:
                 try:
                     await woken.wait()
                 finally:
-                    if not woken.is_set():
+                    if woken.is_set():
+                        self.site.starting -= 1
+                    else:
                         self.site.waiting.remove(woken)
                 # Another dispatcher may have been quicker.
                 if (job := self._take()) is not None:
@@ -162,6 +168,8 @@ class Dispatcher:
             self.site.last_failure = next(outcome for outcome in outcomes if _asks_to_go_away(outcome))
         else:
             self.site.window.success()
+            if self.site.ready:
+                self.manager.staff(self.site)
 
     def _connect_failed(self, outcome: Outcome) -> None:
         self.manager.connect_failed(self.site, self.job, outcome)

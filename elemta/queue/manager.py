@@ -191,7 +191,7 @@ class QueueManager:
         if not active.jobs:
             self._forget(active)
         for site in touched:
-            self._staff(site)
+            self.staff(site)
 
     def _by_route(
         self, recipients: tuple[ClaimedRecipient, ...]
@@ -243,7 +243,7 @@ class QueueManager:
             self._sites[route] = site
         return site
 
-    def _staff(self, site: Site) -> None:
+    def staff(self, site: Site) -> None:
         """Start the dispatchers that the site wants."""
         now = trio.current_time()
         while site.wants_dispatcher(now) and not self.drain.draining:
@@ -275,7 +275,7 @@ class QueueManager:
             if self.drain.draining:
                 self._return_ready(site)
             elif not site.is_suspended(trio.current_time()):
-                self._staff(site)
+                self.staff(site)
             if site.is_idle and not site.is_suspended(trio.current_time()) and site.last_failure is None:
                 self._sites.pop(site.route, None)
 
@@ -605,7 +605,7 @@ class QueueManager:
         for site in self._sites.values():
             self._return_ready(site)
             while site.waiting:
-                site.waiting.pop().set()
+                site.wake_one()
         for dispatcher in tuple(self._dispatchers):
             if dispatcher.before_data:
                 dispatcher.scope.cancel(reason="server stops")

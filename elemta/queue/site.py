@@ -70,7 +70,7 @@ class Site:
     dispatchers: int = 0
     """Running now, idle ones included."""
     starting: int = 0
-    """Dispatchers that have not taken their first job yet."""
+    """Dispatchers that are new or woken and have not taken a job yet: some of what is ready is theirs."""
     waiting: deque[trio.Event] = attrs.field(factory=deque)
     """Idle dispatchers with a kept connection, the one used last at the right end."""
     suspended_until: float = 0.0
@@ -84,7 +84,12 @@ class Site:
         """Put a job at the end and wake an idle dispatcher if there is one."""
         self.ready.append(job)
         if self.waiting:
-            self.waiting.pop().set()
+            self.wake_one()
+
+    def wake_one(self) -> None:
+        """Wake the idle dispatcher that was used last; it counts as starting until it has looked."""
+        self.starting += 1
+        self.waiting.pop().set()
 
     def take(self) -> Job | None:
         """The next job, if any."""

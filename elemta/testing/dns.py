@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import socket
+import struct
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -130,6 +132,8 @@ class Fault(enum.Enum):
     """FORMERR for a question with EDNS, the answer without."""
     HANG_UP = "hang-up"
     """The TC bit over UDP, and the connection is closed in mid response over TCP."""
+    RESET = "reset"
+    """The same with a reset."""
     HUGE = "huge"
     """The TC bit over UDP, and a response longer than anybody needs announced over TCP."""
 
@@ -201,6 +205,11 @@ class DnsServer:
                     continue
                 for response in await self._responses(question, tcp=True):
                     framed = len(response).to_bytes(2, "big") + response
+                    if fault is Fault.RESET:
+                        # A linger time of zero turns the close into a reset.
+                        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        stream.socket.close()
+                        return
                     if fault is Fault.HANG_UP:
                         await stream.send_all(framed[:-1])
                         return
@@ -228,7 +237,7 @@ class DnsServer:
                 return [_error(question, dns.rcode.REFUSED)]
             case Fault.NO_EDNS if question.edns >= 0:
                 return [_error(question, dns.rcode.FORMERR)]
-            case Fault.TRUNCATE | Fault.HANG_UP | Fault.HUGE if not tcp:
+            case Fault.TRUNCATE | Fault.HANG_UP | Fault.RESET | Fault.HUGE if not tcp:
                 return [_truncated(question)]
             case Fault.TRUNCATE_ALWAYS:
                 return [_truncated(question)]

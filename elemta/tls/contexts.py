@@ -108,18 +108,17 @@ def _look(path: Path, mark: bytes, what: str) -> None:
 
 
 def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name
+    context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # verifies certificate and name
+    if authorities is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return context
     try:
-        if authorities is None:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
-            context.load_verify_locations(authorities)
+        context.load_verify_locations(authorities)
     except ssl.SSLError as error:
-        raise TlsFilesError(authorities or Path("the system's authorities"), _reason(error)) from error
+        raise TlsFilesError(authorities, _reason(error)) from error
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise TlsFilesError(authorities or Path("the system's authorities"), reason) from error
-    return _harden(context)
+        raise TlsFilesError(authorities, error.strerror or type(error).__name__) from error
+    return context
 
 
 def _opportunistic_context() -> ssl.SSLContext:

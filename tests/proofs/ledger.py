@@ -56,12 +56,15 @@ class Ledger:
     def duplicates(self) -> int:
         return sum(len(copies) - 1 for copies in self.arrived.values())
 
-    def unexplained(self, window: float) -> list[str]:
-        """Ids with more copies than kills within `window` seconds after one of their deliveries."""
+    def unexplained(self, window: float, lag: float = 0.2) -> list[str]:
+        """Ids with more copies than kills within `window` seconds after one of their deliveries.
+
+        What was sent before a kill is noted here up to `lag` seconds behind it.
+        """
         found = []
         for id_, copies in self.arrived.items():
             excused = sum(
-                any(copy.time <= kill <= copy.time + window or not copy.answered for copy in copies)
+                any(copy.time - lag <= kill <= copy.time + window or not copy.answered for copy in copies)
                 for kill in self.kills
             )
             if len(copies) - 1 > excused:

@@ -54,7 +54,7 @@ async def start(config: Path, port: int, log: Path) -> trio.Process:
 @pytest.mark.deadline(900)
 async def test_no_acknowledged_message_is_lost_when_killed(tmp_path: Path) -> None:
     seed = random.SystemRandom().getrandbits(32)
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # to repeat a failure
     rng = random.Random(seed)
     ledger = Ledger()
     port = free_port()
@@ -84,6 +84,8 @@ async def test_no_acknowledged_message_is_lost_when_killed(tmp_path: Path) -> No
         f"{KILLS} kills, {len(ledger.sent)} messages begun, {len(ledger.acknowledged)} acknowledged, "
         f"{len(ledger.arrived)} arrived, {ledger.duplicates()} duplicates, {len(ledger.refused)} refused"
     )
+    for id_ in ledger.unexplained(WINDOW):
+        print(id_, id_ in ledger.acknowledged, ledger.arrived[id_], "kills", ledger.kills)
     assert len(ledger.acknowledged) > 10 * KILLS
     assert ledger.lost() == set()
     assert ledger.ghosts() == set()
