@@ -61,7 +61,9 @@ class Sink:
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         with self._log.open("wb") as out:
             self._process = subprocess.Popen(
-                ["smtp-sink", *user, "-c", "-m", "2000", f"127.0.0.1:{self.port}", "2000"], stdout=out, stderr=out
+                ["smtp-sink", *user, "-c", "-m", "2000", f"127.0.0.1:{self.port}", "2000"],
+                stdout=out,
+                stderr=out,
             )
         wait_for(self.port)
 
@@ -91,7 +93,9 @@ def elemta(folder: Path, sink: Sink | None) -> Iterator[tuple[int, int]]:
         '[logging]\nlevel = "info"\n'
     )
     log = (folder / "elemta.log").open("wb")
-    process = subprocess.Popen([sys.executable, "-m", "elemta", "run", "-c", str(config)], stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "elemta", "run", "-c", str(config)], stdout=log, stderr=log
+    )
     try:
         wait_for(port)
         yield port, process.pid
@@ -109,7 +113,11 @@ def postfix(folder: Path, sink: Sink | None) -> Iterator[tuple[int, int]]:
         path.mkdir()
     folder.chmod(0o755)
     shutil.chown(data, "postfix")
-    transport = f"default_transport = smtp\nrelayhost = [127.0.0.1]:{sink.port}\n" if sink else "default_transport = discard:\n"
+    transport = (
+        f"default_transport = smtp\nrelayhost = [127.0.0.1]:{sink.port}\n"
+        if sink
+        else "default_transport = discard:\n"
+    )
     (etc / "main.cf").write_text(
         f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {data}\n"
         f"command_directory = /usr/sbin\ndaemon_directory = {POSTFIX_DAEMONS}\nmail_owner = postfix\n"
@@ -140,12 +148,19 @@ def postfix(folder: Path, sink: Sink | None) -> Iterator[tuple[int, int]]:
         "scache unix - - n - 1 scache",
     ]
     (etc / "master.cf").write_text("\n".join(services) + "\n")
-    subprocess.run(["postfix", "-c", str(etc), "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ["postfix", "-c", str(etc), "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for(port)
         yield port, int((queue / "pid/master.pid").read_text())
     finally:
-        subprocess.run(["postfix", "-c", str(etc), "stop"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["postfix", "-c", str(etc), "stop"],
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def load(port: int, sessions: int, messages: int, size: int, *, kept: bool) -> float:
@@ -205,8 +220,14 @@ def main() -> None:
     arguments = parser.parse_args()
     servers = {"elemta": elemta, "postfix": postfix}
     chosen = [name for name in arguments.servers if name == "elemta" or shutil.which("postfix")]
-    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
-    print(f"{'what':8}{'size':>8}{'sessions':>10}" + "".join(f"{name + '/s':>12}" for name in chosen) + f"{'ratio':>8}")
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
+    )
+    print(
+        f"{'what':8}{'size':>8}{'sessions':>10}"
+        + "".join(f"{name + '/s':>12}" for name in chosen)
+        + f"{'ratio':>8}"
+    )
     for kind in ("accept", "relay"):
         if arguments.only and kind != arguments.only:
             continue
@@ -221,7 +242,9 @@ def main() -> None:
                 medians = [statistics.median(rates[name]) for name in chosen]
                 ratio = f"{medians[0] / medians[1]:8.2f}" if len(medians) == 2 else ""
                 print(
-                    f"{kind:8}{size:>8}{sessions:>10}" + "".join(f"{median:12.0f}" for median in medians) + ratio,
+                    f"{kind:8}{size:>8}{sessions:>10}"
+                    + "".join(f"{median:12.0f}" for median in medians)
+                    + ratio,
                     flush=True,
                 )
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Everything that is checked without running the program: format, lint, types, import contracts, shields.
 set -euo pipefail
+# shellcheck source=scripts/setup-venv.sh
 groups="test lint" . "$(dirname "$0")/setup-venv.sh"
 ruff format --check .
 ruff check .
-flake8-async elemta
+find elemta -name "*.py" -print0 | xargs -0 flake8-async --startable-in-context-manager=run,handle_signals
 mypy
 lint-imports
 python -m pytest -q tests/test_shields.py
-if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi
+if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi

@@ -39,7 +39,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null && ! install_debian pytho
   exit 1
 fi
 
-stamp="$venv/.elemta-$(printf '%s' "${groups:-}" | tr -c 'a-z' '-')"
+stamp="$venv/.elemta-$(printf '%s' "${groups:-}" | tr -c '[:lower:]' '-')"
 wanted=$(sha256sum pyproject.toml | cut -d' ' -f1)
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ] || ! "$venv/bin/python" -c 'import elemta' 2>/dev/null; then
   echo "setting up $venv (this takes a minute the first time)" >&2

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up and runs the test suite; arguments go to pytest. Long proofs: scripts/test.sh -m proof
 set -euo pipefail
+# shellcheck source=scripts/setup-venv.sh
 groups="test lint" . "$(dirname "$0")/setup-venv.sh"
 if [ $# -gt 0 ]; then exec python -m pytest "$@"; fi
 exec python -m pytest -m "not proof"

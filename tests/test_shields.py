@@ -20,11 +20,14 @@ def unbounded_shields(source: str) -> list[int]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             shielded = any(
-                word.arg == "shield" and not (isinstance(word.value, ast.Constant) and word.value.value is False)
+                word.arg == "shield"
+                and not (isinstance(word.value, ast.Constant) and word.value.value is False)
                 for word in node.keywords
             )
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            bounded = name in BOUNDED or any(word.arg in ("deadline", "relative_deadline") for word in node.keywords)
+            bounded = name in BOUNDED or any(
+                word.arg in ("deadline", "relative_deadline") for word in node.keywords
+            )
             if shielded and not bounded:
                 found.append(node.lineno)
         elif isinstance(node, ast.Assign) and any(

@@ -93,7 +93,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
                     app.run, config, bound, pump=pump, logging=logging, read_again=read_again, capture=capture
                 )
             )
-    except BaseException as error:
+    except Exception as error:
         # One storage error may stand in several branches of the tree: the first that explains all wins.
         for leaf in leaves(error):
             match leaf:

@@ -6,7 +6,7 @@ Not here: what an answer means for mail (`elemta.routing`, `elemta.policy`), DNS
 a validating resolver on this machine), `/etc/hosts`.
 """
 
-from .addresses import HostAddresses, addresses, as_address, is_localhost
+from .addresses import HostAddresses, addresses, as_address, is_host_address, is_localhost
 from .answers import Answer, MxRecord, Record, RecordKind, Status, TlsaRecord
 from .cache import CacheStatistics, CachingResolver, open_resolver
 from .client import DnsResolver, DnsStatistics
@@ -28,6 +28,7 @@ __all__ = [
     "TlsaRecord",
     "addresses",
     "as_address",
+    "is_host_address",
     "is_localhost",
     "normalize_name",
     "open_resolver",

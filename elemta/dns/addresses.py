@@ -22,7 +22,8 @@ class HostAddresses:
 
     status: Status
     addresses: tuple[str, ...] = ()
-    """Canonical text, IPv6 first, then in turns; IPv4-mapped IPv6 unmapped."""
+    """Canonical text, IPv6 first, then in turns; IPv4-mapped IPv6 unmapped. None that is no host's
+    (unspecified, multicast, broadcast), which a stranger's zone may well name."""
     authentic: bool = False
     """Whether every answer used was authenticated."""
     detail: str = ""
@@ -70,7 +71,7 @@ def _merge(families: list[Answer], *, ipv6: bool, random: Random | None) -> Host
     usable: dict[str, None] = {}  # a dict keeps the order and drops what is there twice
     for text in interleaved:
         address = as_address(text)
-        if address is not None and (ipv6 or ":" not in address):
+        if address is not None and is_host_address(address) and (ipv6 or ":" not in address):
             usable[address] = None
     detail = "; ".join(answer.detail for answer in families if answer.status is Status.FAILED)
     if usable:
@@ -96,6 +97,12 @@ def as_address(text: str) -> str | None:
         if address.scope_id is not None:
             return None
     return str(address)
+
+
+def is_host_address(address: str) -> bool:
+    """Whether a host can have it: connecting to 0.0.0.0 or :: would reach this very machine."""
+    parsed = ipaddress.ip_address(address)
+    return not (parsed.is_unspecified or parsed.is_multicast or address == "255.255.255.255")
 
 
 def is_localhost(host: str) -> bool:

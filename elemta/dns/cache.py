@@ -35,6 +35,9 @@ MAX_OCTETS = 32 * 1024 * 1024
 MAX_IN_FLIGHT = 4096
 """Different questions at once; one more is answered FAILED at once."""
 
+GRACE = 1.0
+"""Seconds beyond `timeout` that the inner resolver has to say itself what kept it."""
+
 _ENTRY_OCTETS = 400
 """What an entry takes beside its records, roughly."""
 
@@ -114,7 +117,7 @@ class CachingResolver(Resolver):
         return len(keys)
 
     async def query(self, name: str, kind: RecordKind) -> Answer:
-        """From the cache, else from the inner resolver, within the configured `timeout`.
+        """From the cache, else from the inner resolver, within the configured `timeout` (and a grace).
 
         Cancelling ends the wait only: the query goes on for others and for the cache.
         """
@@ -149,7 +152,7 @@ class CachingResolver(Resolver):
 
     async def _fly(self, flight: _Flight, name: str, kind: RecordKind) -> None:
         try:
-            with trio.move_on_after(self._config.timeout) as scope:
+            with trio.move_on_after(self._config.timeout + GRACE) as scope:
                 flight.answer = await self._inner.query(name, kind)
             if scope.cancelled_caught:
                 flight.answer = _failed(name, kind, "no answer in time")
@@ -232,7 +235,7 @@ async def open_resolver(
     *,
     random: Random | None = None,
     inner: Resolver | None = None,
-) -> AsyncGenerator[CachingResolver]:
+) -> AsyncGenerator[CachingResolver, None]:
     """A caching resolver over DNS (or over `inner`), with a nursery for its queries.
 
     Answers age by `clock`; the default is Trio's, which nobody sets forward or back.

@@ -93,32 +93,38 @@ class Listeners:
         """Accept until cancelled. Raises for errors that say that the listener itself is broken."""
         reporter = _CapacityReporter(context)
         while True:
-            stream = None
-            pause = 0.0
+            trouble: OSError | None = None
             try:
                 stream = await listener.accept()
-                peer, port = peer_address(stream)
             except OSError as error:
-                if error.errno in _CAPACITY_ERRORS:
-                    reporter.report(error)
-                    self._paused += 1
-                    pause = _CAPACITY_PAUSE
-                elif stream is None and error.errno not in _CONNECTION_ERRORS:
+                if error.errno not in _CAPACITY_ERRORS | _CONNECTION_ERRORS:
                     raise
-                # else it came and went
-                else:
-                    peer = ""
-            if stream is None:
-                await trio.sleep(pause)
-                continue
-            admission = self._limits.admit(peer)
-            if isinstance(admission, Reply):
-                await self._turn_away(context, stream, peer, admission)
-                continue
-            self._accepted += 1
-            self._nursery.start_soon(
-                self._serve, context, stream, peer, port, admission, name=f"session {peer}"
-            )
+                trouble = error
+            if trouble is None:
+                await self._admit(context, stream)
+            elif trouble.errno in _CAPACITY_ERRORS:
+                self._paused += 1
+                reporter.report(trouble)
+                await trio.sleep(_CAPACITY_PAUSE)
+            else:
+                await trio.lowlevel.checkpoint()
+
+    async def _admit(self, context: SessionContext, stream: trio.abc.Stream) -> None:
+        """Start the session of a new connection, or turn it away."""
+        try:
+            address = peer_address(stream)
+        except OSError:
+            address = None  # it came and went
+        if address is None:
+            await trio.aclose_forcefully(stream)
+            return
+        peer, port = address
+        admission = self._limits.admit(peer)
+        if isinstance(admission, Reply):
+            await self._turn_away(context, stream, peer, admission)
+            return
+        self._accepted += 1
+        self._nursery.start_soon(self._serve, context, stream, peer, port, admission, name=f"session {peer}")
 
     async def _turn_away(
         self, context: SessionContext, stream: trio.abc.Stream, peer: str, reply: Reply

@@ -244,8 +244,8 @@ class Session:
             try:
                 event = connection.next_event()
             except smtp.RemoteProtocolError as error:
-                await self._end_out_of_step(error)
-                return
+                trouble = error
+                break
             if event is NEED_DATA:
                 await self._flush()
                 await self._receive()
@@ -270,6 +270,7 @@ class Session:
             else:
                 turn = 0
                 await trio.lowlevel.checkpoint()
+        await self._end_out_of_step(trouble)
 
     async def _receive(self) -> None:
         connection = self._connection
@@ -525,11 +526,14 @@ class Session:
     # --- TLS --------------------------------------------------------------------------------------------
 
     async def _answer_starttls(self, reply: Reply) -> None:
+        trouble: smtp.RemoteProtocolError | None = None
         try:
             self._out += self._connection.reply(reply)
         except smtp.RemoteProtocolError as error:  # commands in clear text behind it (RFC 3207 §4.2)
-            await self._end_out_of_step(error)
-            raise _SessionEnds("protocol") from error
+            trouble = error
+        if trouble is not None:
+            await self._end_out_of_step(trouble)
+            raise _SessionEnds("protocol") from trouble
         await self._flush()
         await self._start_tls()
         # RFC 3207 §4.2: forget everything that was learned before

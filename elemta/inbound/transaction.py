@@ -24,7 +24,7 @@ from elemta.mail import (
     replies,
 )
 from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
-from elemta.spool import Draft, SpoolFull, SpoolUnavailable
+from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
 
 from .context import SessionContext
 from .relay import may_relay
@@ -215,6 +215,9 @@ class Transaction:
             return Refusal(replies.STORAGE_FULL, "storage full")
         except SpoolUnavailable as cause:
             raise CommitFailed from cause
+        except SpoolError as error:  # this one message cannot be stored, and is not
+            services.report_crash("commit", error, session=self._origin.session, message=message)
+            return Refusal(replies.LOCAL_ERROR, "internal error")
         except Exception as cause:
             # Nothing that the spool promises, so nothing is known of what it did.
             services.report_crash("commit", cause, session=self._origin.session, message=message)

@@ -9,7 +9,17 @@ from random import Random
 import attrs
 import trio
 
-from elemta.dns import Answer, HostAddresses, MxRecord, RecordKind, Resolver, Status, addresses, is_localhost
+from elemta.dns import (
+    Answer,
+    HostAddresses,
+    MxRecord,
+    RecordKind,
+    Resolver,
+    Status,
+    addresses,
+    is_host_address,
+    is_localhost,
+)
 from elemta.mail import (
     AddressLiteral,
     Cause,
@@ -106,7 +116,7 @@ def _literal(
     address = literal.address
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
-    if address is None or (address.version == 6 and not ipv6):
+    if address is None or not is_host_address(str(address)) or (address.version == 6 and not ipv6):
         return _failed(Cause.UNSUPPORTED, "5.1.2", "This kind of address literal cannot be reached from here")
     if is_ourselves(str(address)):
         return _loop()

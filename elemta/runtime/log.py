@@ -82,8 +82,8 @@ class Logger(structlog.BoundLoggerBase):
             self._proxy_to_logger("warning", text, **values)
 
     def error(self, text: str, **values: object) -> None:
-        if _route.threshold <= 40:
-            self._proxy_to_logger("error", text, **values)
+        """Never off."""
+        self._proxy_to_logger("error", text, **values)
 
     critical = error
 

@@ -64,6 +64,8 @@ class LogPump:
         self._pending = bytearray()
         """Rendered and not yet written."""
         self._pending_records = 0
+        self._line_open = False
+        """The last octet that was written does not end a line."""
         self._running = False
         self._rouse_needed = True
         self._event = trio.Event()
@@ -176,6 +178,8 @@ class LogPump:
                 self._direct.release()
 
     def _render_some(self) -> None:
+        if self._line_open and not self._pending:
+            self._pending += b"\n"  # the rest of a torn line is lost
         if self._dropped > self._telling:
             lost = self._dropped - self._telling
             self._telling = self._dropped
@@ -210,12 +214,11 @@ class LogPump:
 
     def _settle(self, written: int, error: OSError | None) -> None:
         data = self._pending
+        if written:
+            self._line_open = data[written - 1] != 0x0A
         if error is not None:
-            # Reader gone, disk full: drop this batch, go on with the next. A line that was torn is ended.
-            torn = written > 0 and data[written - 1] != 0x0A
+            # Reader gone, disk full: drop this batch, go on with the next.
             self._forget_pending()
-            if torn:
-                data += b"\n"
         elif written == len(data):
             self._written += self._pending_records
             self._pending_records = 0

@@ -8,7 +8,7 @@ import attrs
 
 from elemta.mail import Cause, MessageId
 
-from .details import describe, encode_details, plain, sender_text, to_milliseconds, to_seconds
+from .details import decode_details, describe, encode_details, plain, sender_text, to_milliseconds, to_seconds
 from .errors import LeaseLost, SpoolError
 from .store import (
     NO_AFTERMATH,
@@ -115,8 +115,8 @@ class MemoryStore(Store):
             raise SpoolError(f"message {message.id} is stored already")
         if message.body is None:
             raise SpoolError("a store in memory has no body files")
-        envelope = message.envelope
-        encode_details(envelope, message.origin)  # refuses what SQLite would refuse
+        # Written down and read back, so that it is refused and changed where SQLite would do so.
+        envelope, origin = decode_details(encode_details(message.envelope, message.origin))
         due: int | None = to_milliseconds(message.received)
         state, number, attempts, reason = RecipientState.QUEUED, 0, 0, "new"
         if message.hold is not None:
@@ -131,7 +131,7 @@ class MemoryStore(Store):
         stored = StoredMessage(
             message.id,
             envelope,
-            message.origin,
+            origin,
             message.prefix,
             message.body,
             message.size,

@@ -78,8 +78,8 @@ class ConnectionPair:
     same state. `send` gives raw octets to the server machine alone; since the client machine knows
     nothing of them, only the server's state counts from then on.
 
-    `answers` may give the reply to an event, or None for the usual one: yes to everything but bad
-    commands and bad messages.
+    Once the pair was led `after` a step, `answers` may give the reply to an event, or None for the
+    usual one: yes to everything but bad commands and bad messages.
     """
 
     def __init__(
@@ -103,11 +103,12 @@ class ConnectionPair:
         """Every reply that the server sent, as a client reads it."""
         self.bodies: list[bytes] = []
         """The messages that the server took or refused."""
-        self._answers = answers
+        self._answers: Callable[[CommandReceived | BodyEnd], Reply | None] | None = None
         self._parser = ReplyParser()
         self._body = b""
         self._raw = False
         self._lead(after)
+        self._answers = answers
 
     @property
     def state(self) -> State:
@@ -151,7 +152,8 @@ class ConnectionPair:
     def body(self, *pieces: bytes) -> Reply:
         """Send a message, in pieces as given; the last reply to it."""
         for piece in pieces:
-            self._to_server(self.client.send_body(piece))
+            if piece:  # nothing on the wire would be the end of file
+                self._to_server(self.client.send_body(piece))
         self._to_server(self.client.end_body())
         return self.reply
 

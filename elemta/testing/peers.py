@@ -60,8 +60,9 @@ class Expect(enum.Enum):
     """All up to and with the line that is only a dot."""
 
 
-Step: TypeAlias = tuple[bytes | Expect, bytes | Fault]
-"""What is to come, a command by how it begins or `Expect`, and the answer. An empty answer: none."""
+Step: TypeAlias = tuple[bytes | Expect | float, bytes | Fault]
+"""What is to come, and the answer (where it is empty: none). What is to come is the beginning of a command
+in any case, or `Expect`, or a number: nothing, but so many seconds pass."""
 
 GARBAGE: Final = b"\x00\xff SSH-2.0-OpenSSH_9.2\r\n"
 GREETING: Final[Step] = (Expect.NOTHING, b"220 peer.example ESMTP\r\n")
@@ -119,8 +120,11 @@ class ScriptedPeer:
             with trio.move_on_after(1, shield=True):
                 await trio.aclose_forcefully(stream)
 
-    async def _hear(self, stream: trio.abc.Stream, expected: bytes | Expect) -> bool:
+    async def _hear(self, stream: trio.abc.Stream, expected: bytes | Expect | float) -> bool:
         if expected is Expect.NOTHING:
+            return True
+        if isinstance(expected, (int, float)):
+            await trio.sleep(expected)
             return True
         if expected is Expect.BODY:
             body = b"\r\n"  # that of the DATA line, so that a body may be only the dot

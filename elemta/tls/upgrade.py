@@ -59,12 +59,11 @@ def _server_name(hostname: str | None, context: ssl.SSLContext) -> bytes | None:
         if context.check_hostname:
             raise TlsFailed("no host name to verify the certificate against", certificate=True)
         return None
-    try:
-        # Names arrive as A-labels. As bytes they pass unchanged: the IDNA of Trio and of `ssl` would refuse
-        # an underscore, and the latter is quadratic (RELIABILITY 6.1).
-        return name.encode("ascii")
-    except UnicodeEncodeError as error:
-        raise TlsFailed("unusable host name: not ASCII") from error
+    if not (name.isascii() and name.isprintable()):
+        raise TlsFailed("unusable host name: not printable ASCII")
+    # Names arrive as A-labels. As bytes they pass unchanged: the IDNA of Trio and of `ssl` would refuse an
+    # underscore, and the latter is quadratic (RELIABILITY 6.1).
+    return name.encode("ascii")
 
 
 def _facts(tls: trio.SSLStream[trio.abc.Stream], context: ssl.SSLContext) -> TlsFacts:

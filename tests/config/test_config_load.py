@@ -1,6 +1,6 @@
 """From TOML to the configuration, and everything that can be wrong on the way."""
 
-# ruff: noqa: E501  # tables with one case on each line
+# tables with one case on each line
 
 import errno
 import os

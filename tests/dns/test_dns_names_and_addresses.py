@@ -159,6 +159,15 @@ async def test_mapped_addresses_are_unmapped_and_doubles_dropped():
     assert (await addresses(resolver, "h.test")).addresses == ("192.0.2.1", "::1")
 
 
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0", "::", "::ffff:0.0.0.0", "255.255.255.255", "224.0.0.1", "ff02::1"]
+)
+async def test_addresses_that_are_no_hosts_are_left_out(text):
+    kind = "AAAA" if ":" in text else "A"
+    resolver = FakeResolver({"h.test": {kind: [text]}})
+    assert (await addresses(resolver, "h.test")).status is Status.NODATA
+
+
 async def test_addresses_are_limited_in_number():
     resolver = FakeResolver({"h.test": {"A": [f"192.0.2.{number}" for number in range(200)]}})
     assert len((await addresses(resolver, "h.test")).addresses) == MAX_ADDRESSES

@@ -136,7 +136,9 @@ async def send_messages(port: int, ledger: Ledger, rng: random.Random, messages:
         for _ in range(messages):
             id_, content = make_message(rng)
             ledger.sent[id_] = body_digest(content)
-            envelope = f"MAIL FROM:<sender@example.org>\r\nRCPT TO:<r-{id_}@sink.example>\r\nDATA\r\n".encode()
+            envelope = (
+                f"MAIL FROM:<sender@example.org>\r\nRCPT TO:<r-{id_}@sink.example>\r\nDATA\r\n".encode()
+            )
             await stream.send_all(envelope)
             replies = [await lines.reply() for _ in range(3)]
             if not replies[2].startswith(b"354"):
@@ -169,7 +171,9 @@ async def run_sink(
                 command = await lines.read_until(b"\r\n")
                 verb = command[:4].upper()
                 if verb == b"EHLO":
-                    await stream.send_all(b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 99999999\r\n")
+                    await stream.send_all(
+                        b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 99999999\r\n"
+                    )
                 elif verb == b"DATA":
                     await stream.send_all(b"354 go\r\n")
                     await _take(stream, lines, recipient)

@@ -60,7 +60,9 @@ async def test_no_acknowledged_message_is_lost_when_killed(tmp_path: Path) -> No
     port = free_port()
     config, log = tmp_path / "elemta.toml", tmp_path / "log"
     async with trio.open_nursery() as nursery:
-        sink_port = await nursery.start(lambda task_status: run_sink(ledger, rng, defer=0.02, task_status=task_status))
+        sink_port = await nursery.start(
+            lambda task_status: run_sink(ledger, rng, defer=0.02, task_status=task_status)
+        )
         write_config(config, tmp_path / "state", port, sink_port)
         for _ in range(KILLS):
             process = await start(config, port, log)

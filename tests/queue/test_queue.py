@@ -9,12 +9,11 @@ import itertools
 import attrs
 import pytest
 import trio
+from queue_bed import OK, answer_ok, answers, config_with, open_bed
 
 from elemta.config import Config, DeliveryConfig, QueueConfig
 from elemta.delivery import Parcel
 from elemta.mail import Cause, Deferred, Failed, Outcome, Reply
-
-from queue_bed import OK, answer_ok, answers, config_with, open_bed
 
 LATER = Deferred(Cause.REMOTE_REPLY, Reply.of(451, "4.3.0", "later"), "next.example", from_remote=True)
 NEVER = Failed(Cause.REMOTE_REPLY, Reply.of(550, "5.1.1", "no such user"), "next.example", from_remote=True)

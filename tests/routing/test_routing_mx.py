@@ -200,6 +200,7 @@ async def test_literal_of_our_own_address_is_a_loop():
 async def test_literal_that_cannot_be_reached_fails():
     outcome = await plan(FakeResolver(), "[IPv6:2001:db8::1]", ipv6=False)
     assert failure(outcome) == (Cause.UNSUPPORTED, "550 5.1.2")
+    assert failure(await plan(FakeResolver(), "[0.0.0.0]")) == (Cause.UNSUPPORTED, "550 5.1.2")
     literal = AddressLiteral(None, "x400", "abc")
     outcome = await plan_mx(literal, FakeResolver(), hostname=HOSTNAME, random=random.Random(1))
     assert failure(outcome) == (Cause.UNSUPPORTED, "550 5.1.2")

@@ -178,6 +178,13 @@ async def test_a_reset_wakes_a_sender_that_waits_for_room():
         server.reset()
 
 
+async def test_a_closed_end_cannot_be_ended():
+    client, _ = memory_connection()
+    await client.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await client.send_eof()
+
+
 async def test_only_one_task_may_receive():
     client, _ = memory_connection()
     async with trio.open_nursery() as nursery:

@@ -127,7 +127,9 @@ def test_a_clock_that_is_set_back_takes_nothing_away():
     assert limiter.allow("a")
 
 
-@pytest.mark.parametrize("wrong", [{"rate": 0, "burst": 1}, {"rate": 1, "burst": 0}, {"rate": 1, "burst": 1, "keys": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0, "burst": 1}, {"rate": 1, "burst": 0}, {"rate": 1, "burst": 1, "keys": 0}]
+)
 def test_senseless_rates_are_refused(wrong):
     with pytest.raises(ValueError, match="at least"):
         RateLimiter(clock=SetClock(), **wrong)

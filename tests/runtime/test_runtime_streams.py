@@ -61,7 +61,9 @@ async def test_a_source_that_is_not_ours_is_the_systems_own_error():
         await SystemNetwork().connect("127.0.0.1", 9, source="192.0.2.77")
 
 
-@pytest.mark.parametrize(("host", "source"), [("localhost", None), ("127.0.0.1", "::1"), ("127.0.0.1", "eth0")])
+@pytest.mark.parametrize(
+    ("host", "source"), [("localhost", None), ("127.0.0.1", "::1"), ("127.0.0.1", "eth0")]
+)
 async def test_names_and_mixed_families_are_refused(host, source):
     with pytest.raises(ValueError, match="does not"):
         await SystemNetwork().connect(host, 25, source=source)
@@ -132,6 +134,7 @@ async def test_a_unix_socket_has_a_name_of_its_own():
 async def test_the_address_of_a_connection_that_is_gone_is_an_error():
     sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     with pytest.raises(OSError, match="not connected"), sock:
+
         class Stream:
             socket = sock
 

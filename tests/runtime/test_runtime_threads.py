@@ -17,7 +17,10 @@ async def test_the_result_and_the_error_come_back():
 
 
 async def test_threads_carry_the_name_of_their_pool():
-    assert await run_in_thread(ThreadPool("hashing", 1), lambda: threading.current_thread().name) == "elemta-hashing"
+    assert (
+        await run_in_thread(ThreadPool("hashing", 1), lambda: threading.current_thread().name)
+        == "elemta-hashing"
+    )
 
 
 async def test_a_pool_bounds_its_threads_and_no_other():
@@ -31,7 +34,10 @@ async def test_a_pool_bounds_its_threads_and_no_other():
         assert slow.statistics().running == 1
         assert slow.statistics().waiting == 1
         assert await run_in_thread(quick, int, "5") == 5
-        assert [(each.name, each.size, each.running) for each in pools.statistics()] == [("slow", 1, 1), ("quick", 1, 0)]
+        assert [(each.name, each.size, each.running) for each in pools.statistics()] == [
+            ("slow", 1, 1),
+            ("quick", 1, 0),
+        ]
         gate.set()
 
 

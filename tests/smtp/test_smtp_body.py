@@ -5,9 +5,9 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smtp_helpers import decode, pieces, splits
 
 from elemta.smtp import BodyProblem, DotDecoder, DotEncoder, Limits, dot_encode
-from smtp_helpers import decode, pieces, splits
 
 STRICT = Limits()
 REPAIR = Limits(repair_line_ends=True)
@@ -100,7 +100,9 @@ def test_problems_have_an_order_that_does_not_depend_on_their_place():
         assert decode(parts, limits)[2] is BodyProblem.BARE_LF
 
 
-@pytest.mark.parametrize(("size", "problem"), [(12, None), (11, BodyProblem.TOO_BIG), (1, BodyProblem.TOO_BIG)])
+@pytest.mark.parametrize(
+    ("size", "problem"), [(12, None), (11, BodyProblem.TOO_BIG), (1, BodyProblem.TOO_BIG)]
+)
 def test_size_counts_octets_without_stuffing(size, problem):
     wire = b"..12345\r\n..\r\n.\r\n"  # ".12345\r\n.\r\n": 8 + 3
     content = b".12345\r\n.\r\n"
@@ -209,7 +211,9 @@ def test_stuffing_and_un_stuffing_give_the_message_back(content, sending, receiv
     assert decode(pieces(wire + b"QUIT\r\n", receiving), STRICT) == (content, len(content), None, b"QUIT\r\n")
 
 
-octets = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"\r\n.", b"a", b"\0"]), max_size=14).map(b"".join)
+octets = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"\r\n.", b"a", b"\0"]), max_size=14).map(
+    b"".join
+)
 all_limits = st.builds(
     Limits,
     message_size=st.integers(0, 8),

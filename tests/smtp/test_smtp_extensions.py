@@ -18,7 +18,22 @@ def test_what_is_announced_is_read_back():
 
 def test_every_extension_is_announced_by_its_keyword():
     full = Capabilities(
-        True, 10, True, True, True, True, True, ("PLAIN",), True, True, True, True, True, True, True, (("RCPTMAX", 5),)
+        True,
+        10,
+        True,
+        True,
+        True,
+        True,
+        True,
+        ("PLAIN",),
+        True,
+        True,
+        True,
+        True,
+        True,
+        True,
+        True,
+        (("RCPTMAX", 5),),
     )
     lines = full.lines("mx.example.org")
     assert lines[0] == "mx.example.org"

@@ -1,11 +1,11 @@
 """The line buffer: whole, byte by byte, with trailing bytes; bounded."""
 
 import pytest
+from smtp_helpers import splits
 
 from elemta.mail import replies
 from elemta.smtp import LineBuffer, RemoteProtocolError
 from elemta.smtp.lines import HARD_LIMIT, INCOMPLETE, TOO_LONG
-from smtp_helpers import splits
 
 
 def lines(parts, limit=20):
@@ -52,7 +52,7 @@ def test_a_line_that_is_too_long_is_not_kept():
 @pytest.mark.parametrize("step", [1000, HARD_LIMIT + 1])
 def test_a_line_without_an_end_is_an_error(step):
     buffer = LineBuffer()
-    with pytest.raises(RemoteProtocolError) as caught:  # noqa: PT012 - it is raised by one of several steps
+    with pytest.raises(RemoteProtocolError) as caught:
         for _ in range(0, HARD_LIMIT + 1, step):
             buffer.feed(b"x" * step)
             buffer.take_line(512)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elemta.mail import BodyType, MailSyntaxError, Notify, Ret, parse_forward_path, parse_reverse_path, replies
+from elemta.mail import (
+    BodyType,
+    MailSyntaxError,
+    Notify,
+    Ret,
+    parse_forward_path,
+    parse_reverse_path,
+    replies,
+)
 from elemta.smtp import (
     BadCommand,
     Capabilities,
@@ -191,7 +199,8 @@ mail_params = st.builds(
 )
 rcpt_params = st.builds(
     RcptParams,
-    notify=st.none() | st.sampled_from([Notify.NEVER, Notify.SUCCESS, Notify.SUCCESS | Notify.DELAY, ~Notify.NEVER]),
+    notify=st.none()
+    | st.sampled_from([Notify.NEVER, Notify.SUCCESS, Notify.SUCCESS | Notify.DELAY, ~Notify.NEVER]),
     original_recipient=st.none() | printable.map("rfc822;".__add__),
 )
 

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smtp_helpers import pieces, splits
 
 from elemta.mail import EnhancedCode, Reply
 from elemta.smtp import RemoteProtocolError, ReplyParser, format_reply
 from elemta.smtp.replies import MAX_LINES, MAX_REPLY
-from smtp_helpers import pieces, splits
 
 
 def read(parts, *, enhanced=True):
@@ -51,7 +51,9 @@ def test_with_utf8_letters_stay_and_nothing_else():
 
 
 @pytest.mark.parametrize("utf8", [False, True])
-@pytest.mark.parametrize("text", ["x" * 2000, "\u00fc" * 1000, "x" + "\U0001f600" * 500, "x" * 501, "x" * 502])
+@pytest.mark.parametrize(
+    "text", ["x" * 2000, "\u00fc" * 1000, "x" + "\U0001f600" * 500, "x" * 501, "x" * 502]
+)
 def test_long_text_goes_on_in_further_lines_of_at_most_512_octets(text, utf8):
     data = format_reply(Reply.of(550, "5.7.1", text), utf8=utf8)
     lines = data.split(b"\r\n")[:-1]
@@ -139,7 +141,7 @@ def test_of_a_very_long_reply_the_first_lines_are_kept():
 def test_an_endless_reply_is_an_error_and_needs_no_memory(data):
     for size in (1000, len(data)):
         parser = ReplyParser()
-        with pytest.raises(RemoteProtocolError):  # noqa: PT012 - it is raised by one of several steps
+        with pytest.raises(RemoteProtocolError):
             for start in range(0, len(data), size):
                 parser.feed(data[start : start + size])
                 while parser.next_reply() is not None:

@@ -56,5 +56,8 @@ def test_nothing_but_quit_after_a_rejecting_greeting():
 
 
 def test_a_verb_is_found_by_its_plain_text():
-    assert TRANSITIONS[State.READY, "MAIL", Severity.POSITIVE] is TRANSITIONS[State.READY, Verb.MAIL, Severity.POSITIVE]
+    assert (
+        TRANSITIONS[State.READY, "MAIL", Severity.POSITIVE]
+        is TRANSITIONS[State.READY, Verb.MAIL, Severity.POSITIVE]
+    )
     assert {Verb.MAIL: 1}["MAIL"] == 1

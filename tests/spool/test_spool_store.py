@@ -435,7 +435,7 @@ def test_held_recipient_is_released_when_an_operator_says_so(store: Store) -> No
         assert store.hold(QueueFilter(messages=(message_id(1),)), "wait") == 1
         assert store.hold(QueueFilter(messages=(message_id(1),)), "again") == 0
     assert (only(store).state, only(store).reason, only(store).due) == (RecipientState.HELD, "wait", None)
-    assert [found.message.id for found in claim(store)] == Removal(1, (message_id(2),))
+    assert [found.message.id for found in claim(store)] == [message_id(2)]
     with batch(store):
         assert store.release(ALL, NOW + 9) == 1
     assert (only(store).state, only(store).due) == (RecipientState.QUEUED, NOW + 9)
@@ -499,7 +499,7 @@ def test_remove_ends_waiting_and_held_recipients_without_a_notice(store: Store) 
     put(store, new_message(1, "a@x.example", "b@y.example"), new_message(2, "a@x.example", hold="h"))
     put(store, new_message(3, "a@x.example"), lease=1)
     with batch(store):
-        assert store.remove(QueueFilter(domain="x.example")) == Removal(1, (message_id(2),))
+        assert store.remove(QueueFilter(domain="x.example")) == Removal(2, (message_id(2),))
     assert counts(store) | {"octets": 0} == {
         "accepted": 4,
         "removed": 2,
@@ -569,10 +569,10 @@ def test_long_reply_of_a_stranger_is_kept_in_part(store: Store) -> None:
 
 def test_all_outcomes_of_many_recipients_add_up(store: Store) -> None:
     put(store, new_message(1, *(f"r{number}@x.example" for number in range(100))), lease=1)
-    with batch(store):
-        for index in range(99):
+    for index in range(99):
+        with batch(store):
             store.record(attempt(1, result(index, 1, OK)), NOW)
-            counts(store)
+        counts(store)
     assert counts(store)["delivered"] == 99
     with batch(store):
         assert store.record(attempt(1, result(99)), NOW)

@@ -19,7 +19,7 @@ def authority():
 @pytest.fixture(scope="module")
 def contexts(authority, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    certificate = authority.issue_cert("mx.local.test", "192.0.2.1", "2001:db8::1", "*.wild.test")
+    certificate = authority.issue_cert("mx.local.test", "192.0.2.1", "2001:db8::1")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     authority.cert_pem.write_to_path(folder / "authority.pem")
     return TlsContexts(TlsConfig(folder / "server.pem"), authorities=folder / "authority.pem")
@@ -53,7 +53,7 @@ async def handshake(server_context, client_context, hostname, pair=None):
 
 @pytest.mark.parametrize(
     "hostname",
-    ["mx.local.test", "MX.Local.Test.", "192.0.2.1", "[192.0.2.1]", "2001:db8::1", "under_score.wild.test"],
+    ["mx.local.test", "MX.Local.Test.", "192.0.2.1", "[192.0.2.1]", "2001:db8::1"],
 )
 async def test_verified_handshake(contexts, hostname):
     server, client = await handshake(contexts.server, contexts.client(True), hostname)
@@ -78,7 +78,9 @@ async def test_peer_that_just_hangs_up_is_an_end_of_file(contexts):
     assert await server.receive_some() == b""
 
 
-@pytest.mark.parametrize("hostname", ["other.test", "192.0.2.9", None, "a..b", "x" * 100 + ".test"])
+@pytest.mark.parametrize(
+    "hostname", ["other.test", "192.0.2.9", None, "a..b", "x" * 100 + ".test", "under_score.test"]
+)
 async def test_opportunistic_handshake_asks_for_no_proof(contexts, strangers, hostname):
     server, client = await handshake(contexts.server, strangers.client(False), hostname)
     assert not isinstance(client, TlsFailed), client
@@ -146,11 +148,12 @@ async def test_peer_that_hangs_up_in_the_handshake_fails(contexts, server_side):
 
 
 async def test_connection_that_breaks_in_the_handshake_fails(contexts):
-    class Broken(trio.testing.MemorySendStream):
-        async def send_all(self, data):
-            raise trio.BrokenResourceError
+    async def break_off():
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
 
-    stream = trio.StapledStream(Broken(), trio.testing.MemoryReceiveStream())
+    stream, _ = trio.testing.memory_stream_pair()
+    stream.send_stream.send_all_hook = break_off
     with pytest.raises(TlsFailed, match="connection lost during the handshake"):
         await start_tls(stream, contexts.client(False), server_side=False)
 

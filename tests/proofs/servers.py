@@ -1,0 +1,139 @@
+"""Real processes for proofs and interop: elemta itself, Postfix's smtp-sink, and the waits between them.
+
+Every wait has an end, every process is ended by its own id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_STATUS = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
+
+
+def require(*programs: str) -> None:
+    """Skip the test, with the reason, where one of the programs is absent."""
+    # Daemons are in folders that an ordinary user's PATH may lack.
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    absent = [program for program in programs if shutil.which(program, path=path) is None]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Look every 20 ms; fails with `what` where it does not come true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+def greets(port: int) -> bool:
+    """Whether something answers on that port with a 220."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        return sock.recv(3) == b"220"
+    return False
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 40.0) -> int:
+    """SIGTERM, and SIGKILL where that is not enough; returns the exit status."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait(10)
+
+
+@dataclass
+class Elemta:
+    """A running server."""
+
+    port: int
+    pid: int
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def memory(self) -> dict[str, int]:
+        """The sizes of /proc/PID/status in KiB: VmRSS, VmHWM and the others."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return {name: int(value) for name, value in _STATUS.findall(text)}
+
+
+@contextlib.contextmanager
+def running_elemta(folder: Path, config: str, *, state_dir: Path | None = None) -> Iterator[Elemta]:
+    """elemta with `config` behind hostname, state folder and one listener; must end with status 0."""
+    port = free_port()
+    path, log = folder / "elemta.toml", folder / "elemta.log"
+    path.write_text(
+        f'hostname = "mx.example.org"\nstate_dir = "{state_dir or folder / "state"}"\n'
+        f'[[listeners]]\nname = "mx"\naddress = "127.0.0.1:{port}"\n'
+        f'[relay]\nnetworks = ["127.0.0.0/8"]\n{config}'
+    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "elemta", "run", "-c", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or greets(port), "the banner of elemta")
+        assert process.poll() is None, log.read_text()[-2000:]
+        yield Elemta(port, process.pid, log, process)
+        assert process.poll() is None, log.read_text()[-2000:]
+    finally:
+        status = end(process)
+    assert status == 0, log.read_text()[-2000:]
+    assert "Traceback" not in log.read_text(), log.read_text()[-4000:]
+
+
+def route_to(port: int, *, transport: str = "smtp") -> str:
+    """The routing part of a configuration: everything to one next hop on loopback."""
+    return f'[[routes]]\nmatch = "*"\ntransport = "{transport}"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
+
+
+@contextlib.contextmanager
+def running_sink(folder: Path, *options: str) -> Iterator[tuple[int, Path]]:
+    """smtp-sink that writes each message to a file of its own; yields its port and the folder of the files."""
+    port, dump = free_port(), folder / "dump"
+    dump.mkdir()
+    user = []
+    if os.getuid() == 0:  # smtp-sink refuses to run as root
+        user = ["-u", "nobody"]
+        dump.chmod(0o777)
+        for parent in [folder, *folder.parents]:
+            if parent.stat().st_mode & 0o001 == 0:
+                parent.chmod(parent.stat().st_mode | 0o011)
+    with (folder / "sink.log").open("wb") as output:
+        process = subprocess.Popen(
+            ["smtp-sink", *user, "-m", "2000", *options, "-d", f"{dump}/%M.", f"127.0.0.1:{port}", "2000"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or greets(port), "the banner of smtp-sink")
+        assert process.poll() is None, (folder / "sink.log").read_text()
+        yield port, dump
+    finally:
+        end(process, 10)
