@@ -5,7 +5,7 @@ set -euo pipefail
 groups="test lint" . "$(dirname "$0")/setup-venv.sh"
 ruff format --check .
 ruff check .
-find elemta -name "*.py" -print0 | xargs -0 flake8-async --startable-in-context-manager=run,handle_signals
+find elemta -name "*.py" -print0 | xargs -0 flake8-async --startable-in-context-manager=handle_signals
 mypy
 lint-imports
 python -m pytest -q tests/test_shields.py

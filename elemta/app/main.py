@@ -50,7 +50,7 @@ class Capture:
     show: Callable[[Captured], None]
 
 
-async def run(
+async def run(  # noqa: ASYNC114 - started by tests and the command line, by `start`
     config: Config,
     bound: Sequence[BoundListener],
     *,

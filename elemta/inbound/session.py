@@ -357,7 +357,7 @@ class Session:
                 session=self.id,
                 verb=verb,
                 reply=str(reply),
-                sender=str(transaction.sender) if transaction else "",
+                sender=transaction.sender_text() if transaction else "",
                 recipient=recipient,
             )
         )

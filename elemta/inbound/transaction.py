@@ -97,10 +97,6 @@ class Transaction:
         """RCPT commands that were accepted, those that named someone again included."""
         self.message: MessageId | None = None
 
-    @property
-    def sender(self) -> ReversePath:
-        return self._sender
-
     # --- Envelope -----------------------------------------------------------------------------------
 
     def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
@@ -261,7 +257,7 @@ class Transaction:
             time=self._context.services.clock.time(),
             session=origin.session,
             message=message,
-            sender=self._sender_text(),
+            sender=self.sender_text(),
             recipients=self._recipient_texts(),
             size=draft.size + prefix,
             peer=origin.peer,
@@ -285,14 +281,15 @@ class Transaction:
             MessageRejected(
                 time=services.clock.time(),
                 session=self._origin.session,
-                sender=self._sender_text(),
+                sender=self.sender_text(),
                 recipients=self._recipient_texts(),
                 reply=str(reply) if reply else "",
                 reason=reason,
             )
         )
 
-    def _sender_text(self) -> str:
+    def sender_text(self) -> str:
+        """As events show it: without brackets, except `<>`."""
         mailbox = self._sender.mailbox
         return "<>" if mailbox is None else str(mailbox)
 

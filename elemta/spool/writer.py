@@ -107,7 +107,6 @@ class Writer:
         self._lazy: deque[AnyRequest] = deque()
         self._taken_lazy = 0
         self._lazy_due = math.inf
-        self._hurry = False
         self._closing = False
         self._failure: BaseException | None = None
         self._ended = False
@@ -150,7 +149,8 @@ class Writer:
         self.check_alive()
         barrier = Operation(lambda _: None, writes=False)
         self._lazy.append(barrier)
-        self._hurry = True
+        if not self.deliveries_paused or self._lazy_due == math.inf:
+            self._lazy_due = trio.current_time()
         await self._wait(barrier, self._lazy)
 
     async def _wait(self, request: Request[T], queue: deque[AnyRequest]) -> T:
@@ -266,14 +266,14 @@ class Writer:
             return True
         if not self._lazy:
             return False
-        hurried = (self._hurry or len(self._lazy) >= LAZY_COUNT) and not self.deliveries_paused
-        return hurried or trio.current_time() >= self._lazy_due
+        many = len(self._lazy) >= LAZY_COUNT and not self.deliveries_paused
+        return many or trio.current_time() >= self._lazy_due
 
     async def _wait_for_work(self) -> bool:
         """Returns whether there is more to do."""
         while not self._ready():
-            if not self._lazy:  # a barrier that was withdrawn may have left these behind
-                self._lazy_due, self._hurry = math.inf, False
+            if not self._lazy:
+                self._lazy_due = math.inf  # a barrier that was withdrawn may have left one behind
             self._parked = trio.Event()
             with trio.move_on_at(self._lazy_due, shield=True) as self._scope:
                 await self._parked.wait()
@@ -318,7 +318,6 @@ class Writer:
                 batch.append(request)
             if queue is self._lazy:
                 self._taken_lazy = len(batch)
-        self._hurry &= bool(self._lazy)
         if not resting:
             self._lazy_due = -math.inf if self._lazy else math.inf
         return batch

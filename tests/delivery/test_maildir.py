@@ -75,8 +75,10 @@ async def test_file_is_byte_exact_with_local_line_ends(streaming, context, tmp_p
     [outcome] = await deliver(context, tmp_path / "box", make_parcel(sender="<>", content=content))
     assert isinstance(outcome, Delivered)
     assert stored(tmp_path / "box") == [
-        b"Return-Path: <>\nDelivered-To: ann@example.org\nX: 1\nSubject: x\n\n"
-        b".dot\n\r\n\xff\0\nFrom the end\r"
+        (
+            b"Return-Path: <>\nDelivered-To: ann@example.org\nX: 1\nSubject: x\n\n"
+            b".dot\n\r\n\xff\0\nFrom the end\r"
+        )
     ]
 
 
@@ -103,8 +105,10 @@ async def test_return_path_stands_there_once(streaming, context, tmp_path):
     content = streamed(*[body[index : index + 1] for index in range(len(body))]) if streaming else None
     await deliver(context, tmp_path, make_parcel(content=content or FakeContent(whole=body)))
     assert stored(tmp_path) == [
-        b"Return-Path: <bob@example.net>\nDelivered-To: ann@example.org\n"
-        b"Received: from client by mx.example\nX-Return-Path: <stays>\n\nReturn-Path: <stays too>\n"
+        (
+            b"Return-Path: <bob@example.net>\nDelivered-To: ann@example.org\n"
+            b"Received: from client by mx.example\nX-Return-Path: <stays>\n\nReturn-Path: <stays too>\n"
+        )
     ]
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -87,6 +88,17 @@ class FaultyStore(MemoryStore):
         return super().take_aftermath()
 
 
+class SlowStore(SqliteStore):
+    """Its commits wait for `gate`."""
+
+    gate: threading.Semaphore | None = None
+
+    def commit(self) -> None:
+        if self.gate is not None:
+            self.gate.acquire()
+        super().commit()
+
+
 @attrs.define
 class FakeJanitor:
     """Has a ballast to give up, once."""
@@ -149,14 +161,14 @@ async def test_accepted_message_is_stored_when_the_receipt_comes(store: Store) -
 
 
 async def test_what_gathers_during_a_flush_becomes_one_batch(store: Store) -> None:
-    async with running(store) as bench, trio.open_nursery() as nursery:
-        for number in range(50):
-            nursery.start_soon(bench.accept, number)
+    async with running(store) as bench:
+        await bench.accept(50)
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(bench.accept, number)
     found = bench.writer.statistics()
-    assert found.requests == 50
-    assert found.commits <= 2
-    assert found.largest_group >= 49
-    assert len(bench.stored()) == 50
+    assert (found.requests, found.commits, found.largest_group) == (51, 2, 50)
+    assert len(bench.stored()) == 51
 
 
 async def test_batch_is_bounded_in_octets() -> None:
@@ -195,6 +207,10 @@ async def test_poisoned_message_fails_alone(store: Store) -> None:
 
 
 # Cancellation
+
+
+async def cancel_soon(scope: trio.CancelScope) -> None:
+    scope.cancel()
 
 
 async def test_cancelled_while_waiting_stores_nothing(store: Store) -> None:
@@ -247,7 +263,8 @@ async def test_writer_finishes_its_work_in_a_cancelled_world(store: Store) -> No
     assert store.statistics().delivered == 1
 
 
-async def test_commit_under_way_is_answered_although_the_world_was_cancelled(store: Store) -> None:
+async def test_commit_under_way_is_answered_although_the_world_was_cancelled(tmp_path: Path) -> None:
+    store = SlowStore.open(spool_folder(tmp_path))
     receipts = []
 
     async def accept() -> None:
@@ -255,15 +272,15 @@ async def test_commit_under_way_is_answered_although_the_world_was_cancelled(sto
 
     with trio.CancelScope() as scope:
         async with running(store) as bench, trio.open_nursery() as nursery:
+            store.gate = threading.Semaphore(0)
             nursery.start_soon(accept)
-            while not bench.writer._urgent:
-                await trio.lowlevel.checkpoint()
-            while bench.writer._urgent:
-                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked(0.01)
             scope.cancel()
+            threading.Timer(0.02, store.gate.release).start()
             await trio.sleep_forever()
     assert receipts == [Receipt(message_id(1))]
     assert bench.stored() == {message_id(1)}
+    store.close()
 
 
 # Records
@@ -331,11 +348,13 @@ async def test_withdrawn_barrier_leaves_the_writer_at_rest(autojump_clock: trio.
         with trio.CancelScope() as scope:
             scope.cancel()
             await bench.writer.wait_lazy()
-        bench.writer._hurry, bench.writer._lazy_due = True, -math.inf
-        bench.writer._wake()
-        with trio.fail_after(10**6):
-            await trio.sleep(1000)
-        assert (bench.writer._hurry, bench.writer._lazy_due) == (False, math.inf)
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                nursery.start_soon(cancel_soon, scope)
+                await bench.writer.wait_lazy()
+        await wait_all_tasks_blocked()
+        await trio.sleep(1000)
+        assert bench.writer._lazy_due == math.inf
 
 
 async def test_lost_lease_is_reported_and_changes_nothing(store: Store) -> None:
@@ -367,8 +386,8 @@ async def test_new_mail_is_not_kept_out_by_records() -> None:
         for index in range(500):
             bench.record(attempt(1, result(index)))
         await bench.accept(2)
-        assert bench.writer.statistics().commits == 2, "in the first batch, beside half of what waited"
-        assert bench.writer.pending_records > 0
+        assert bench.writer.statistics().commits <= 3, "in the first batch, beside half of what waited"
+        assert store.statistics().delivered < 500
 
 
 # The fast path
@@ -460,7 +479,8 @@ async def test_intake_that_crashes_costs_no_mail(store: Store) -> None:
 async def test_everybody_is_told_when_the_writer_fails_at_any_step(step: str, error: type[Exception]) -> None:
     store, intake = FaultyStore(), FakeIntake()
     errors: list[Exception] = []
-    contained = step in ("accept", "record") and error is RuntimeError
+    contained = step in ("accept", "record") and error is not SpoolUnavailable
+    told = 0 if step == "take_aftermath" else 5
 
     async def accept(number: int) -> None:
         try:
@@ -486,12 +506,11 @@ async def test_everybody_is_told_when_the_writer_fails_at_any_step(step: str, er
         return
     with pytest.RaisesGroup(pytest.RaisesExc(SpoolUnavailable), allow_unwrapped=True, flatten_subgroups=True):
         await work()
-    assert len(errors) == 5
-    assert len({id(problem) for problem in errors}) == 5, "each has an error of its own"
+    assert len(errors) == told, "what is durable is said to be so"
+    assert len({id(problem) for problem in errors}) == told, "each has an error of its own"
     assert all(type(problem) is SpoolUnavailable and problem.__cause__ is not None for problem in errors)
     assert bench.troubles.names == ["unavailable"]
-    assert intake.cancelled == (0 if step == "begin" else len(intake.claims) * 0 + intake.cancelled)
-    assert len(intake.claims) == 1, "nothing is handed over of which nobody knows whether it is stored"
+    assert len(intake.claims) == 6 - told, "nothing is handed over of which nobody knows whether it is stored"
     with pytest.raises(SpoolUnavailable):
         await bench.accept(9)
     with pytest.raises(SpoolUnavailable):
@@ -561,7 +580,6 @@ async def test_deliveries_pause_until_results_can_be_written(autojump_clock: tri
         assert bench.writer.deliveries_paused
         assert bench.writer.statistics().deliveries_paused
         assert bench.writer.pending_records == 1
-        assert 4 <= -store.times if store.times < 0 else True
         tries = store.commits
         with pytest.raises(SpoolFull):
             await bench.accept(2)
@@ -601,20 +619,7 @@ async def test_operation_that_raises_tells_whoever_asked(store: Store) -> None:
 # The disk
 
 
-class SlowStore(SqliteStore):
-    """Its commits wait for `gate`."""
-
-    gate = None
-
-    def commit(self) -> None:
-        if self.gate is not None:
-            self.gate.acquire()
-        super().commit()
-
-
 async def test_slow_commit_is_reported_once_per_episode(tmp_path: Path) -> None:
-    import threading
-
     store = SlowStore.open(spool_folder(tmp_path))
     gate = threading.Semaphore(0)
     async with running(store, alarm=0.01) as bench:
