@@ -214,7 +214,8 @@ def build_application(facts: Facts, guard: Guard) -> Any:
     """The ASGI application, with the guard in front of it."""
     api = _Api(facts)
 
-    async def bad_request(_: Request, error: Exception) -> Response:
+    # Starlette awaits a handler, and runs one that is not async in a thread.
+    async def bad_request(_: Request, error: Exception) -> Response:  # noqa: ASYNC124
         return _json({"error": str(error)}, 400)
 
     application = Starlette(

@@ -81,11 +81,18 @@ async def run(  # noqa: ASYNC114 - started by tests and the command line, by `st
     def on_trouble(what: str, detail: str) -> None:
         bus.publish(StorageTrouble(time=clock.time(), what=what, detail=detail))
 
+    log = log_events(bus, pump, config.logging.level)
+
+    def set_level(level: str) -> None:
+        nonlocal log
+        logging.set_level(level)
+        log.close()
+        log = log_events(bus, pump, level)
+
     tls = TlsContexts(config.tls)
     router = Router(config)
-    reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, logging.set_level)
+    reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, set_level)
     async with _open_log(pump), _essential(drain, config, reloader, signals=signals) as nursery:
-        log_events(bus, pump, config.logging.level)
         async with (
             open_spool(
                 config.state_dir,

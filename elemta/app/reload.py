@@ -14,7 +14,7 @@ from elemta.tls import TlsContexts, TlsFilesError
 
 from .systemd import Notifier
 
-SWAPPED = frozenset({"domains", "relay", "routes", "tls", "postmaster", "logging"})
+SWAPPED = frozenset({"domains", "routes", "tls", "postmaster", "logging"})
 """Sections that a reload puts into effect; the others need a restart, and the event says so."""
 
 
@@ -48,10 +48,10 @@ class Reloader:
                 for field in attrs.fields(Config)
                 if getattr(fresh, field.name) != getattr(self.config, field.name)
             ]
-            self.router.replace(fresh)
-            self.set_level(fresh.logging.level)
             kept = {name: getattr(self.config, name) for name in changed if name not in SWAPPED}
             self.config = attrs.evolve(fresh, **kept)
+            self.router.replace(self.config)
+            self.set_level(self.config.logging.level)
             told = tuple(name if name in SWAPPED else f"{name} (needs a restart)" for name in changed)
             self.bus.publish(ServerReloaded(time=self.clock.time(), changed=told))
         self.notifier.ready("running")

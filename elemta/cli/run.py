@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .errors import BAD_CONFIG, NOT_DONE, STORAGE, TRY_LATER, Trouble
-from .options import config_option, json_option, read_config
+from .options import config_option, find_config, json_option, read_config
 
 if TYPE_CHECKING:
     from elemta.app import Capture
@@ -31,25 +31,29 @@ if TYPE_CHECKING:
 def run(config_file: Path | None, dev: bool, port: int | None, no_auth_required: bool) -> None:
     """Run the server until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
     from elemta import app  # noqa: PLC0415 - keeps `--help` quick
+    from elemta.config import load_config  # noqa: PLC0415
 
-    def read() -> Config:
-        if dev and config_file is None:
-            return app.default_config(port if port is not None else app.free_port())
-        config = read_config(config_file)
+    if dev and config_file is None:
+        try:
+            config = app.default_config(port if port is not None else app.free_port())
+        except app.NoFreePort as error:
+            raise Trouble(TRY_LATER, str(error)) from error
+        _serve(config, None, _capture(config))
+        return
+    path = find_config(config_file)  # once: a reload reads the same file
+
+    def adapt(config: Config) -> Config:
         if dev:
             config = app.for_development(config)
         elif no_auth_required:
             config = app.without_auth(config)
         return config if port is None else app.with_port(config, port)
 
-    try:
-        config = read()
-    except app.NoFreePort as error:
-        raise Trouble(TRY_LATER, str(error)) from error
+    config = adapt(read_config(path))
     if not config.listeners:
         raise Trouble(BAD_CONFIG, "no [[listeners]]: there is nothing to run")
-    capture = _capture(config) if dev else None
-    _serve(config, None if dev and config_file is None else read, capture)
+    # A reload is to meet mistakes as ConfigError, which it tells, not as the end of a command.
+    _serve(config, lambda: adapt(load_config(path)), _capture(config) if dev else None)
 
 
 def _capture(config: Config) -> Capture:

@@ -70,20 +70,19 @@ async def connect_first(
       ConnectFailed: with the reasons of all in `detail`.
     """
     failures: list[TargetFailed] = []
-    tried = 0
+    left = context.config.mx_hosts
     ourselves = False
     for host in await _hosts(route, context):
+        if not left:
+            break
         found = await addresses(context.resolver, host, ipv6=context.config.ipv6, random=context.random)
         if found.status is not Status.OK:
             failures.append(_unresolved(host, found.detail))
-        for address in found.addresses:
-            if context.is_local_address(address, route.port):
-                # A fixed host that is one of our listeners; an MX list was pruned by `plan_mx`.
-                ourselves = True
-                continue
-            if tried == context.config.mx_hosts:
-                break
-            tried += 1
+        usable = [address for address in found.addresses if not context.is_local_address(address, route.port)]
+        # A fixed host that is one of our listeners; an MX list was pruned by `plan_mx`.
+        ourselves = ourselves or len(usable) < len(found.addresses)
+        for address in usable[:left]:
+            left -= 1
             try:
                 return await open_session(Target(host, address, route.port))
             except TargetFailed as failure:

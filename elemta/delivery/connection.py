@@ -16,7 +16,6 @@ from elemta.mail import (
     EnhancedCode,
     Failed,
     Outcome,
-    Recipient,
     Reply,
     Severity,
     TlsFacts,
@@ -25,11 +24,14 @@ from elemta.mail import (
 from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
 
 from .needs import find_eight_bit, mail_command, rcpt_command
+from .reading import open_content
 from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel
 from .wire import PeerGone, Wire
 
-BLOCK = 256 * 1024
-"""Octets of the body in one write, each with `timeouts.block`. Up to that the message goes in one piece."""
+BLOCK = 64 * 1024
+"""Octets of the body in one write; each has `timeouts.block`, and slow lines exist."""
+SMALL = 16 * 1024
+"""Up to that a message always fits into the socket's buffer, so its write takes no time of its own."""
 
 _OPEN = frozenset((State.READY, State.MAIL, State.REFUSED, State.RCPT))
 """Where the next transaction can begin, perhaps after RSET."""
@@ -113,14 +115,13 @@ class SmtpConnection(Connection):
             await self._converse(attempt, _InMemory(content.body))
         else:
             # Opened before MAIL: where the spool cannot give the body, the session is as good as before.
-            async with content.open() as reader:
+            async with open_content(content) as reader:
                 await self._converse(attempt, reader)
         return attempt.result()
 
     def _plan(self, parcel: Parcel, mail: Mail) -> _Attempt:
         offered = self._wire.machine.capabilities
         attempt = _Attempt(parcel.content, [None] * len(parcel.recipients), mail)
-        recipient: Recipient
         for index, recipient in enumerate(parcel.recipients):
             rcpt = rcpt_command(recipient, offered, utf8=mail.params.smtputf8)
             if isinstance(rcpt, Failed):
@@ -134,7 +135,9 @@ class SmtpConnection(Connection):
         errors of the reader get through, and leave the connection broken."""
         wire = self._wire
         kept, self._kept = self._kept, True
-        with wire.converse() as scope:
+        timeouts = wire.timeouts
+        first = ("rset", timeouts.rset) if self._must_reset else ("mail", timeouts.mail)
+        with wire.converse(*first) as scope:
             try:
                 await self._transaction(attempt, reader)
             except PeerGone as gone:
@@ -160,18 +163,18 @@ class SmtpConnection(Connection):
     async def _transaction(self, attempt: _Attempt, reader: ContentReader) -> None:
         wire, timeouts = self._wire, self._wire.timeouts
         ahead = wire.machine.capabilities.pipelining
-        # RFC 5321 §4.1.4: a transaction that failed half-way is still open over there
-        reset = wire.machine.state is not State.READY
+        reset = self._must_reset
         if ahead:
             first = (Rset(), attempt.mail) if reset else (attempt.mail,)
             rcpts = (rcpt for _, rcpt in attempt.rcpts)
-            wire.begin("rset" if reset else "mail", timeouts.rset if reset else timeouts.mail)
             await wire.send(wire.machine.send(*first, *rcpts, Data()))  # RFC 2920 §3.1
 
-        if reset and not (await self._step("rset", timeouts.rset, Rset(), ahead=ahead)).is_positive:
-            wire.broken = True
-            raise ConnectionStale("RSET was refused")
-        reply = await self._step("mail", timeouts.mail, attempt.mail, ahead=ahead)
+        if reset:
+            if not (await self._say(Rset(), ahead=ahead)).is_positive:
+                wire.broken = True
+                raise ConnectionStale("RSET was refused")
+            wire.begin("mail", timeouts.mail)
+        reply = await self._say(attempt.mail, ahead=ahead)
         if reply.severity is Severity.POSITIVE:
             await self._name_recipients(attempt, ahead=ahead)
         else:
@@ -180,7 +183,8 @@ class SmtpConnection(Connection):
                 for _ in attempt.rcpts:
                     await wire.reply()
         if attempt.accepted:
-            reply = await self._step("data", timeouts.data, Data(), ahead=ahead)
+            wire.begin("data", timeouts.data)
+            reply = await self._say(Data(), ahead=ahead)
             if reply.severity is Severity.INTERMEDIATE:
                 await self._send_content(attempt.content, reader)
                 await self._final_replies(attempt)
@@ -189,15 +193,20 @@ class SmtpConnection(Connection):
         elif ahead:
             await self._abandon()
 
-    async def _step(self, phase: str, seconds: float, command: Command, *, ahead: bool) -> Reply:
+    @property
+    def _must_reset(self) -> bool:
+        # RFC 5321 §4.1.4: a transaction that failed half-way is still open over there
+        return self._wire.machine.state is not State.READY
+
+    async def _say(self, command: Command, *, ahead: bool) -> Reply:
         """The reply to the command, which was sent ahead with others or is sent now."""
-        self._wire.begin(phase, seconds)
         return await (self._wire.reply() if ahead else self._wire.ask(command))
 
     async def _name_recipients(self, attempt: _Attempt, *, ahead: bool) -> None:
-        seconds = self._wire.timeouts.rcpt
+        wire, seconds = self._wire, self._wire.timeouts.rcpt
         for place, (index, rcpt) in enumerate(attempt.rcpts):
-            reply = await self._step("rcpt", seconds, rcpt, ahead=ahead)
+            wire.begin("rcpt", seconds)
+            reply = await self._say(rcpt, ahead=ahead)
             if reply.severity is Severity.POSITIVE:
                 attempt.accepted.append(index)
                 continue
@@ -218,7 +227,8 @@ class SmtpConnection(Connection):
     async def _abandon(self) -> None:
         """DATA went ahead, and nobody was accepted: it should be refused; where not, send nothing."""
         wire = self._wire
-        reply = await self._step("data", wire.timeouts.data, Data(), ahead=True)
+        wire.begin("data", wire.timeouts.data)
+        reply = await wire.reply()
         if reply.severity is Severity.INTERMEDIATE:
             wire.begin("final-dot", wire.timeouts.final_dot)
             await wire.send(wire.machine.end_body())  # RFC 2920 §3.1: a single dot
@@ -226,24 +236,26 @@ class SmtpConnection(Connection):
 
     async def _send_content(self, content: Content, reader: ContentReader) -> None:
         wire, seconds = self._wire, self._wire.timeouts.block
-        wire.begin("body", seconds)
-        if content.body is not None and content.size <= BLOCK:
+        if content.body is not None and content.size <= SMALL:
+            wire.begin("final-dot", wire.timeouts.final_dot)
             held = wire.machine.send_body(content.prefix + content.body)
         else:
+            wire.begin("body", seconds)
             held = wire.machine.send_body(content.prefix)
             while piece := await reader.read():
                 for start in range(0, len(piece), BLOCK):
-                    if held:
-                        wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
+                    if held and len(held) + len(piece) > BLOCK:
                         await wire.send(held)
-                    held = wire.machine.send_body(piece[start : start + BLOCK])
-            wire.begin("body", seconds)
+                        wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
+                        held = b""
+                    held += wire.machine.send_body(piece[start : start + BLOCK])
         self._dot_sent = True  # before the write: what of it gets there is not known if it fails
         await wire.send(held + wire.machine.end_body())
 
     async def _final_replies(self, attempt: _Attempt) -> None:
         wire, seconds = self._wire, self._wire.timeouts.final_dot
-        wire.begin("final-dot", seconds)  # RFC 5321 §4.5.3.2.6, RFC 1047
+        if wire.phase != "final-dot":
+            wire.begin("final-dot", seconds)  # RFC 5321 §4.5.3.2.6, RFC 1047
         if not self._lmtp:
             attempt.settle_rest(self._outcome(await wire.reply()))
             return

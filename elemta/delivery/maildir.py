@@ -40,6 +40,7 @@ from elemta.routing import Route
 from elemta.runtime import ThreadPool, ThreadPools, run_in_thread
 
 from .context import DeliveryContext
+from .reading import open_content
 from .transport import Connection, ContentReader, Parcel, Transport
 
 STORED = Reply.of(250, "2.0.0", "stored")
@@ -286,7 +287,7 @@ class MaildirConnection(Connection):
     async def _stream(self, parcel: Parcel, mailbox: Mailbox, file: MaildirFile) -> Outcome:
         pool = self._pool
         line_ends = LineEnds()
-        async with parcel.content.open() as reader:
+        async with open_content(parcel.content) as reader:
             header, rest = await _read_header(parcel.content.prefix, reader)
             if was_delivered_to(header, mailbox):
                 return self._loop()

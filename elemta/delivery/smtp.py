@@ -63,7 +63,7 @@ class SmtpTransport(Transport):
 
     async def _start(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
         """Go as far as the first MAIL; what the remote does wrong becomes TargetFailed or _TlsBroken."""
-        with wire.converse() as scope:
+        with wire.converse("greeting", wire.timeouts.greeting) as scope:
             try:
                 facts = await self._talk(wire, target, try_tls=try_tls)
                 wire.end()
@@ -90,7 +90,6 @@ class SmtpTransport(Transport):
         raise failure
 
     async def _talk(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
-        wire.begin("greeting", wire.timeouts.greeting)
         greeting = await wire.reply()
         if greeting.severity is not Severity.POSITIVE:
             _refused(target, greeting)

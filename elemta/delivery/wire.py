@@ -46,10 +46,12 @@ class Wire:
         self._moved = True
         self._scope = trio.CancelScope()
 
-    def converse(self) -> trio.CancelScope:
-        """The scope for a conversation; it is the caller's to enter and to look at."""
+    def converse(self, phase: str, seconds: float) -> trio.CancelScope:
+        """The scope for a conversation, with its first phase begun; the caller's to enter and to look at."""
+        self.phase = phase
         self.replies = 0
-        self._scope = trio.CancelScope()
+        self._moved = True
+        self._scope = trio.CancelScope(deadline=trio.current_time() + seconds)
         return self._scope
 
     def begin(self, phase: str, seconds: float) -> None:

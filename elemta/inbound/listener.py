@@ -135,10 +135,10 @@ class Listeners:
                 time=services.clock.time(), listener=context.listener.name, peer=peer, reason=str(reply)
             )
         )
-        # RFC 5321 §3.1, §3.8; a client that expects TLS could not read it
-        words = (
-            b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply, enhanced=False)
-        )
+        # RFC 5321 §3.1, §3.8. With its enhanced code, though RFC 2034 §4 keeps them out of greetings: this
+        # is the only word the client gets, and the code says which of our limits it met, as Postfix's
+        # does. A client that expects TLS could not read it.
+        words = b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply)
         if isinstance(stream, trio.SocketStream):
             send_and_close(stream, words)
             return

@@ -254,9 +254,7 @@ class Session:
             if isinstance(event, smtp.CommandReceived):
                 await self._command(event.command)
             elif isinstance(event, smtp.BodyChunk):
-                self._deadlines.enter(Phase.WORK)
-                assert self._transaction is not None
-                await self._transaction.write(event.data)
+                await self._body_piece(event.data)
             elif isinstance(event, smtp.BodyEnd):
                 await self._body_end(event)
             else:
@@ -472,7 +470,16 @@ class Session:
         if transaction is not None:
             transaction.discard(reason)
 
-    # --- The end of a message ---------------------------------------------------------------------------
+    # --- The message ------------------------------------------------------------------------------------
+
+    async def _body_piece(self, data: bytes) -> None:
+        assert self._transaction is not None
+        self._deadlines.enter(Phase.WORK)
+        try:
+            await self._transaction.write(data)
+        except SpoolUnavailable as cause:
+            # No commit was begun, so it may be said.
+            raise _SessionEnds("storage", replies.INTERNAL_ERROR) from cause
 
     async def _body_end(self, end: smtp.BodyEnd) -> None:
         transaction = self._transaction

@@ -1,41 +1,38 @@
 """Write to a descriptor that others share, without ever blocking for longer than asked.
 
-O_NONBLOCK is no way: it belongs to the open file, which the parent's shell shares. So sockets are sent
-to with MSG_DONTWAIT, and pipes and terminals are written in pieces for which `poll` said there is room.
-(Another process that fills the same pipe between the two calls is not guarded against.)
+O_NONBLOCK belongs to the open file, which the parent's shell shares, so it must not be set on what we
+were given. Sockets are sent to with MSG_DONTWAIT; pipes and terminals are opened once more, for us alone.
+Where that is not allowed (a terminal after `su`) they are written in pieces that a pipe takes when `poll`
+says so; then a stopped terminal, or another process that fills the same pipe in between, can hold us.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import os
 import select
 import socket
 import stat
-import termios
 import time
 
 
 class Output:
-    """A duplicate of a descriptor. Closed by somebody else, the original may come to mean another
-    file, such as the database; this one stays what it was."""
+    """A descriptor of our own for the same file. Should somebody close the original, its number may come
+    to mean another file, such as the database; this one stays what it was."""
 
     def __init__(self, fd: int) -> None:
         self._fd: int | None = None
         self._socket: socket.socket | None = None
-        self._pipe_size = 0
-        self._pieces = True
+        self._piece = 0
         with contextlib.suppress(OSError):  # closed already: everything written to it is lost
             # Not below 3: nobody must find this file where they expect a standard stream.
             self._fd = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
             mode = os.fstat(self._fd).st_mode
-            self._pieces = not stat.S_ISREG(mode)
             if stat.S_ISSOCK(mode):
                 self._socket = socket.socket(fileno=self._fd)
-            elif stat.S_ISFIFO(mode):
-                self._pipe_size = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
+            elif not stat.S_ISREG(mode):
+                self._open_again(self._fd)
 
     def write(self, data: bytes, patience: float) -> tuple[int, OSError | None]:
         """Write what can be written within that many real seconds. Returns how many octets that was,
@@ -55,7 +52,7 @@ class Output:
                 try:
                     written += self._write_some(fd, view[written:])
                 except BlockingIOError:
-                    # poll calls a socket writable that has no room for this piece
+                    # poll calls writable what has no room for this piece
                     if time.monotonic() >= end:
                         break
                     time.sleep(0.001)
@@ -73,12 +70,15 @@ class Output:
     def _write_some(self, fd: int, view: memoryview) -> int:
         if self._socket is not None:
             return self._socket.send(view, socket.MSG_DONTWAIT)
-        if self._pieces:
-            # POSIX pipe(7): up to PIPE_BUF octets fit where poll says writable; an empty pipe takes its size.
-            size = select.PIPE_BUF
-            if self._pipe_size:
-                unread = array.array("i", [0])
-                fcntl.ioctl(fd, termios.FIONREAD, unread)
-                size = self._pipe_size if unread[0] == 0 else size
-            view = view[:size]
-        return os.write(fd, view)
+        return os.write(fd, view[: self._piece] if self._piece else view)
+
+    def _open_again(self, fd: int) -> None:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            again = os.open(f"/proc/self/fd/{fd}", flags)
+        except OSError:
+            # POSIX: where poll calls a pipe writable, it takes PIPE_BUF octets without blocking.
+            self._piece = select.PIPE_BUF
+        else:
+            os.dup2(again, fd, inheritable=False)
+            os.close(again)

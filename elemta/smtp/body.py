@@ -77,11 +77,9 @@ class DotDecoder:
     @property
     def problem(self) -> BodyProblem | None:
         """What is wrong with the content so far."""
-        if self._found:
-            for problem in BodyProblem:
-                if problem in self._found:
-                    return problem
-        return None
+        if not self._found:
+            return None
+        return next(problem for problem in BodyProblem if problem in self._found)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Give the next content (maybe none), and once the message has ended what came behind it.

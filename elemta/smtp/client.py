@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from elemta.mail import Severity
-
 from .body import DotEncoder
 from .commands import (
     Auth,
@@ -34,7 +32,7 @@ from .events import NEED_DATA, PAUSED, ClientEvent, ConnectionClosed, ReplyRecei
 from .extensions import Capabilities
 from .params import missing_extension
 from .replies import ReplyParser
-from .states import GROUP_ENDERS, TRANSITIONS, State, Verb
+from .states import GROUP_ENDERS, State, Verb, state_after, state_expected
 
 _CLOSED: Final = ConnectionClosed()
 
@@ -108,11 +106,11 @@ class ClientConnection:
         output = []
         try:
             for command in commands:
-                self._check(command)
+                expected = self._check(command)
                 utf8 = command.params.smtputf8 if isinstance(command, Mail) else self._utf8
                 output.append(format_command(command, utf8=utf8))
                 self._utf8 = utf8
-                self._expected = self._next_expected(command.verb)
+                self._expected = expected
                 self._outstanding.append(command)
         except LocalProtocolError:
             self._expected, self._utf8, count = before
@@ -121,7 +119,8 @@ class ClientConnection:
             raise
         return b"".join(output)
 
-    def _check(self, command: Command) -> None:
+    def _check(self, command: Command) -> State:
+        """Whether it may be sent now; the state it leads to if the server agrees."""
         verb = command.verb
         if self._state in (State.CLOSED, State.ERROR):
             raise LocalProtocolError(f"the connection is {self._state.value}")
@@ -130,8 +129,9 @@ class ClientConnection:
             # RFC 2920 §3.1
             if last is _GREETING or last.verb in GROUP_ENDERS or not self._capabilities.pipelining:
                 raise LocalProtocolError(f"{verb} has to wait for the reply to {last.verb}")
-        if _first_severity(self._expected, verb) is None:
-            raise LocalProtocolError(f"{verb} is out of sequence in {self._expected}")
+        expected = state_expected(self._expected, verb)
+        if expected is None:
+            raise LocalProtocolError(f"{verb} is out of sequence in {self._expected.value}")
         offered = self._capabilities
         match command:
             case Mail(_, params) | Rcpt(_, params):
@@ -157,11 +157,7 @@ class ClientConnection:
                 raise LocalProtocolError("ETRN is not announced")
             case Expn() if not offered.expn:
                 raise LocalProtocolError("EXPN is not announced")
-
-    def _next_expected(self, verb: str) -> State:
-        severity = _first_severity(self._expected, verb)
-        assert severity is not None
-        return TRANSITIONS[self._expected, verb, severity]
+        return expected
 
     def send_body(self, data: bytes) -> bytes:
         """Some of the message, with its dots stuffed; the same object where none has to be."""
@@ -242,8 +238,8 @@ class ClientConnection:
         if reply.code == 421:  # RFC 5321 §3.8: what else was sent gets no reply
             self._close()
             return ReplyReceived(answered, reply)
-        self._move(command, reply.severity)
-        if reply.severity is Severity.POSITIVE:
+        self._move(command, reply.code)
+        if reply.code < 300:
             if isinstance(command, (Ehlo, Lhlo)):
                 self._capabilities = Capabilities.parse(reply)
             elif isinstance(command, Helo):
@@ -254,12 +250,12 @@ class ClientConnection:
             self._expected = self._state
         return ReplyReceived(answered, reply)
 
-    def _move(self, command: Command | EndOfBody | _Greeting, severity: Severity) -> None:
-        state = TRANSITIONS.get((self._state, command.verb, severity))
+    def _move(self, command: Command | EndOfBody | _Greeting, code: int) -> None:
+        state = state_after(self._state, command.verb, code)
         if state is None:
             # A command behind one that was refused is refused as well, and changes nothing
-            if severity in (Severity.POSITIVE, Severity.INTERMEDIATE):
-                raise RemoteProtocolError(f"{severity.name} to {command.verb} in {self._state.value}")
+            if code < 400:
+                raise RemoteProtocolError(f"{code} does not answer {command.verb} in {self._state.value}")
             return
         if isinstance(command, EndOfBody) and any(isinstance(it, EndOfBody) for it in self._outstanding):
             return
@@ -283,7 +279,7 @@ class ClientConnection:
 
     def tls_started(self) -> None:
         """The handshake after STARTTLS is done: nothing known before it counts (RFC 3207 §4.2)."""
-        state = TRANSITIONS.get((self._state, Verb.TLS, Severity.POSITIVE))
+        state = state_expected(self._state, Verb.TLS)
         if state is None:
             raise LocalProtocolError(f"TLS cannot start in {self._state}")
         self._state = self._expected = state
@@ -294,11 +290,3 @@ class ClientConnection:
         self._state = self._expected = State.ERROR
         self._outstanding.clear()
         self._encoder = None
-
-
-def _first_severity(state: State, verb: str) -> Severity | None:
-    """The best reply that the command has in this state, None where it is out of sequence."""
-    for severity in (Severity.INTERMEDIATE, Severity.POSITIVE):
-        if (state, verb, severity) in TRANSITIONS:
-            return severity
-    return None

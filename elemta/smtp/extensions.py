@@ -50,12 +50,17 @@ class Extension(enum.StrEnum):
 # RFC 5321 §4.1.1.1: ehlo-keyword *( SP ehlo-param ). Here also `AUTH=PLAIN LOGIN`, which predates RFC 2554.
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =](.*))?")
 _NUMBER = re.compile(r"[0-9]{1,20}")
-_LIMIT = re.compile(r"([A-Za-z0-9-]+)=([0-9]{1,6})")  # RFC 9422 §4: up to six digits
+_LIMIT = re.compile(r"([A-Za-z0-9-]+)=([0-9]{1,6})")  # RFC 9422: one to six digits
 
 
 @attrs.frozen(slots=True)
 class Capabilities:
-    """The extensions of a server, with their values. Without arguments: none, as after HELO."""
+    """The extensions of a server, with their values. Without arguments: none, as after HELO.
+
+    `ServerConnection` can keep what all of them promise about commands and parameters but `chunking` and
+    `binary_mime`: it has no BDAT, so a server of ours leaves these two off. The rest of a promise, such as
+    notices for `dsn`, is the caller's.
+    """
 
     pipelining: bool = False
     size: int | None = None

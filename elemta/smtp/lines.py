@@ -95,11 +95,6 @@ class LineBuffer:
         self._start = self._scan = 0
         return data
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._buffer.clear()
-        self._start = self._scan = self._dropped = 0
-
 
 def _check(size: int) -> None:
     if size > HARD_LIMIT:

@@ -100,7 +100,7 @@ def encode_xtext(text: str, *, utf8: bool = False) -> str:
 # RFC 5321 §4.1.2: esmtp-value is any CHAR but "=", SP and control; RFC 6531 §3.3 adds UTF-8
 _PARAMETER = re.compile("([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §5
-_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710 §7.1
+_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710: -9 to 9
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+")
 _BODY_TYPES = {item.value: item for item in BodyType}
 _RETS = {item.value: item for item in Ret}

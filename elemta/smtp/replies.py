@@ -26,7 +26,7 @@ def format_reply(reply: Reply, *, enhanced: bool = True, utf8: bool = False) -> 
     """The lines of a reply as they are sent.
 
     Whatever is not printable ASCII becomes "?", so no text can end the line; with `utf8` (RFC 6531
-    §3.7.4.2) other letters stay. Text that does not fit in 512 octets goes on in a further line.
+    §3.7.4) other letters stay. Text that does not fit in 512 octets goes on in a further line.
     """
     # RFC 2034 §4: the code stands in each line; not in 3yz replies, since there is no such class
     code = reply.enhanced_text if enhanced and reply.code // 100 != 3 else None

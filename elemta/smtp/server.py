@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from elemta.mail import Reply, Severity, replies
+from elemta.mail import Reply, replies
 
 from .body import DotDecoder, Limits
 from .commands import (
@@ -43,7 +43,7 @@ from .events import (
 from .extensions import Capabilities
 from .lines import INCOMPLETE, TOO_LONG, LineBuffer
 from .replies import format_reply
-from .states import GROUP_ENDERS, TRANSITIONS, State, Verb, is_legal
+from .states import GROUP_ENDERS, State, Verb, is_legal, state_after, state_expected
 
 MAX_AUTH_LINE: Final = 12288
 """Octets of a line of a SASL exchange, RFC 4954 §4."""
@@ -280,7 +280,7 @@ class ServerConnection:
         self._pending = None
         self._state = state
         enhanced = True
-        if reply.severity is Severity.POSITIVE:
+        if reply.code < 300:
             enhanced = self._accepted(pending)
         elif state is State.BODY:
             # Octets behind DATA are the message now, if the client did not wait. Had DATA been
@@ -315,7 +315,7 @@ class ServerConnection:
             raise LocalProtocolError(f"{reply.code} to a bad command")
         self._pending = None
         if self._state is State.AUTH:  # RFC 4954 §4: the exchange ends with it
-            self._state = TRANSITIONS[State.AUTH, Verb.AUTH, reply.severity]
+            self._state = self._after(Verb.AUTH, reply)
         return format_reply(reply, enhanced=pending.verb not in (Verb.EHLO, Verb.HELO, Verb.LHLO))
 
     def _accepted(self, command: Command) -> bool:
@@ -339,7 +339,7 @@ class ServerConnection:
     def _after(self, verb: str, reply: Reply) -> State:
         if reply.code == 421:
             return State.CLOSED
-        state = TRANSITIONS.get((self._state, verb, reply.severity))
+        state = state_after(self._state, verb, reply.code)
         if state is None:
             raise LocalProtocolError(f"{reply.code} does not answer {verb} in {self._state}")
         return state
@@ -360,7 +360,7 @@ class ServerConnection:
 
     def tls_started(self) -> None:
         """The handshake after STARTTLS is done. The client starts anew with EHLO (RFC 3207 §4.2)."""
-        state = TRANSITIONS.get((self._state, Verb.TLS, Severity.POSITIVE))
+        state = state_expected(self._state, Verb.TLS)
         if state is None:
             raise LocalProtocolError(f"TLS cannot start in {self._state}")
         self._state = state

@@ -114,7 +114,7 @@ def _build() -> dict[Key, State]:
         # RFC 5321 §4.1.1.10: whatever the answer, nothing follows
         add(state, Verb.QUIT, done=State.CLOSED, refused=State.CLOSED)
 
-    add(State.READY, Verb.ETRN, done=State.READY, refused=State.READY)  # RFC 1985 §5.2
+    add(State.READY, Verb.ETRN, done=State.READY, refused=State.READY)  # RFC 1985
     add(State.READY, Verb.STARTTLS, done=State.TLS, refused=State.READY)
     # RFC 3207 §4.2: both sides forget what they knew, and the client says EHLO again
     add(State.TLS, Verb.TLS, done=State.HELLO, refused=State.CLOSED)
@@ -141,7 +141,14 @@ def _build() -> dict[Key, State]:
 TRANSITIONS: Mapping[Key, State] = MappingProxyType(_build())
 """`TRANSITIONS[state, verb, severity]` is the state after a command got its reply."""
 
-_LEGAL = frozenset((state, verb) for state, verb, _ in TRANSITIONS)
+# The same table in the forms that the hot path asks: by the code's first digit, and the best that may come
+_BY_DIGIT = {(state, verb, severity.value): after for (state, verb, severity), after in TRANSITIONS.items()}
+_EXPECTED = {
+    (state, verb): after
+    for best in (Severity.POSITIVE, Severity.INTERMEDIATE)
+    for (state, verb, severity), after in TRANSITIONS.items()
+    if severity is best
+}
 
 GROUP_ENDERS = frozenset(
     # RFC 2920 §3.1; for STARTTLS RFC 3207 §4, for AUTH RFC 4954 §4. HELP and ETRN are not in the
@@ -156,4 +163,14 @@ GROUP_ENDERS = frozenset(
 
 def is_legal(state: State, verb: str) -> bool:
     """Whether the command has any reply in this state but "bad sequence"."""
-    return (state, verb) in _LEGAL
+    return (state, verb) in _EXPECTED
+
+
+def state_after(state: State, verb: str, code: int) -> State | None:
+    """The state after a reply with this code; None where the command has no such reply here."""
+    return _BY_DIGIT.get((state, verb, code // 100))
+
+
+def state_expected(state: State, verb: str) -> State | None:
+    """The state after a reply that lets the client go on; None where the command is out of sequence."""
+    return _EXPECTED.get((state, verb))

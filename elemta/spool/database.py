@@ -232,7 +232,8 @@ def _refusal(path: Path, error: apsw.Error) -> SpoolError:
 
 
 def _damaged(path: Path, problem: str) -> str:
+    line = " ".join(problem.replace("***", "").split())
     return (
-        f"{path} is damaged ({problem}). It was left as it is; restore a backup, "
+        f"{path} is damaged ({line}). It was left as it is; restore a backup, "
         f"or save what can be read: sqlite3 {path.name} .recover"
     )

@@ -137,7 +137,7 @@ class Draft:
                 self._temporary.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self._final.unlink(missing_ok=True)
-        self._buffer.clear()
+        self._buffer = bytearray()
         self._state = _State.DISCARDED
 
     # In the thread pool; the task waits, so nothing else touches the draft meanwhile.

@@ -61,6 +61,7 @@ class FakeContent:
         if self.error is not None:
             raise self.error
         yield _Reader(iter([self.whole] if self.pieces is None else self.pieces))
+        await trio.lowlevel.checkpoint()
 
 
 class _Reader:

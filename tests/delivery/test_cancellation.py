@@ -4,14 +4,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from delivery_helpers import fixed_route, make_context, make_parcel, streamed
+from delivery_helpers import HOST, fixed_route, make_context, make_parcel, streamed
 
 from elemta.config import DeliveryConfig, TimeoutsConfig
 from elemta.delivery import SmtpConnection, make_transport
 from elemta.mail import Cause, Delivered
 from elemta.runtime import Network
 from elemta.smtp import Capabilities
-from elemta.testing.network import memory_connection
+from elemta.testing.network import open_memory_network
 from elemta.testing.peers import SinkPeer
 
 STEPS = 40
@@ -56,24 +56,26 @@ class HangingStream(trio.abc.Stream):
         await self.stream.aclose()
 
 
-class OneStream(Network):
-    def __init__(self, stream):
-        self.stream = stream
+class HangingNetwork(Network):
+    def __init__(self, network, hang_at, *, half):
+        self.network = network
+        self.hang_at = hang_at
+        self.half = half
+        self.stream = None
 
     async def connect(self, host, port, *, source=None):
-        await trio.lowlevel.checkpoint()
+        inner = await self.network.connect(host, port, source=source)
+        self.stream = HangingStream(inner, self.hang_at, half=self.half)
         return self.stream
 
 
 @asynccontextmanager
 async def hanging(hang_at, sink, *, half=False):
-    client, server = memory_connection()
-    stream = HangingStream(client, hang_at, half=half)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sink.serve, server)
-        context = make_context(OneStream(stream), timeouts=TimeoutsConfig(), config=DeliveryConfig())
-        yield stream, make_transport(fixed_route(), context)
-        nursery.cancel_scope.cancel()
+    async with open_memory_network() as network:
+        network.listen(HOST, 25, sink.serve)
+        hangs = HangingNetwork(network, hang_at, half=half)
+        context = make_context(hangs, timeouts=TimeoutsConfig(), config=DeliveryConfig())
+        yield hangs, make_transport(fixed_route(), context)
 
 
 CASES = {
@@ -91,13 +93,14 @@ async def attempt(hang_at, case, *, half=False):
     capabilities, pieces = CASES[case]
     sink = SinkPeer(capabilities=capabilities)
     connection = None
-    async with hanging(hang_at, sink, half=half) as (stream, transport):
+    async with hanging(hang_at, sink, half=half) as (network, transport):
         with trio.move_on_after(10) as scope:
             connection = await transport.connect()
             content = None if pieces is None else streamed(*pieces)
             outcomes = await connection.deliver(
                 make_parcel("a@example.org", "b@example.org", content=content)
             )
+        stream = network.stream
         if connection is None:
             # Whoever was cancelled while connecting has nothing to close, so it is closed.
             assert stream.closed
@@ -137,8 +140,9 @@ async def test_hang_at_every_step_times_out_by_itself(case, autojump_clock):
     capabilities, pieces = CASES[case]
     for step in range(5, STEPS):  # behind greeting and hello
         sink = SinkPeer(capabilities=capabilities)
-        async with hanging(step, sink) as (stream, transport):
+        async with hanging(step, sink) as (network, transport):
             connection = await transport.connect()
+            stream = network.stream
             content = None if pieces is None else streamed(*pieces)
             start = trio.current_time()
             outcomes = await connection.deliver(make_parcel(content=content))
@@ -148,8 +152,36 @@ async def test_hang_at_every_step_times_out_by_itself(case, autojump_clock):
                 break
             assert took in (120, 180, 300, 600)
             assert outcomes[0].cause in (Cause.TIMEOUT, Cause.UNKNOWN_AFTER_DOT)
-            assert (outcomes[0].cause is Cause.TIMEOUT) == (b"\r\n.\r\n" not in stream.sent) or took == 180
+            if outcomes[0].cause is Cause.TIMEOUT:
+                assert b"\r\n.\r\n" not in stream.sent
+                assert took < 600
             assert not connection.usable
             await connection.aclose()
     else:
         pytest.fail("never ended")
+
+
+@pytest.mark.parametrize("content", [None, streamed(b"S: y\r\n\r\n", b"one\r\n")])
+async def test_result_that_came_before_the_cancel_is_not_lost(content, autojump_clock):
+    """The final reply is there when the cancel comes: no checkpoint may stand between it and the caller."""
+    sink = SinkPeer()
+    async with hanging(0, sink) as (network, transport):
+        connection = await transport.connect()
+        stream = network.stream
+        scope = trio.CancelScope()
+        receive_some = stream.receive_some
+
+        async def cancel_behind_the_final_reply(max_bytes=None):
+            data = await receive_some(max_bytes)
+            if sink.messages:
+                scope.cancel()
+            return data
+
+        stream.receive_some = cancel_behind_the_final_reply
+        outcomes = None
+        with scope:
+            outcomes = await connection.deliver(make_parcel(content=content))
+        assert scope.cancel_called
+        assert outcomes is not None
+        assert isinstance(outcomes[0], Delivered)
+        await connection.aclose()

@@ -345,12 +345,12 @@ async def test_body_that_is_not_taken_times_out_block_by_block(autojump_clock):
             await stream.send_all(b"250 ok\r\n250 ok\r\n354 go\r\n")
             for _ in range(5):
                 await trio.sleep(60)
-                await stream.receive_some(10_000)
+                await stream.receive_some(60_000)
             await trio.sleep_forever()
 
-    async with connected(Slow(), capacity=10_000) as connection:
+    async with connected(Slow(), capacity=60_000) as connection:
         start = trio.current_time()
-        pieces = [b"x" * 9_998 + b"\r\n"] * 20
+        pieces = [b"x" * 65_534 + b"\r\n"] * 20
         [outcome] = await connection.deliver(make_parcel(content=streamed(*pieces)))
         took = trio.current_time() - start
     assert outcome.cause is Cause.TIMEOUT

@@ -243,6 +243,14 @@ def test_file_whose_folder_cannot_be_made_durable_is_taken_back(tmp_path, monkey
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_what_cannot_be_cleared_away_is_left_for_the_reader(tmp_path):
+    file = MaildirFile(tmp_path, "name")
+    file.open()
+    (tmp_path / "tmp" / "name").unlink()
+    file.close()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 async def test_folder_that_another_process_makes_meanwhile_is_used(context, tmp_path, monkeypatch):
     from pathlib import Path
 

@@ -44,7 +44,6 @@ async def test_scripted_peer_records_and_says_goodbye(nursery, autojump_clock):
     ):
         await client.receive_some()
         await client.send_all(line)
-    assert await client.receive_some() == b"250 2.0.0 taken\r\n"
     assert await client.receive_some() == b"221 2.0.0 bye\r\n"
     await client.aclose()
     await peer.finished.wait()
@@ -54,10 +53,10 @@ async def test_scripted_peer_records_and_says_goodbye(nursery, autojump_clock):
 
 
 async def test_scripted_peer_fails_the_test_for_an_unexpected_command(autojump_clock):
-    with pytest.raises(ExceptionGroup) as caught:
+    expected = pytest.RaisesExc(AssertionError, match="b'EHLO ' was expected")
+    with pytest.RaisesGroup(expected):
         async with trio.open_nursery() as nursery:
             await talk(nursery, ScriptedPeer(GREETING, LOCKSTEP_HELLO), b"MAIL FROM:<>\r\n")
-    assert "b'EHLO ' was expected" in str(caught.value.exceptions[0])
 
 
 @pytest.mark.parametrize("expected", [b"EHLO", Expect.BODY])

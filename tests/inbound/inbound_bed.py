@@ -254,10 +254,10 @@ def make_config(
 
 @asynccontextmanager
 async def open_bed(
-    config: Config | None = None, *, spool: FakeSpool | None = None, tls: Any = None
+    config: Config | None = None, *, spool: FakeSpool | None = None, tls: Any = None, cancel: bool = True
 ) -> AsyncIterator[Bed]:
     """A running server. With a FakeSpool, or the real one over a MemoryStore. At the end everything is
-    cancelled, so that no test waits for a drain that it is not about."""
+    cancelled, unless told otherwise, so that no test waits for a drain that it is not about."""
     config = config or make_config()
     clock, random, bus, drain = TrioWallClock(), Random(7), EventBus(), Drain()
     events: list[Event] = []
@@ -294,7 +294,8 @@ async def open_bed(
             trio.open_nursery() as nursery,
         ):
             yield Bed(config, real, store, bus, drain, clock, listener, nursery, listeners, events)
-            scope.cancel()
+            if cancel:
+                scope.cancel()
 
 
 def hang() -> Any:

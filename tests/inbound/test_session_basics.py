@@ -1,6 +1,7 @@
 """What a client sees in an ordinary session, command by command."""
 
 import pytest
+import trio
 from inbound_bed import FRIEND, STRANGER, FakeSpool, make_config, open_bed
 
 from elemta.config import ListenerRole
@@ -132,6 +133,7 @@ async def test_several_messages_in_a_session_each_have_their_own_envelope(autoju
         client = bed.dial()
         await client.hello("HELO")
         for name in ("one", "two"):
+            await trio.sleep(1)  # ids sort by time
             await client.begin(f"{name}@else.example", [f"{name}@ours.example"])
             assert (await client.data())[:3] == "250"
         await client.quit()

@@ -5,7 +5,7 @@ import trio
 from inbound_bed import FakeSpool, hang, make_config, open_bed
 
 from elemta.config import ListenerTls
-from elemta.events import MessageRejected, SessionClosed
+from elemta.events import MessageAccepted, MessageRejected, SessionClosed
 from elemta.spool import SpoolFull
 
 NO_RATE = {"body_rate": 0}
@@ -183,18 +183,23 @@ async def test_a_client_that_never_begins_tls_is_cut_off_without_a_word(autojump
         assert bed.seen(SessionClosed)[0].cause == "timeout"
 
 
-async def test_the_final_reply_waits_no_longer_than_its_timeout(autojump_clock):
+async def test_the_final_reply_waits_no_longer_than_its_timeout_and_the_message_stays(autojump_clock, capsys):
     spool = FakeSpool()
     async with open_bed(make_config(timeouts={"final_reply": 30}), spool=spool) as bed:
-        client = bed.dial(capacity=44)
+        client = bed.dial(capacity=30)
         await client.hello()
         await client.begin()
         await client.say("DATA")
-        # As many replies as the client's window holds, then the one to the message.
-        await client.send(b"Subject: x\r\n\r\n.\r\n")
-        await trio.sleep(0.1)
+        bed.nursery.start_soon(client.send, b"Subject: x\r\n\r\nhello\r\n.\r\n")
+        await trio.sleep(29)
+        [view] = bed.listeners.sessions
+        assert view.phase == "final-reply"
+        await trio.sleep(2)
+        assert bed.seen(SessionClosed)[0].cause == "timeout"
         assert len(spool.stored) == 1
-        assert bed.listeners.sessions == () or bed.listeners.sessions[0].phase in ("final-reply", "command")
+        assert spool.drafts[0].state == "kept"
+        assert len(bed.seen(MessageAccepted)) == 1
+        assert "stored, but the reply was lost" in capsys.readouterr().err
 
 
 async def test_a_hanging_write_to_the_spool_is_bounded_by_the_transaction(autojump_clock):

@@ -60,7 +60,9 @@ def captured(folder: Path) -> bytes:
     folder.mkdir()
     with running_sink(folder) as (port, dump):
         send(port, 1, 1)
-        wait_until(lambda: any(path.stat().st_size > SIZE for path in dump.iterdir()), "the reference message")
+        wait_until(
+            lambda: any(path.stat().st_size > SIZE for path in dump.iterdir()), "the reference message"
+        )
         time.sleep(0.1)  # its end may be written after its beginning
         (path,) = dump.iterdir()
         return split(path.read_bytes())[1]
@@ -71,14 +73,16 @@ def test_everything_arrives_once_and_unchanged(tmp_path: Path) -> None:
     require("smtp-source", "smtp-sink")
     reference = captured(tmp_path / "reference")
     config = (
-        "[limits]\nsessions_per_client = 1000\nmessages_per_session = 1000000\n[logging]\nlevel = \"warning\"\n"
+        '[limits]\nsessions_per_client = 1000\nmessages_per_session = 1000000\n[logging]\nlevel = "warning"\n'
     )
     with running_sink(tmp_path) as (sink_port, dump):
         with running_elemta(tmp_path, route_to(sink_port) + config) as server:
             begun = time.perf_counter()
             send(server.port, MESSAGES, 50)
             accepted = time.perf_counter() - begun
-            wait_until(lambda: number_of_files(dump) >= MESSAGES, "every message at the sink", 60 + MESSAGES / 50)
+            wait_until(
+                lambda: number_of_files(dump) >= MESSAGES, "every message at the sink", 60 + MESSAGES / 50
+            )
             relayed = time.perf_counter() - begun
             time.sleep(2)  # for duplicates
         arrived: Counter[bytes] = Counter()

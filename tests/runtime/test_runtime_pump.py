@@ -481,7 +481,7 @@ async def test_a_socket_that_poll_calls_writable_and_is_not(monkeypatch):
         output.close()
 
 
-def test_a_terminal_is_written_in_pieces_too():
+def test_a_terminal_that_is_stopped_does_not_block():
     ours, theirs = os.openpty()
     output = Output(theirs)
     assert output.write(b"hello\n", 0.0) == (6, None)
@@ -494,7 +494,7 @@ def test_a_terminal_is_written_in_pieces_too():
     os.close(theirs)
 
 
-def test_pieces_of_a_pipe_never_block(pipe):
+def test_a_full_pipe_does_not_block_and_stays_blocking_for_others(pipe):
     output = Output(pipe.writer)
     size = pipe.fill()
     assert output.write(b"y" * 100, 0.0) == (0, None)
@@ -503,6 +503,24 @@ def test_pieces_of_a_pipe_never_block(pipe):
     assert error is None
     assert 4096 <= written <= 8192
     assert len(pipe.read()) == size - 8192 + written
+    assert os.get_blocking(pipe.writer)
+    output.close()
+
+
+def test_a_pipe_that_cannot_be_opened_again_is_written_in_pieces(pipe, monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", denied)
+        output = Output(pipe.writer)
+    size = pipe.fill()
+    assert output.write(b"y" * 100_000, 0.0) == (0, None)
+    os.read(pipe.reader, 8192)
+    written, error = output.write(b"y" * 100_000, 0.0)
+    assert error is None
+    assert written == 8192
+    assert len(pipe.read()) == size
     output.close()
 
 

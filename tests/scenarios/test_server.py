@@ -203,14 +203,14 @@ def test_sighup_puts_a_new_list_of_domains_into_effect_without_ending_sessions(
 def test_sighup_with_a_broken_file_changes_nothing_and_says_so(setting: Setting, server: RunningServer) -> None:
     setting.file.write_text('hostname = "mx.example.org"\n[domains]\nlocal = ["a domain"]\nlokal = 1\n')
     server.hang_up()
-    (told,) = wait_for(lambda: server.events("server-reloaded"), "the reload is in the log")
+    (told,) = wait_for(lambda: server.events("server.reloaded"), "the reload is in the log")
     assert "lokal" in json.dumps(told)
     assert server.process.poll() is None
     assert rcpt(server, "bob@example.org") == 250
     assert rcpt(server, "bob@new.example") == 550
     setting.file.unlink()
     server.hang_up()
-    wait_for(lambda: len(server.events("server-reloaded")) == 2, "the second reload is in the log")
+    wait_for(lambda: len(server.events("server.reloaded")) == 2, "the second reload is in the log")
     assert rcpt(server, "bob@example.org") == 250
     setting.write(domains=["example.org", "new.example"])
     server.hang_up()

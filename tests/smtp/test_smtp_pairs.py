@@ -86,6 +86,16 @@ def test_tls_and_authentication_in_step():
     assert pair.state is State.READY
 
 
+def test_every_command_has_a_usual_reply():
+    pair = ConnectionPair("EHLO")
+    codes = [pair.command(one).code for one in (Noop(), Vrfy("x"), Expn("x"), Help(), Etrn("x"), Rset())]
+    assert codes == [250, 252, 252, 214, 250, 250]
+    pair.command(Auth("LOGIN"))
+    assert pair.command(AuthResponse(None)).code == 501
+    assert pair.command(Helo("c")).lines == ("mx.example.org",)
+    assert pair.state is State.READY
+
+
 def test_a_client_that_hangs_up():
     pair = ConnectionPair("RCPT")
     pair.end_of_file()
