@@ -56,7 +56,12 @@ class Result:
     flush_ms: float
 
 
-CASES = [Case(kind, clients, size) for kind in ("accept", "cycle") for size in (4096, 102400) for clients in (1, 10, 20, 50)]
+CASES = [
+    Case(kind, clients, size)
+    for kind in ("accept", "cycle")
+    for size in (4096, 102400)
+    for clients in (1, 10, 20, 50)
+]
 
 
 @attrs.define
@@ -124,8 +129,12 @@ async def run(case: Case, state: Path, seconds: float) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, help="folder on the disk to be measured; default: the temporary one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--state", type=Path, help="folder on the disk to be measured; default: the temporary one"
+    )
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -50,7 +50,7 @@ class Capture:
     show: Callable[[Captured], None]
 
 
-async def run(  # noqa: ASYNC114 - started by tests and the command line, by `start`
+async def run(
     config: Config,
     bound: Sequence[BoundListener],
     *,
@@ -92,67 +92,66 @@ async def run(  # noqa: ASYNC114 - started by tests and the command line, by `st
     tls = TlsContexts(config.tls)
     router = Router(config)
     reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, set_level)
-    async with _open_log(pump), _essential(drain, config, reloader, signals=signals) as nursery:
-        async with (
-            open_spool(
-                config.state_dir,
-                config.spool,
-                message_size=config.limits.message_size,
-                lease=config.queue.lease,
-                clock=clock,
-                random=random,
-                on_trouble=on_trouble,
-                store=environment.store,
-            ) as spool,
-            _open_resolver(config, environment) as resolver,
-            open_queue(
-                config,
-                spool,
-                router,
-                _transports(config, environment, resolver, tls, bound, capture),
-                bus,
-                clock=clock,
-                random=random,
-                drain=drain,
-            ) as queue,
-            open_admin(
-                bind_admin(config.admin.address, config.state_dir),
-                facts := Facts(
-                    elemta.__version__, config.hostname, clock.time(), spool, queue, bus, drain, clock
-                ),
-                load_or_make_token(config.admin.token_file or config.state_dir / "admin.token"),
-                _admin_hosts(config),
-                on_crash=on_crash,
-                drain=drain,
+    async with (
+        _open_log(pump), _essential(drain, config, reloader, signals=signals) as nursery, open_spool(
+            config.state_dir,
+            config.spool,
+            message_size=config.limits.message_size,
+            lease=config.queue.lease,
+            clock=clock,
+            random=random,
+            on_trouble=on_trouble,
+            store=environment.store,
+        ) as spool,
+        _open_resolver(config, environment) as resolver,
+        open_queue(
+            config,
+            spool,
+            router,
+            _transports(config, environment, resolver, tls, bound, capture),
+            bus,
+            clock=clock,
+            random=random,
+            drain=drain,
+        ) as queue,
+        open_admin(
+            bind_admin(config.admin.address, config.state_dir),
+            facts := Facts(
+                elemta.__version__, config.hostname, clock.time(), spool, queue, bus, drain, clock
             ),
-            open_listeners(
-                bound,
-                config=config,
-                spool=spool,
-                router=router,
-                bus=bus,
-                clock=clock,
-                random=random,
-                drain=drain,
-                tls=tls,
-            ) as listeners,
-        ):
-            facts.listeners = partial(_describe, bound, listeners)
-            totals = await spool.totals()
-            bus.publish(
-                ServerStarted(
-                    time=clock.time(),
-                    version=elemta.__version__,
-                    listeners=tuple(str(address) for address in listeners.addresses),
-                    queued=totals.queued,
-                )
+            load_or_make_token(config.admin.token_file or config.state_dir / "admin.token"),
+            _admin_hosts(config),
+            on_crash=on_crash,
+            drain=drain,
+        ),
+        open_listeners(
+            bound,
+            config=config,
+            spool=spool,
+            router=router,
+            bus=bus,
+            clock=clock,
+            random=random,
+            drain=drain,
+            tls=tls,
+        ) as listeners,
+    ):
+        facts.listeners = partial(_describe, bound, listeners)
+        totals = await spool.totals()
+        bus.publish(
+            ServerStarted(
+                time=clock.time(),
+                version=elemta.__version__,
+                listeners=tuple(str(address) for address in listeners.addresses),
+                queued=totals.queued,
             )
-            nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool))
-            notifier.ready("running")
-            task_status.started(Server(listeners, facts, drain))
-            await drain.wait_draining()
-            notifier.stopping(drain.reason)
-            bus.publish(ServerStopping(time=clock.time(), reason=drain.reason))
+        )
+        nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool))
+        notifier.ready("running")
+        task_status.started(Server(listeners, facts, drain))
+        await drain.wait_draining()
+        notifier.stopping(drain.reason)
+        bus.publish(ServerStopping(time=clock.time(), reason=drain.reason))
 
 
 @asynccontextmanager

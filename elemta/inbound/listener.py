@@ -65,14 +65,11 @@ class ListenersStatistics:
 class Listeners:
     """Handle on what listens. Made by `open_listeners`."""
 
-    def __init__(
-        self, addresses: tuple[HostPort, ...], config: Config, services: Services, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, addresses: tuple[HostPort, ...], config: Config, services: Services) -> None:
         self.addresses = addresses
         """Where connections are accepted; port 0 has become a number."""
         self._config = config
         self._services = services
-        self._nursery = nursery
         self._limits = ClientLimits(config.limits, config.relay.networks)
         self._sessions: set[Session] = set()
         self._accepted = 0
@@ -185,12 +182,21 @@ class Listeners:
     async def _run(self, bound: Sequence[BoundListener]) -> None:
         """Accept until the drain begins; then let each session come to its end."""
         drain = self._services.drain
+        # Not the nursery around the block of `open_listeners`: the hard deadline must not cancel that.
+        async with trio.open_nursery() as sessions:
+            drain.attach_hard(sessions.cancel_scope)
+            await self._accept_all(bound, sessions)
+            for session in tuple(self._sessions):
+                session.begin_drain()
+
+    async def _accept_all(self, bound: Sequence[BoundListener], sessions: trio.Nursery) -> None:
+        drain = self._services.drain
         opened = [(each.config, listener) for each in bound for listener in _listeners_of(each)]
         try:
             async with trio.open_nursery() as accepting:
                 for listener_config, listener in opened:
                     context = make_context(self._config, listener_config, self._services)
-                    accept = functools.partial(self._accept, context, listener)
+                    accept = functools.partial(self._accept, context, listener, sessions)
                     name = f"listener {listener_config.name}"
                     accepting.start_soon(
                         functools.partial(
@@ -202,8 +208,6 @@ class Listeners:
         finally:
             for _, listener in opened:
                 await trio.aclose_forcefully(listener)
-        for session in tuple(self._sessions):
-            session.begin_drain()
 
 
 class _CapacityReporter:
@@ -260,8 +264,7 @@ async def open_listeners(
     services = Services(spool, router, bus, clock, random, drain, tls)
     addresses = tuple(address for each in bound for address in each.addresses)
     async with trio.open_nursery() as nursery:
-        drain.attach_hard(nursery.cancel_scope)
-        listeners = Listeners(addresses, config, services, nursery)
+        listeners = Listeners(addresses, config, services)
         nursery.start_soon(listeners._run, bound)
         yield listeners
         if not drain.draining:

@@ -400,9 +400,14 @@ class Writer:
 
     async def _tidy(self) -> None:
         """Move the write-ahead log into the database where it has grown and nobody waits, or it must be."""
-        if self._log_pages < self._next_checkpoint:
+        # On a full disk this is what may make room: the log begins anew in the space that it has.
+        if self._log_pages < self._next_checkpoint and not self.deliveries_paused:
             return
-        if self._urgent and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES:
+        if (
+            not self.deliveries_paused
+            and self._urgent
+            and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES
+        ):
             return
         try:
             await self._flush(self._store.checkpoint)

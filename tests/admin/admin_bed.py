@@ -47,7 +47,9 @@ class _Refusing(Transport):
 
     async def connect(self) -> Connection:
         await trio.lowlevel.checkpoint()
-        raise ConnectFailed(Deferred(Cause.CONNECT, Reply.of(451, "4.4.1", "no answer"), "far.example[192.0.2.1]:25"))
+        raise ConnectFailed(
+            Deferred(Cause.CONNECT, Reply.of(451, "4.4.1", "no answer"), "far.example[192.0.2.1]:25")
+        )
 
 
 @attrs.frozen
@@ -115,7 +117,11 @@ class Bed:
             BodyType.SEVEN_BIT,
         )
         await self.spool.commit(
-            draft, message=message, envelope=envelope, origin=Origin("s", "192.0.2.9"), prefix=b"Received: x\r\n"
+            draft,
+            message=message,
+            envelope=envelope,
+            origin=Origin("s", "192.0.2.9"),
+            prefix=b"Received: x\r\n",
         )
         await trio.sleep(1)  # virtual: the first attempt is over
         return message

@@ -11,9 +11,17 @@ from admin_bed import TOKEN, open_bed, parse, read_to_end
 from elemta.admin import http
 
 
-async def test_without_or_with_a_wrong_token_the_answer_is_401(autojump_clock: trio.testing.MockClock) -> None:
+async def test_without_or_with_a_wrong_token_the_answer_is_401(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with open_bed() as bed:
-        for path in ("/metrics", "/api/v1/status", "/api/v1/queue", "/api/v1/queue/0000000000000000", "/nowhere"):
+        for path in (
+            "/metrics",
+            "/api/v1/status",
+            "/api/v1/queue",
+            "/api/v1/queue/0000000000000000",
+            "/nowhere",
+        ):
             for token in (None, "", "wrong", TOKEN[:-1], TOKEN + "x", "é"):
                 answer = await bed.request("GET", path, token=token)
                 assert answer.status == 401, (path, token)
@@ -40,7 +48,13 @@ async def test_an_action_without_a_token_changes_nothing(autojump_clock: trio.te
 
 async def test_a_foreign_host_is_421_even_with_the_token(autojump_clock: trio.testing.MockClock) -> None:
     async with open_bed() as bed:
-        for host in ("attacker.example", "attacker.example:8025", "localhost.attacker.example", "[::2]:8025", ""):
+        for host in (
+            "attacker.example",
+            "attacker.example:8025",
+            "localhost.attacker.example",
+            "[::2]:8025",
+            "",
+        ):
             for path in ("/livez", "/api/v1/status"):
                 assert (await bed.request("GET", path, host=host)).status == 421, host
         for host in ("localhost", "LOCALHOST:1", "127.0.0.1:8025", "[::1]:8025", "mx.example.org"):
@@ -49,7 +63,12 @@ async def test_a_foreign_host_is_421_even_with_the_token(autojump_clock: trio.te
 
 async def test_a_foreign_origin_is_403_even_with_the_token(autojump_clock: trio.testing.MockClock) -> None:
     async with open_bed() as bed:
-        for origin in ("https://attacker.example", "null", "https://localhost.attacker.example", "http://x@localhost"):
+        for origin in (
+            "https://attacker.example",
+            "null",
+            "https://localhost.attacker.example",
+            "http://x@localhost",
+        ):
             assert (await bed.request("GET", "/api/v1/status", Origin=origin)).status == 403, origin
         assert (await bed.request("GET", "/api/v1/status", Origin="http://localhost:8025")).status == 200
 
@@ -154,7 +173,9 @@ async def test_a_slow_body_is_ended(autojump_clock: trio.testing.MockClock) -> N
         assert trio.current_time() - began == pytest.approx(http.REQUEST_SECONDS, abs=0.1)
 
 
-async def test_a_client_that_leaves_at_any_moment_harms_nobody(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_leaves_at_any_moment_harms_nobody(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     request = (
         b"POST /api/v1/queue HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
         + TOKEN.encode()
@@ -173,7 +194,9 @@ async def test_a_client_that_leaves_at_any_moment_harms_nobody(autojump_clock: t
         assert (await bed.request("GET", "/livez")).status == 200
 
 
-async def test_several_requests_over_one_connection_in_one_piece(autojump_clock: trio.testing.MockClock) -> None:
+async def test_several_requests_over_one_connection_in_one_piece(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with open_bed() as bed:
         one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
         last = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

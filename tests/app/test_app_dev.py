@@ -40,7 +40,11 @@ def test_with_port_without_listeners_changes_nothing() -> None:
 
 def test_without_auth_lets_this_machine_send_anywhere_and_keeps_tls() -> None:
     opened = without_auth(BASE)
-    assert opened.relay.networks == (ip_network("192.0.2.0/24"), ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    assert opened.relay.networks == (
+        ip_network("192.0.2.0/24"),
+        ip_network("127.0.0.0/8"),
+        ip_network("::1/128"),
+    )
     assert {listener.auth for listener in opened.listeners} == {ListenerAuth.OFF}
     assert opened.listeners[0].tls is ListenerTls.STARTTLS
     assert without_auth(opened) == opened

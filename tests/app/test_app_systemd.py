@@ -120,7 +120,6 @@ def test_inherited_sockets_go_by_their_names() -> None:
     listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     try:
         ports = [sock.getsockname()[1] for sock in listening]
-        moves = " ".join(f"{3 + index}<&{10 + index}" for index in range(3))
         for index, sock in enumerate(listening):
             os.dup2(sock.fileno(), 200 + index)
         moves = " ".join(f"{3 + index}<&{200 + index}" for index in range(3))

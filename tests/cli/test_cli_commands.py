@@ -194,7 +194,8 @@ def test_wrong_usage_is_2_and_says_what_is_wrong(arguments: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "check", "config", "config init", "queue", "queue list", "queue hold", "status", "send"]
+    "command",
+    ["", "run", "check", "config", "config init", "queue", "queue list", "queue hold", "status", "send"],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(*command.split(), "--help")
@@ -230,7 +231,16 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (59.9, "59s"), (60, "1m00s"), (599, "9m59s"), (600, "10m"), (3600, "1h00m"), (180000, "2d2h"), (-5, "5s")],
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m00s"),
+        (599, "9m59s"),
+        (600, "10m"),
+        (3600, "1h00m"),
+        (180000, "2d2h"),
+        (-5, "5s"),
+    ],
 )
 def test_age(seconds: float, text: str) -> None:
     assert age(seconds) == text
@@ -238,7 +248,14 @@ def test_age(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("octets", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 * 1024, "150 KiB"), (1 << 20, "1.0 MiB"), (5 << 40, "5120 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (150 * 1024, "150 KiB"),
+        (1 << 20, "1.0 MiB"),
+        (5 << 40, "5120 GiB"),
+    ],
 )
 def test_size(octets: int, text: str) -> None:
     assert size(octets) == text

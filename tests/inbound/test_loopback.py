@@ -71,6 +71,7 @@ async def test_smtplib_sends_messages():
 
 async def test_a_client_that_left_before_the_commit_is_noticed():
     async with open_server(make_config()) as server:
+        server.spool.on_step = lambda name: trio.sleep(0.01) if name == "write" else None
         async with server.dial() as client:
             await client.hello()
             await client.begin()

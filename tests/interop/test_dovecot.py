@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proofs.servers import end, free_port, greets, require, running_elemta, wait_until
+from proofs.servers import end, free_port, greets, open_folder, require, running_elemta, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -57,11 +57,8 @@ def running_dovecot(folder: Path) -> Iterator[int]:
     owner = pwd.getpwnam(USER)
     port = free_port()
     mail = folder / "mail"
-    mail.mkdir(parents=True)
+    mail.mkdir()
     os.chown(mail, owner.pw_uid, owner.pw_gid)
-    for parent in [folder, *folder.parents]:  # its processes run as several users
-        if parent.stat().st_mode & 0o001 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
     (folder / "users").write_text(f"known:{{PLAIN}}secret:{owner.pw_uid}:{owner.pw_gid}::{mail}/known::\n")
     (folder / "users").chmod(0o644)
     path = folder / "dovecot.conf"
@@ -86,8 +83,7 @@ def test_one_recipient_is_delivered_and_the_other_bounces(tmp_path: Path) -> Non
     require("dovecot")
     if os.getuid() != 0:
         pytest.skip("Dovecot's processes change users: needs root")
-    # Folders named short: a Unix socket's path has at most 107 octets.
-    with running_dovecot(tmp_path / "d") as port:
+    with open_folder() as folder, running_dovecot(folder) as port:
         config = (
             '[domains]\nlocal = ["local.example", "senders.example"]\n'
             f'[[routes]]\nmatch = "local.example"\ntransport = "lmtp"\nhost = "127.0.0.1"\nport = {port}\n'
@@ -102,10 +98,10 @@ def test_one_recipient_is_delivered_and_the_other_bounces(tmp_path: Path) -> Non
                 )
                 assert refused == {}
             wait_until(
-                lambda: bool(messages(tmp_path / "d/mail/known")) and bool(messages(tmp_path / "back")),
+                lambda: bool(messages(folder / "mail/known")) and bool(messages(tmp_path / "back")),
                 "the copy and the notice",
             )
-    (copy,) = messages(tmp_path / "d/mail/known")
+        (copy,) = messages(folder / "mail/known")
     assert b"\nSubject: for two\n" in copy
     assert copy.endswith(b"\n\n.dot\nlast\n")
     assert copy.startswith(b"Return-Path: <a@senders.example>\n")

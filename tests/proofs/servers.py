@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,17 +114,28 @@ def route_to(port: int, *, transport: str = "smtp") -> str:
 
 
 @contextlib.contextmanager
-def running_sink(folder: Path, *options: str) -> Iterator[tuple[int, Path]]:
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; those of pytest are closed again by each new run of it."""
+    with tempfile.TemporaryDirectory(prefix="elemta-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running_sink(*options: str) -> Iterator[tuple[int, Path]]:
     """smtp-sink that writes each message to a file of its own; yields its port and the folder of the files."""
+    with open_folder() as folder, _running_sink(folder, options) as sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def _running_sink(folder: Path, options: Sequence[str]) -> Iterator[tuple[int, Path]]:
     port, dump = free_port(), folder / "dump"
     dump.mkdir()
     user = []
     if os.getuid() == 0:  # smtp-sink refuses to run as root
         user = ["-u", "nobody"]
         dump.chmod(0o777)
-        for parent in [folder, *folder.parents]:
-            if parent.stat().st_mode & 0o001 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
     with (folder / "sink.log").open("wb") as output:
         process = subprocess.Popen(
             ["smtp-sink", *user, "-m", "2000", *options, "-d", f"{dump}/%M.", f"127.0.0.1:{port}", "2000"],
@@ -135,5 +147,6 @@ def running_sink(folder: Path, *options: str) -> Iterator[tuple[int, Path]]:
         wait_until(lambda: process.poll() is not None or greets(port), "the banner of smtp-sink")
         assert process.poll() is None, (folder / "sink.log").read_text()
         yield port, dump
+        assert process.poll() is None, (folder / "sink.log").read_text()
     finally:
         end(process, 10)

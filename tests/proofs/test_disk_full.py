@@ -91,7 +91,7 @@ async def answer_to_mail(port: int) -> bytes:
             return await lines.reply()
 
 
-async def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
     with trio.move_on_after(seconds):
         while not condition():
             await trio.sleep(0.05)

@@ -55,10 +55,9 @@ def number_of_files(folder: Path) -> int:
         return sum(1 for _ in entries)
 
 
-def captured(folder: Path) -> bytes:
+def captured() -> bytes:
     """What smtp-source sends."""
-    folder.mkdir()
-    with running_sink(folder) as (port, dump):
+    with running_sink() as (port, dump):
         send(port, 1, 1)
         wait_until(
             lambda: any(path.stat().st_size > SIZE for path in dump.iterdir()), "the reference message"
@@ -71,11 +70,11 @@ def captured(folder: Path) -> bytes:
 @pytest.mark.proof
 def test_everything_arrives_once_and_unchanged(tmp_path: Path) -> None:
     require("smtp-source", "smtp-sink")
-    reference = captured(tmp_path / "reference")
+    reference = captured()
     config = (
         '[limits]\nsessions_per_client = 1000\nmessages_per_session = 1000000\n[logging]\nlevel = "warning"\n'
     )
-    with running_sink(tmp_path) as (sink_port, dump):
+    with running_sink() as (sink_port, dump):
         with running_elemta(tmp_path, route_to(sink_port) + config) as server:
             begun = time.perf_counter()
             send(server.port, MESSAGES, 50)

@@ -19,7 +19,7 @@ async def test_the_test_clock_moves_with_trio(autojump_clock):
     start = clock.time()
     await trio.sleep(86400)
     assert clock.time() == start + 86400
-    assert start == 1000.0 + 0.0
+    assert start == 1000.0
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ async def test_the_test_clock_moves_with_trio(autojump_clock):
         (0, "1970-01-01T00:00:00.000Z"),
         (1_750_000_000.125, "2025-06-15T15:06:40.125Z"),
         (1_750_000_000.9999, "2025-06-15T15:06:40.999Z"),
+        (1_750_000_000.3, "2025-06-15T15:06:40.300Z"),
+        (1_750_000_000.9999998, "2025-06-15T15:06:40.999Z"),
         (951_782_400.0, "2000-02-29T00:00:00.000Z"),
         (-5.0, "1970-01-01T00:00:00.000Z"),
         (float("nan"), "1970-01-01T00:00:00.000Z"),

@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 
 import pytest
 import trio
@@ -165,6 +166,22 @@ async def test_records_put_from_threads_arrive(pipe, make_pump):
         await trio.testing.wait_all_tasks_blocked()
         await trio.to_thread.run_sync(pump.put, record(7))
         assert numbers(await pipe.wait_records(1)) == [7]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_record_put_by_a_thread_just_before_the_wait_is_not_left_lying(pipe, make_pump):
+    class SeenLate(deque):
+        looks = 0
+
+        def __bool__(self):
+            self.looks += 1
+            return self.looks > 1 and len(self) > 0
+
+    pump = make_pump(interval=3600)
+    pump._records = SeenLate([record(1)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump.run)
+        assert numbers(await pipe.wait_records(1)) == [1]
         nursery.cancel_scope.cancel()
 
 

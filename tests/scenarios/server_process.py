@@ -101,7 +101,7 @@ class RunningServer:
 
 @contextmanager
 def serving(
-    folder: Path, port: int, *arguments: str | Path, cwd: Path | None = None
+    folder: Path, port: int, *arguments: str | Path, cwd: Path | None = None, **variables: str
 ) -> Generator[RunningServer, None, None]:
     """`elemta run` with these arguments; killed by its pid if the block leaves it running."""
     output, log = folder / f"stdout-{port}", folder / f"stderr-{port}"
@@ -112,7 +112,7 @@ def serving(
             stdout=out,
             stderr=err,
             cwd=cwd,
-            env=environment(),
+            env=environment() | variables,
         )
     server = RunningServer(process, port, output, log)
 

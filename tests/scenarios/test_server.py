@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import mailbox
 import os
 import re
+import signal
 import smtplib
 import socket
 import time
@@ -69,7 +71,11 @@ def wait_deferred(setting: Setting, message: str) -> Any:
 
     def attempted() -> Any:
         for entry in listed(setting):
-            if entry["id"] == message and entry["recipients"][0]["attempts"] and not entry["recipients"][0]["leased"]:
+            if (
+                entry["id"] == message
+                and entry["recipients"][0]["attempts"]
+                and not entry["recipients"][0]["leased"]
+            ):
                 return entry
         return None
 
@@ -200,7 +206,9 @@ def test_sighup_puts_a_new_list_of_domains_into_effect_without_ending_sessions(
     wait_for(lambda: rcpt(server, "bob@new.example") == 550, "the domain is no longer ours")
 
 
-def test_sighup_with_a_broken_file_changes_nothing_and_says_so(setting: Setting, server: RunningServer) -> None:
+def test_sighup_with_a_broken_file_changes_nothing_and_says_so(
+    setting: Setting, server: RunningServer
+) -> None:
     setting.file.write_text('hostname = "mx.example.org"\n[domains]\nlocal = ["a domain"]\nlokal = 1\n')
     server.hang_up()
     (told,) = wait_for(lambda: server.events("server.reloaded"), "the reload is in the log")
@@ -216,6 +224,81 @@ def test_sighup_with_a_broken_file_changes_nothing_and_says_so(setting: Setting,
     server.hang_up()
     wait_for(lambda: rcpt(server, "bob@new.example") == 250, "a right file is taken again")
     assert server.stop() == 0
+
+
+def test_sighup_changes_the_level_of_the_log(setting: Setting, server: RunningServer) -> None:
+    accepted = len(server.events("session.opened"))
+    assert accepted
+    setting.write(extra='[logging]\nlevel = "error"\n')
+    server.hang_up()
+
+    def silent() -> bool:
+        before = len(server.events("session.opened"))
+        rcpt(server, "bob@example.org")
+        time.sleep(0.3)
+        return len(server.events("session.opened")) == before
+
+    wait_for(silent, "sessions are no longer logged")
+    setting.write()
+    server.hang_up()
+    wait_for(lambda: not silent(), "sessions are logged again")
+
+
+def test_a_second_signal_ends_it_at_once(setting: Setting, server: RunningServer) -> None:
+    with server.client() as client:
+        client.ehlo()
+        client.mail("anna@client.example")
+        client.rcpt("bob@example.org")
+        client.docmd("DATA")
+        client.send(b"Subject: half\r\n")  # a transaction under way may take its time
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.events("server.stopping"), "it stops")
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(12) == 0
+        assert time.monotonic() - began < 8
+        client.close()
+    assert listed(setting) == []
+
+
+def test_systemd_is_told_of_start_reload_and_stop(setting: Setting) -> None:
+    address = str(setting.folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(15)
+        with serving(
+            setting.folder, setting.port, "-c", setting.file, NOTIFY_SOCKET=address, WATCHDOG_USEC="60000000"
+        ) as server:
+            told = {manager.recv(4096).partition(b"\n")[0] for _ in range(2)}
+            assert told == {b"READY=1", b"WATCHDOG=1"}
+            server.hang_up()
+            assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(4096).startswith(b"READY=1")
+            assert server.stop() == 0
+            assert manager.recv(4096).startswith(b"STOPPING=1")
+
+
+def test_the_admin_port_answers_with_the_token_of_the_state_folder(setting: Setting) -> None:
+    port = free_port()
+    setting.write(extra=f'[admin]\naddress = "127.0.0.1:{port}"\n')
+
+    def get(path: str, token: str = "") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, body
+
+    with serving(setting.folder, setting.port, "-c", setting.file) as server:
+        file = setting.state / "admin.token"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert (setting.state / "admin.sock").stat().st_mode & 0o777 == 0o600
+        assert get("/livez") == (200, b"alive\n")
+        assert get("/readyz") == (200, b"ready\n")
+        assert get("/metrics")[0] == 401
+        assert b"elemta_sessions_open" in get("/metrics", file.read_text().strip())[1]
+        assert server.stop() == 0
 
 
 # Starts that fail
@@ -275,21 +358,28 @@ def test_a_file_in_the_place_of_the_state_folder_exits_74_with_one_line(setting:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_state_folder_without_rights_exits_74_with_one_line(setting: Setting) -> None:
     setting.folder.joinpath("locked").mkdir(mode=0o500)
-    setting.file.write_text(setting.file.read_text().replace(str(setting.state), str(setting.folder / "locked" / "state")))
+    setting.file.write_text(
+        setting.file.read_text().replace(str(setting.state), str(setting.folder / "locked" / "state"))
+    )
     done = elemta("run", "-c", setting.file)
     assert done.returncode == 74, done.stderr
     one_line(done.stderr)
 
 
 def test_a_broken_configuration_exits_78_with_each_mistake_and_its_line(setting: Setting) -> None:
-    text = setting.file.read_text() + '\n[limits]\nmesage_size = "1MiB"\nerrors = -1\n\n[timeouts]\ncommand = "soon"\n'
+    text = (
+        setting.file.read_text()
+        + '\n[limits]\nmesage_size = "1MiB"\nerrors = -1\n\n[timeouts]\ncommand = "soon"\n'
+    )
     setting.file.write_text(text)
     done = elemta("run", "-c", setting.file)
     assert done.returncode == 78
     lines = text.splitlines()
     for mistake in ("mesage_size", "errors", "command"):
         number = next(i for i, line in enumerate(lines, 1) if line.startswith(f"{mistake} ="))
-        assert any(mistake in line and re.search(rf"\b{number}\b", line) for line in done.stderr.splitlines()), (
+        assert any(
+            mistake in line and re.search(rf"\b{number}\b", line) for line in done.stderr.splitlines()
+        ), (
             mistake,
             number,
             done.stderr,
@@ -502,7 +592,9 @@ def test_development_mode_captures_prints_and_sends_nothing(tmp_path: Path) -> N
     assert elemta("status", "--dev", cwd=tmp_path).returncode == 1
 
 
-def test_send_tells_a_refusal_with_status_1_and_no_server_with_75(setting: Setting, server: RunningServer) -> None:
+def test_send_tells_a_refusal_with_status_1_and_no_server_with_75(
+    setting: Setting, server: RunningServer
+) -> None:
     done = elemta("send", "-c", setting.file, "--to", "victim@elsewhere.example")
     assert done.returncode == 1
     assert "victim@elsewhere.example refused: 550" in one_line(done.stderr)

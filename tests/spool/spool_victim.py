@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import trio
+from spool_builders import BODY, ORIGIN, PREFIX, envelope, message_id
 
 from elemta.config import SpoolConfig
 from elemta.runtime import SystemClock
 from elemta.spool import Spool, open_spool
-from spool_builders import BODY, ORIGIN, PREFIX, envelope, message_id
 
 
 async def accept(spool: Spool, first: int, count: int) -> None:

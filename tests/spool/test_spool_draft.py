@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from spool_builders import message_id, spool_folder
 
 from elemta.mail import MessageId
 from elemta.runtime import ThreadPool
 from elemta.spool import Draft, SpoolFull, SpoolUnavailable
-from spool_builders import message_id, spool_folder
 
 MIB = 1 << 20
 
@@ -21,7 +21,9 @@ def folder(tmp_path: Path) -> Path:
     return spool_folder(tmp_path)
 
 
-def make_draft(folder: Path | None, failures: list[SpoolUnavailable] | None = None, inline: int = 100) -> Draft:
+def make_draft(
+    folder: Path | None, failures: list[SpoolUnavailable] | None = None, inline: int = 100
+) -> Draft:
     failed = [] if failures is None else failures
     return Draft(
         message_id(1), folder, inline_size=inline, pool=ThreadPool("files", 1), on_failure=failed.append
@@ -35,7 +37,9 @@ async def fill(draft: Draft, data: bytes, piece: int) -> None:
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
 @pytest.mark.parametrize("size", [0, 99, 100, 101, 5000])
-async def test_body_is_where_its_size_says_and_its_digest_is_right(folder: Path, size: int, piece: int) -> None:
+async def test_body_is_where_its_size_says_and_its_digest_is_right(
+    folder: Path, size: int, piece: int
+) -> None:
     data = os.urandom(size)
     draft = make_draft(folder)
     await fill(draft, data, piece)
@@ -122,7 +126,12 @@ async def test_cancelled_write_can_be_discarded(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(errno.ENOSPC, SpoolFull), (errno.EDQUOT, SpoolFull), (errno.EMFILE, SpoolFull), (errno.EIO, SpoolUnavailable)],
+    [
+        (errno.ENOSPC, SpoolFull),
+        (errno.EDQUOT, SpoolFull),
+        (errno.EMFILE, SpoolFull),
+        (errno.EIO, SpoolUnavailable),
+    ],
 )
 async def test_write_error_says_whether_the_disk_is_full_or_broken(
     folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
@@ -162,7 +171,9 @@ async def test_failed_sync_is_not_tried_again_and_leaves_no_file(
     assert list((folder / "incoming").iterdir()) == list((folder / "bodies").iterdir()) == []
 
 
-async def test_discard_survives_a_file_that_cannot_be_unlinked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_discard_survives_a_file_that_cannot_be_unlinked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draft = make_draft(folder)
     await draft.write(bytes(MIB))
 

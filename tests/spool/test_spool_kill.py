@@ -66,7 +66,17 @@ async def test_acknowledged_messages_survive_a_kill(tmp_path: Path) -> None:
 @pytest.mark.deadline(60)
 async def test_each_group_is_flushed_exactly_once_before_it_is_acknowledged(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    command = [STRACE, "-f", "-y", "-e", "trace=fdatasync,fsync,write", "-o", str(trace), sys.executable, str(VICTIM)]
+    command = [
+        STRACE,
+        "-f",
+        "-y",
+        "-e",
+        "trace=fdatasync,fsync,write",
+        "-o",
+        str(trace),
+        sys.executable,
+        str(VICTIM),
+    ]
     await trio.run_process([*command, str(tmp_path / "state"), "1", "41"], capture_stdout=True)
     flushes = messages = 0
     for line in trace.read_text().splitlines():
@@ -84,11 +94,22 @@ async def test_each_group_is_flushed_exactly_once_before_it_is_acknowledged(tmp_
 @pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 @pytest.mark.deadline(120)
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64", "fsync", "renameat", "rename", "ftruncate"])
-async def test_kill_at_each_system_call_loses_nothing_that_was_acknowledged(tmp_path: Path, call: str) -> None:
+async def test_kill_at_each_system_call_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, call: str
+) -> None:
     for number in range(1, 60, 7):
         state = tmp_path / str(number)
         state.mkdir(0o700)
-        command = [STRACE, "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}"]
+        command = [
+            STRACE,
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={call}",
+            "-e",
+            f"inject={call}:signal=SIGKILL:when={number}",
+        ]
         found = await trio.run_process(
             [*command, sys.executable, str(VICTIM), str(state), "2", "10"],
             capture_stdout=True,
@@ -111,7 +132,16 @@ async def test_failed_flush_acknowledges_nothing_and_ends_the_process(tmp_path: 
     for number in (3, 5, 8, 12):
         state = tmp_path / str(number)
         state.mkdir(0o700)
-        command = [STRACE, "-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", f"inject=fdatasync:error=EIO:when={number}+"]
+        command = [
+            STRACE,
+            "-f",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            f"inject=fdatasync:error=EIO:when={number}+",
+        ]
         found = await trio.run_process(
             [*command, sys.executable, str(VICTIM), str(state), "3", "50"],
             capture_stdout=True,

@@ -7,6 +7,7 @@ import attrs
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from spool_builders import LATER, NEVER, NOW, OK, new_message, result, spool_folder
 
 from elemta.mail import Cause, MessageId
 from elemta.spool import (
@@ -20,7 +21,6 @@ from elemta.spool import (
     Store,
 )
 from elemta.spool.recover import recover
-from spool_builders import LATER, NEVER, NOW, OK, message_id, new_message, result, spool_folder
 
 QUEUED, HELD = RecipientState.QUEUED, RecipientState.HELD
 LEASE = 900
@@ -73,7 +73,11 @@ class SpoolMachine(RuleBasedStateMachine):
     def write(self) -> None:
         self.store.begin()
 
-    @rule(domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4), leased=st.booleans(), hold=st.booleans())
+    @rule(
+        domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4),
+        leased=st.booleans(),
+        hold=st.booleans(),
+    )
     def accept(self, domains: list[str], leased: bool, hold: bool) -> None:
         self.number += 1
         self.lease += 1
@@ -167,12 +171,12 @@ class SpoolMachine(RuleBasedStateMachine):
                 one.attempts -= 1
                 one.stop(self.now + 5)
 
-    @rule(domain=st.sampled_from((*DOMAINS, None)), what=st.sampled_from(("hold", "release", "retry", "remove")))
+    @rule(
+        domain=st.sampled_from((*DOMAINS, None)), what=st.sampled_from(("hold", "release", "retry", "remove"))
+    )
     def operate(self, domain: str | None, what: str) -> None:
         which = QueueFilter(domain=domain)
-        meant = [
-            one for expected in self.model.values() for one in expected if domain in (None, one.domain)
-        ]
+        meant = [one for expected in self.model.values() for one in expected if domain in (None, one.domain)]
         self.write()
         match what:
             case "hold":
@@ -245,7 +249,9 @@ class SpoolMachine(RuleBasedStateMachine):
                 )
             expected[id] = rows
         assert found == expected
-        waiting = [one.due for rows in self.model.values() for one in rows if one.state is QUEUED and not one.lease]
+        waiting = [
+            one.due for rows in self.model.values() for one in rows if one.state is QUEUED and not one.lease
+        ]
         assert self.store.next_due() == min(waiting, default=None)
 
     @invariant()

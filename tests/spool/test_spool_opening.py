@@ -11,6 +11,18 @@ import apsw
 import attrs
 import pytest
 import trio
+from spool_builders import (
+    BODY,
+    NOW,
+    ORIGIN,
+    PREFIX,
+    SettableClock,
+    Troubles,
+    attempt,
+    envelope,
+    message_id,
+    new_message,
+)
 
 from elemta.config import SpoolConfig
 from elemta.spool import (
@@ -31,18 +43,6 @@ from elemta.spool.database import APPLICATION_ID, PAGE_SIZE, check_soundness
 from elemta.spool.folder import prepare, refusal
 from elemta.spool.lock import SpoolLock
 from elemta.spool.recover import Recovery, recover
-from spool_builders import (
-    BODY,
-    NOW,
-    ORIGIN,
-    PREFIX,
-    SettableClock,
-    Troubles,
-    attempt,
-    envelope,
-    message_id,
-    new_message,
-)
 
 ALL = QueueFilter()
 LARGE = b"x" * 5000
@@ -108,7 +108,8 @@ async def test_everything_is_made_for_us_alone_whatever_the_umask(state: Path, u
             while not (state / "spool" / "ballast").exists():
                 await trio.sleep(0.001)
             modes = {
-                str(path.relative_to(state)): path.stat().st_mode & 0o777 for path in [state, *state.rglob("*")]
+                str(path.relative_to(state)): path.stat().st_mode & 0o777
+                for path in [state, *state.rglob("*")]
             }
     finally:
         os.umask(before)
@@ -337,7 +338,9 @@ async def test_half_made_database_is_made_anew(state: Path) -> None:
     assert (state / "spool" / "spool.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_migration_that_fails_leaves_the_database_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_that_fails_leaves_the_database_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = prepare(tmp_path)
     steps = ["CREATE TABLE one (x)", "CREATE TABLE one (x)"]
     monkeypatch.setattr("elemta.spool.database._migrations", lambda: steps)
@@ -347,7 +350,9 @@ def test_migration_that_fails_leaves_the_database_empty(tmp_path: Path, monkeypa
     SqliteStore.open(folder).close()
 
 
-def test_later_migration_is_applied_to_an_older_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_migration_is_applied_to_an_older_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = prepare(tmp_path)
     SqliteStore.open(folder).close()
     from elemta.spool import database
@@ -360,13 +365,17 @@ def test_later_migration_is_applied_to_an_older_database(tmp_path: Path, monkeyp
     store.close()
 
 
-def test_large_or_slow_database_is_not_checked_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_or_slow_database_is_not_checked_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = SqliteStore.open(prepare(tmp_path))
     path = tmp_path / "spool" / "spool.db"
     assert check_soundness(store.connection, path, seconds=5, monotonic=lambda: 0.0) == ""
     monkeypatch.setattr("elemta.spool.database._CHECK_STEPS", 1)
     times = iter([0.0, *[9.0] * 1000])
-    assert "more than 5 s" in check_soundness(store.connection, path, seconds=5, monotonic=lambda: next(times))
+    assert "more than 5 s" in check_soundness(
+        store.connection, path, seconds=5, monotonic=lambda: next(times)
+    )
     monkeypatch.setattr("elemta.spool.database._CHECK_LIMIT", 10)
     assert "too long" in check_soundness(store.connection, path, seconds=5, monotonic=lambda: 0.0)
     store.close()
@@ -428,9 +437,7 @@ def test_recovery_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest
     store.close()
 
 
-@pytest.mark.parametrize(
-    "row", ["../../etc/passwd", "x"], ids=["outside", "no id"]
-)
+@pytest.mark.parametrize("row", ["../../etc/passwd", "x"], ids=["outside", "no id"])
 async def test_row_with_a_name_that_is_no_id_reaches_no_file(state: Path, row: str) -> None:
     await make(state, 1, body=LARGE)
     edit(state, f"UPDATE message SET id = '{row}'")
@@ -438,7 +445,9 @@ async def test_row_with_a_name_that_is_no_id_reaches_no_file(state: Path, row: s
         assert spool.recovery.corrupt == (Corrupt(row, "its body file is missing"),)  # type: ignore[arg-type]
 
 
-async def test_body_file_that_cannot_be_looked_at_is_corrupt(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_file_that_cannot_be_looked_at_is_corrupt(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await make(state, 1, body=LARGE)
     real = os.lstat
 
@@ -453,7 +462,9 @@ async def test_body_file_that_cannot_be_looked_at_is_corrupt(state: Path, monkey
 
 
 @pytest.mark.parametrize("folder", ["bodies", "incoming"])
-async def test_sweep_that_fails_stops_the_start(state: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+async def test_sweep_that_fails_stops_the_start(
+    state: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
     await make(state)
     (state / "spool" / folder / message_id(1)).write_bytes(b"")
 
@@ -552,7 +563,9 @@ print(store.statistics().accepted)
     assert found.stdout.decode().splitlines() == ["the database may not grow: File too large", "2"]
 
 
-def test_database_that_someone_else_holds_is_out_of_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_database_that_someone_else_holds_is_out_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = SqliteStore.open(prepare(tmp_path))
     store.connection.set_busy_timeout(0)
     other = apsw.Connection(str(tmp_path / "spool" / "spool.db"))
@@ -596,5 +609,3 @@ def test_checkpoint_moves_the_log(tmp_path: Path) -> None:
     store.checkpoint()
     assert store.checkpoint_size == 0
     store.close()
-
-

@@ -34,7 +34,9 @@ class FakeDisk:
         )
 
 
-def watch(disk: FakeDisk, tmp_path: Path, *, message_size: int = 10 * MIB, min_free: int = 0, ballast: int = 0) -> Space:
+def watch(
+    disk: FakeDisk, tmp_path: Path, *, message_size: int = 10 * MIB, min_free: int = 0, ballast: int = 0
+) -> Space:
     return Space(
         tmp_path,
         SpoolConfig(min_free=min_free, ballast=ballast),
@@ -117,7 +119,9 @@ def test_ballast_of_nothing_needs_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ballast_that_does_not_fit_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ballast_that_does_not_fit_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -9,6 +9,22 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from spool_builders import (
+    BODY,
+    NOW,
+    ORIGIN,
+    PREFIX,
+    FakeIntake,
+    SettableClock,
+    Troubles,
+    attempt,
+    deferred,
+    delivered,
+    digest,
+    envelope,
+    message_id,
+    surrogate_message,
+)
 
 from elemta.config import SpoolConfig
 from elemta.mail import Cause, make_id
@@ -30,22 +46,6 @@ from elemta.spool import (
     StoredMessage,
     StoreReader,
     open_spool,
-)
-from spool_builders import (
-    BODY,
-    NOW,
-    ORIGIN,
-    PREFIX,
-    FakeIntake,
-    SettableClock,
-    Troubles,
-    attempt,
-    deferred,
-    delivered,
-    digest,
-    envelope,
-    message_id,
-    surrogate_message,
 )
 
 ALL = QueueFilter()
@@ -97,7 +97,9 @@ def disk(tmp_path: Path) -> Place:
     return Place(tmp_path / "state")
 
 
-async def commit(spool: Spool, number: int = 1, *recipients: str, body: bytes = BODY, hold: str | None = None) -> Receipt:
+async def commit(
+    spool: Spool, number: int = 1, *recipients: str, body: bytes = BODY, hold: str | None = None
+) -> Receipt:
     message = message_id(number)
     draft = spool.new_draft(message)
     await draft.write(body)
@@ -248,11 +250,10 @@ async def test_body_whose_commit_is_in_doubt_is_kept(disk: Place) -> None:
             draft = spool.new_draft(message_id(1))
             await draft.write(LARGE)
             store.broken = True
-            with trio.CancelScope(shield=True):
-                with pytest.raises(SpoolUnavailable):
-                    await spool.commit(
-                        draft, message=message_id(1), envelope=envelope(), origin=ORIGIN, prefix=PREFIX
-                    )
+            with trio.CancelScope(shield=True), pytest.raises(SpoolUnavailable):
+                await spool.commit(
+                    draft, message=message_id(1), envelope=envelope(), origin=ORIGIN, prefix=PREFIX
+                )
             draft.discard()
             assert len(list(disk.bodies.iterdir())) == 1
             with pytest.raises(SpoolUnavailable):
@@ -337,7 +338,9 @@ async def test_damaged_body_file_is_never_sent(disk: Place, damage: Callable[[Pa
         damage(disk.bodies / message_id(1))
         with pytest.raises(BodyCorrupt):
             await read_all(spool, claim.message)
-        assert [what for what, detail in disk.troubles.seen if detail.startswith(message_id(1))] == ["corrupt"]
+        assert [what for what, detail in disk.troubles.seen if detail.startswith(message_id(1))] == [
+            "corrupt"
+        ]
 
 
 async def test_damaged_body_in_the_database_is_never_sent(disk: Place) -> None:
@@ -450,7 +453,9 @@ async def test_read_error_is_an_error_of_the_spool(disk: Place) -> None:
             await spool._looks.run(lambda reader: reader.connection.execute("SELECT nonsense"))  # type: ignore[attr-defined]
 
 
-async def test_body_that_the_database_cannot_give_is_corrupt(disk: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_the_database_cannot_give_is_corrupt(
+    disk: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with disk.open() as spool:
         await commit(spool)
         [claim] = await spool.claim(1)
@@ -511,7 +516,9 @@ async def test_ballast_comes_back_when_there_is_room(disk: Place) -> None:
 # Virtual time
 
 
-async def test_memory_spool_runs_on_virtual_time(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+async def test_memory_spool_runs_on_virtual_time(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
     claims: list[Claim] = []
     troubles = Troubles()
     async with open_spool(

@@ -10,6 +10,20 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+from spool_builders import (
+    NEVER,
+    NOW,
+    FakeIntake,
+    SettableClock,
+    Troubles,
+    attempt,
+    deferred,
+    message_id,
+    new_message,
+    result,
+    spool_folder,
+    surrogate_message,
+)
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
 from elemta.mail import Cause, MessageId
@@ -28,20 +42,6 @@ from elemta.spool import (
 from elemta.spool.handover import Handover
 from elemta.spool.requests import Accept, Operation, Record
 from elemta.spool.writer import LAZY_COUNT, MOST_OCTETS, Writer
-from spool_builders import (
-    NEVER,
-    NOW,
-    FakeIntake,
-    SettableClock,
-    Troubles,
-    attempt,
-    deferred,
-    message_id,
-    new_message,
-    result,
-    spool_folder,
-    surrogate_message,
-)
 
 STEPS = ("begin", "accept", "record", "seal", "commit", "take_aftermath")
 
