@@ -93,7 +93,9 @@ async def run(
     router = Router(config)
     reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, set_level)
     async with (
-        _open_log(pump), _essential(drain, config, reloader, signals=signals) as nursery, open_spool(
+        _open_log(pump),
+        _essential(drain, config, reloader, signals=signals) as nursery,
+        open_spool(
             config.state_dir,
             config.spool,
             message_size=config.limits.message_size,

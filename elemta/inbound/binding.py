@@ -77,6 +77,11 @@ def bind_all(
     bound: list[BoundListener] = []
     try:
         for listener in listeners:
+            if listener.proxy_protocol:
+                # Taken as an ordinary client the balancer's address would count, perhaps as a trusted one.
+                raise BindError(
+                    str(listener.address), "proxy_protocol is not available yet", "set it to false"
+                )
             sockets = tuple((inherited or {}).get(listener.name, ()))
             if sockets:
                 for sock in sockets:

@@ -86,7 +86,9 @@ class Listeners:
 
     # --- Accepting --------------------------------------------------------------------------------------
 
-    async def _accept(self, context: SessionContext, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
+    async def _accept(
+        self, context: SessionContext, listener: trio.abc.Listener[trio.abc.Stream], sessions: trio.Nursery
+    ) -> None:
         """Accept until cancelled. Raises for errors that say that the listener itself is broken."""
         reporter = _CapacityReporter(context)
         while True:
@@ -98,7 +100,7 @@ class Listeners:
                     raise
                 trouble = error
             if trouble is None:
-                await self._admit(context, stream)
+                await self._admit(context, stream, sessions)
             elif trouble.errno in _CAPACITY_ERRORS:
                 self._paused += 1
                 reporter.report(trouble)
@@ -106,7 +108,7 @@ class Listeners:
             else:
                 await trio.lowlevel.checkpoint()
 
-    async def _admit(self, context: SessionContext, stream: trio.abc.Stream) -> None:
+    async def _admit(self, context: SessionContext, stream: trio.abc.Stream, sessions: trio.Nursery) -> None:
         """Start the session of a new connection, or turn it away."""
         try:
             address = peer_address(stream)
@@ -121,7 +123,7 @@ class Listeners:
             await self._turn_away(context, stream, peer, admission)
             return
         self._accepted += 1
-        self._nursery.start_soon(self._serve, context, stream, peer, port, admission, name=f"session {peer}")
+        sessions.start_soon(self._serve, context, stream, peer, port, admission, name=f"session {peer}")
 
     async def _turn_away(
         self, context: SessionContext, stream: trio.abc.Stream, peer: str, reply: Reply

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from elemta.config import ListenerRole, Network, TransportKind
+from elemta.config import ListenerAuth, ListenerRole, Network, TransportKind
 from elemta.mail import ForwardPath, Mailbox, Reply, replies
 from elemta.routing import Destination, Router
 
@@ -52,9 +52,9 @@ def _plain_network(network: Network) -> Network:
     return network
 
 
-def may_send(*, trusted: bool, role: ListenerRole) -> Reply | None:
+def may_send(*, trusted: bool, role: ListenerRole, auth: ListenerAuth = ListenerAuth.OFF) -> Reply | None:
     """Whether the client may begin a transaction at all: `None`, or the reply that refuses it."""
-    if role is ListenerRole.SUBMISSION and not trusted:
+    if not trusted and (role is ListenerRole.SUBMISSION or auth is ListenerAuth.REQUIRED):
         return replies.AUTH_REQUIRED  # RFC 6409 §4.3, RFC 4954 §6
     return None
 

@@ -74,6 +74,7 @@ class Session:
 
     __slots__ = (
         "_cause",
+        "_command_since",
         "_commands",
         "_connection",
         "_context",
@@ -118,6 +119,8 @@ class Session:
         self._protocol = ""
         self._out = b""
         self._cause = ""
+        self._command_since: float | None = None
+        """Since when the next command is awaited, however many octets of it have come."""
         self._commands = 0
         self._messages = 0
         self._errors = 0
@@ -272,16 +275,19 @@ class Session:
 
     async def _receive(self) -> None:
         connection = self._connection
-        timeouts = self._context.config.timeouts
         in_body = connection.state is State.BODY
+        since = trio.current_time()
         if in_body:
             assert self._pace is not None
             self._deadlines.enter(Phase.BODY, self._pace.allowance())
         elif self._context.services.drain.draining:
             raise _SessionEnds("drain", replies.SHUTTING_DOWN)
         else:
-            self._deadlines.enter(Phase.COMMAND, timeouts.command)  # RFC 5321 §4.5.3.2.7
-        since = trio.current_time()
+            if self._command_since is None:
+                self._command_since = since
+            waited = since - self._command_since
+            # RFC 5321 §4.5.3.2.7
+            self._deadlines.enter(Phase.COMMAND, self._context.config.timeouts.command - waited)
         data = await self.stream.receive_some(RECEIVE_SIZE)
         self._deadlines.phase = Phase.WORK
         self._octets_in += len(data)
@@ -315,6 +321,7 @@ class Session:
 
     async def _command(self, command: smtp.Command | smtp.BadCommand) -> None:
         self._commands += 1
+        self._command_since = None
         kind = type(command)
         if self._context.services.drain.draining and kind is not smtp.Quit:
             self._cause = "drain"
@@ -382,7 +389,8 @@ class Session:
     def _mail(self, command: smtp.Mail) -> Reply:
         context = self._context
         limits = context.config.limits
-        refusal = may_send(trusted=self._trusted, role=context.listener.role)
+        listener = context.listener
+        refusal = may_send(trusted=self._trusted, role=listener.role, auth=listener.auth)
         if refusal is not None:
             return refusal
         if self._messages >= limits.messages_per_session:
@@ -445,9 +453,6 @@ class Session:
 
     def _help(self, command: smtp.Help) -> Reply:
         return self._junk_command() or replies.HELP
-
-    def _not_offered(self, command: smtp.Command) -> Reply:
-        return replies.NOT_IMPLEMENTED
 
     def _quit(self, command: smtp.Quit) -> Reply:
         self._cause = "quit"
@@ -584,10 +589,8 @@ _ANSWERS: dict[type, Callable[[Session, Any], Reply]] = {  # Any: each takes its
     smtp.Noop: Session._noop,
     smtp.Quit: Session._quit,
     smtp.Vrfy: Session._vrfy,
-    smtp.Expn: Session._not_offered,
-    smtp.Etrn: Session._not_offered,
-    smtp.Auth: Session._not_offered,
     smtp.Help: Session._help,
     smtp.StartTls: Session._starttls,
 }
-"""How each command is answered; without a wait, so that a batch is handled in one go."""
+"""How each command is answered; without a wait, so that a batch is handled in one go. EXPN, ETRN and AUTH
+are missing because they are not offered: the machine makes a BadCommand of them."""

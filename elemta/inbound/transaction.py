@@ -141,17 +141,14 @@ class Transaction:
         Raises:
           SpoolUnavailable: storage failed.
         """
-        if self._refusal is not None or self._draft is None:
+        assert self._draft is not None
+        if self._refusal is not None:
             return
         try:
             await self._draft.write(data)
         except SpoolFull:
             # The client reads no reply before it has sent all, so tell it then.
-            self._refuse(Refusal(replies.STORAGE_FULL, "storage full"))
-
-    def _refuse(self, refusal: Refusal) -> None:
-        self._refusal = refusal
-        if self._draft is not None:
+            self._refusal = Refusal(replies.STORAGE_FULL, "storage full")
             self._draft.discard()
 
     async def finish(self, end: BodyEnd, is_gone: Callable[[], bool]) -> Reply:
@@ -273,9 +270,9 @@ class Transaction:
             self._reject(None, reason)
 
     def _reject(self, reply: Reply | None, reason: str) -> None:
-        if self._draft is not None:
-            self._draft.discard()
-            self._draft = None
+        assert self._draft is not None
+        self._draft.discard()
+        self._draft = None
         services = self._context.services
         services.bus.publish(
             MessageRejected(

@@ -74,9 +74,14 @@ class Operation(Request[T]):
 
     function: Callable[[Store], T]
     writes: bool = True
+    wakes: bool = False
+    """Whether something may be due when it is stored."""
 
     def apply(self, store: Store) -> None:
         self.result = self.function(store)
+
+    def stored(self) -> bool:
+        return self.wakes
 
 
 @attrs.define(eq=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from elemta.config import SpoolConfig
 
-from .errors import SpoolFull
+from .errors import SpoolError, SpoolFull, SpoolUnavailable
 from .folder import BALLAST
 
 _FRESH = 1.0
@@ -46,6 +46,7 @@ class Space:
 
         Raises:
           SpoolFull: there is not; says what is short.
+          SpoolUnavailable: the file system does not answer.
         """
         status = self._look()
         free, reserve = status.f_bavail * status.f_frsize, self._reserve(status)
@@ -59,7 +60,10 @@ class Space:
     def _look(self) -> os.statvfs_result:
         now = self._current_time()
         if self._status is None or now - self._looked >= _FRESH:
-            self._status = self._statvfs(self._directory)
+            try:
+                self._status = self._statvfs(self._directory)
+            except OSError as cause:
+                raise SpoolUnavailable(f"{self._directory} cannot be asked for room: {cause}") from cause
             self._looked = now
         return self._status
 
@@ -98,7 +102,7 @@ class Space:
                 os.posix_fallocate(descriptor, 0, self._config.ballast)
             finally:
                 os.close(descriptor)
-        except (OSError, SpoolFull):
+        except (OSError, SpoolError):
             self.give_up()
             return False
         return True

@@ -186,7 +186,7 @@ class Spool:
 
         def take(store: Store) -> list[Claim]:
             lease, until = handover.next_lease(), handover.lease_until()
-            return store.claim(min(limit, _MOST_CLAIMED), lease, self._clock.time(), until)
+            return store.claim(max(0, min(limit, _MOST_CLAIMED)), lease, self._clock.time(), until)
 
         try:
             return await self._writer.submit(Operation(take))
@@ -194,7 +194,10 @@ class Spool:
             return []
 
     async def next_due(self) -> float | None:
-        """When the next recipient that nobody holds or has claimed is due; seconds since 1970."""
+        """When the next recipient that nobody holds or has claimed is due; seconds since 1970.
+
+        As far as it is committed: `Intake.wake` follows what is recorded and becomes due.
+        """
         return await self._writer.submit(Operation(lambda store: store.next_due(), writes=False))
 
     def record(self, record: AttemptRecord) -> None:
@@ -213,7 +216,7 @@ class Spool:
     ) -> None:
         """Give back (index, lease) pairs that were not tried; sync like `record`."""
         pairs = tuple(leases)
-        self._writer.add(Operation(lambda store: store.unclaim(message, pairs, due, reason)))
+        self._writer.add(Operation(lambda store: store.unclaim(message, pairs, due, reason), wakes=True))
 
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]]) -> None:
         """Keep claims that are still worked on for another lease from now; sync like `record`."""
@@ -291,7 +294,8 @@ class Spool:
         Raises:
           SpoolError: it took too long, or could not be read.
         """
-        return await self._looks.run(lambda reader: reader.list(which, after=after, limit=limit))
+        most = max(0, limit)  # to SQLite a negative one means all
+        return await self._looks.run(lambda reader: reader.list(which, after=after, limit=most))
 
     async def show(self, message: MessageId) -> QueueEntry | None:
         """One message with all its recipients."""

@@ -262,12 +262,19 @@ class Writer:
             self._parked.set()
 
     def _ready(self) -> bool:
-        if self._failure is not None or self._closing or self._urgent:
-            return True
+        return self._failure is not None or self._closing or bool(self._urgent) or self._lazy_ready()
+
+    def _lazy_ready(self) -> bool:
         if not self._lazy:
             return False
         many = len(self._lazy) >= LAZY_COUNT and not self.deliveries_paused
         return many or trio.current_time() >= self._lazy_due
+
+    def _leaves_lazy(self) -> bool:
+        """Whether the next batch goes without them: it only looks, or they could not be written just now."""
+        if self._closing or self._lazy_ready():
+            return False
+        return self.deliveries_paused or not any(request.writes for request in self._urgent)
 
     async def _wait_for_work(self) -> bool:
         """Returns whether there is more to do."""
@@ -301,12 +308,12 @@ class Writer:
     def _take(self) -> list[AnyRequest]:
         batch: list[AnyRequest] = []
         weight = octets = 0
-        resting = self.deliveries_paused and not self._closing and trio.current_time() < self._lazy_due
         if self.deliveries_paused:
             self._refuse_while_paused()
+        leaving = self._leaves_lazy()
         # New mail waits behind results of attempts, but is not kept out by them.
         share = MOST_WEIGHT // 2 if self._urgent else MOST_WEIGHT
-        for queue, most in ((self._lazy, 0 if resting else share), (self._urgent, MOST_WEIGHT)):
+        for queue, most in ((self._lazy, 0 if leaving else share), (self._urgent, MOST_WEIGHT)):
             while queue and most:
                 request = queue[0]
                 weight += request.weight
@@ -318,7 +325,7 @@ class Writer:
                 batch.append(request)
             if queue is self._lazy:
                 self._taken_lazy = len(batch)
-        if not resting:
+        if not leaving:
             self._lazy_due = -math.inf if self._lazy else math.inf
         return batch
 
@@ -401,14 +408,11 @@ class Writer:
     async def _tidy(self) -> None:
         """Move the write-ahead log into the database where it has grown and nobody waits, or it must be."""
         # On a full disk this is what may make room: the log begins anew in the space that it has.
-        if self._log_pages < self._next_checkpoint and not self.deliveries_paused:
-            return
-        if (
-            not self.deliveries_paused
-            and self._urgent
-            and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES
-        ):
-            return
+        if not self.deliveries_paused:
+            if self._log_pages < self._next_checkpoint:
+                return
+            if self._urgent and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES:
+                return
         try:
             await self._flush(self._store.checkpoint)
         except SpoolFull:

@@ -108,7 +108,7 @@ class Bed:
 
     async def accept(self, *recipients: str, sender: str = "anna@client.example") -> MessageId:
         """Store a message as a session would."""
-        message = make_id(int(trio.current_time() * 1000), Random(len(recipients)).getrandbits(35))
+        message = MessageId(make_id(int(trio.current_time() * 1000), Random(len(recipients)).getrandbits(35)))
         draft = self.spool.new_draft(message)
         await draft.write(b"Subject: x\r\n\r\nhello\r\n")
         envelope = Envelope(

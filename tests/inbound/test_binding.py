@@ -179,3 +179,32 @@ def test_a_unix_socket_can_be_inherited(bind, tmp_path):
     sock.listen()
     [bound] = bind(listener("127.0.0.1", 24, "lmtp"), inherited={"lmtp": [sock]})
     assert bound.addresses == (HostPort(str(tmp_path / "lmtp"), 0),)
+
+
+def test_an_empty_host_passes_over_a_family_that_is_switched_off(bind, monkeypatch):
+    real = socket.socket.bind
+
+    def without_ipv6(self: socket.socket, address: tuple) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "bind", without_ipv6)
+    [bound] = bind(listener(""))
+    assert [sock.family for sock in bound.sockets] == [socket.AF_INET]
+
+
+def test_no_descriptors_left_says_so(bind, monkeypatch):
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("elemta.inbound.binding.socket.socket", refuse)
+    with pytest.raises(BindError) as caught:
+        bind(listener("127.0.0.1"))
+    assert (caught.value.reason, caught.value.hint) == ("Too many open files", "")
+
+
+def test_a_balancer_in_front_is_refused_rather_than_taken_for_a_client(bind):
+    with pytest.raises(BindError) as caught:
+        bind(ListenerConfig("mx", HostPort("127.0.0.1", 0), proxy_protocol=True))
+    assert "proxy_protocol" in str(caught.value)

@@ -6,7 +6,15 @@ import attrs
 import pytest
 from inbound_bed import FRIEND, STRANGER, FakeSpool, make_config, open_bed
 
-from elemta.config import DomainPattern, DomainsConfig, ListenerRole, RouteConfig, RoutePattern, TransportKind
+from elemta.config import (
+    DomainPattern,
+    DomainsConfig,
+    ListenerAuth,
+    ListenerRole,
+    RouteConfig,
+    RoutePattern,
+    TransportKind,
+)
 from elemta.inbound import is_trusted, may_relay, may_send
 from elemta.mail import Domain, ForwardPath, parse_forward_path, replies
 from elemta.routing import Router
@@ -117,7 +125,10 @@ async def test_a_trusted_network_may_send_anywhere(autojump_clock, variant: tupl
         assert (await client.say(f"RCPT TO:{recipient}"))[:3] == "250"
 
 
-NETWORKS = tuple(ipaddress.ip_network(text) for text in ("10.0.0.0/8", "fd00::/8", "::ffff:198.51.100.0/120"))
+NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in ("10.0.0.0/8", "fd00::/8", "::ffff:198.51.100.0/120", "2001:db8::/120")
+)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +146,8 @@ NETWORKS = tuple(ipaddress.ip_network(text) for text in ("10.0.0.0/8", "fd00::/8
         ("198.51.101.7", False),
         ("::10.1.2.3", False),
         ("64:ff9b::10.1.2.3", False),
+        ("2001:db8::7", True),
+        ("2001:db8::1:7", False),
         ("unix", False),
         ("", False),
         ("10.1.2.3.4", False),
@@ -218,3 +231,6 @@ def test_only_strangers_at_submission_may_not_begin():
         None,
         None,
     ]
+    required = ListenerAuth.REQUIRED
+    assert may_send(trusted=False, role=ListenerRole.MX, auth=required) == AUTH
+    assert may_send(trusted=True, role=ListenerRole.MX, auth=required) is None

@@ -30,6 +30,7 @@ from elemta.spool import (
     MemoryStore,
     QueueFilter,
     RecipientState,
+    SpoolError,
     SpoolForeign,
     SpoolFull,
     SpoolInUse,
@@ -608,4 +609,100 @@ def test_checkpoint_moves_the_log(tmp_path: Path) -> None:
     reader.close()
     store.checkpoint()
     assert store.checkpoint_size == 0
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (apsw.FullError, SpoolFull),
+        (apsw.ReadOnlyError, SpoolForeign),
+        (apsw.CorruptError, SpoolForeign),
+        (apsw.NotADBError, SpoolForeign),
+        (apsw.BusyError, SpoolUnavailable),
+    ],
+)
+def test_error_while_opening_says_who_must_act(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[apsw.Error], kind: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("so it is")
+
+    monkeypatch.setattr("elemta.spool.database._migrate", fail)
+    with pytest.raises(kind):
+        SqliteStore.open(prepare(tmp_path))
+
+
+def test_database_that_cannot_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise apsw.CantOpenError("unable to open database file")
+
+    monkeypatch.setattr("elemta.spool.database.apsw.Connection", fail)
+    with pytest.raises(SpoolForeign, match="cannot be opened"):
+        SqliteStore.open(prepare(tmp_path))
+
+
+def test_error_while_checking_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore.open(prepare(tmp_path))
+
+    def fail() -> float:
+        raise apsw.CorruptError("database disk image is malformed")
+
+    with pytest.raises(apsw.CorruptError):
+        check_soundness(store.connection, tmp_path / "spool" / "spool.db", seconds=1, monotonic=fail)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (apsw.SQLITE_FULL, SpoolFull),
+        (apsw.SQLITE_IOERR_FSYNC, SpoolUnavailable),
+        (apsw.SQLITE_IOERR_WRITE, SpoolUnavailable),
+        (apsw.SQLITE_BUSY, None),
+    ],
+)
+def test_error_of_a_checkpoint_says_what_it_means(
+    tmp_path: Path, code: int, kind: type[Exception] | None
+) -> None:
+    class Failing:
+        system_errno = 5
+
+        def __init__(self, connection: apsw.Connection) -> None:
+            self.status = connection.status
+
+        def wal_checkpoint(self, mode: int) -> tuple[int, int]:
+            raise apsw.exception_for(code)
+
+    store = SqliteStore.open(prepare(tmp_path))
+    connection = store.connection
+    store._connection = Failing(connection)  # type: ignore[assignment]
+    if kind is None:
+        store.checkpoint()
+    else:
+        with pytest.raises(kind):
+            store.checkpoint()
+    store._connection = connection
+    assert store._broken == (kind is SpoolUnavailable)
+    store.close()
+
+
+def test_bug_in_an_operation_leaves_the_batch_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore.open(prepare(tmp_path))
+    store.begin()
+    store.accept(new_message(1), lease=None, lease_until=0)
+
+    def bug(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("elemta.spool.sqlite.sender_text", bug)
+    with pytest.raises(ZeroDivisionError):
+        store.accept(new_message(2), lease=None, lease_until=0)
+    monkeypatch.undo()
+    with pytest.raises(SpoolError, match="OverflowError"):
+        store.accept(attrs.evolve(new_message(3), received=1e300), lease=None, lease_until=0)
+    store.commit()
+    assert store.statistics().accepted == 1
     store.close()

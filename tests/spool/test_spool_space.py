@@ -7,14 +7,14 @@ import attrs
 import pytest
 
 from elemta.config import SpoolConfig
-from elemta.spool import SpoolFull
+from elemta.spool import SpoolFull, SpoolUnavailable
 from elemta.spool.space import Space
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 
-@attrs.define
+@attrs.define(slots=False)
 class FakeDisk:
     """A file system of some size."""
 
@@ -29,8 +29,10 @@ class FakeDisk:
         self.looks += 1
         block = 4096
         return os.statvfs_result(
-            (block, block, self.total // block, self.free // block, self.free // block)
-            + (self.files, self.files_free, self.files_free, 0, 255)
+            (
+                *(block, block, self.total // block, self.free // block, self.free // block),
+                *(self.files, self.files_free, self.files_free, 0, 255),
+            )
         )
 
 
@@ -91,6 +93,18 @@ def test_file_system_is_asked_once_a_second(tmp_path: Path) -> None:
     disk.now = 1.0
     space.check()
     assert disk.looks == 2
+
+
+def test_file_system_that_does_not_answer_is_no_room(tmp_path: Path) -> None:
+    def fail(folder: Path) -> os.statvfs_result:
+        raise OSError(5, "Input/output error")
+
+    disk = FakeDisk()
+    disk.statvfs = fail  # type: ignore[method-assign]
+    space = watch(disk, tmp_path, ballast=100)
+    with pytest.raises(SpoolUnavailable):
+        space.check()
+    assert not space.make_ballast()
 
 
 def test_ballast_is_made_given_up_and_made_again(tmp_path: Path) -> None:

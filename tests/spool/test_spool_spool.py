@@ -277,8 +277,10 @@ async def test_attempt_is_claimed_and_recorded(place: Place) -> None:
         assert await spool.next_due() is None
         spool.record(attempt(1, deferred(0, lease, NOW + 60)))
         assert spool.pending_records == 1
-        assert await spool.next_due() == NOW + 60, "what was recorded counts at once"
+        assert await spool.next_due() is None, "to look is no reason to flush"
+        assert await spool.claim(0) == [], "to change is"
         assert spool.pending_records == 0
+        assert await spool.next_due() == NOW + 60
         place.clock.now = NOW + 60
         [claim] = await spool.claim(5)
         spool.record(delivered(claim))
@@ -298,6 +300,18 @@ async def test_claim_that_is_given_back_is_due_when_said(place: Place) -> None:
         entry = await spool.show(message_id(1))
         assert entry is not None
         assert (entry.recipients[0].attempts, entry.recipients[0].due) == (0, NOW + 5)
+
+
+async def test_claim_that_was_given_back_wakes_the_queue_when_it_can_be_claimed(place: Place) -> None:
+    intake = FakeIntake(room=0)
+    async with place.open() as spool:
+        await commit(spool)
+        [claim] = await spool.claim(5)
+        spool.set_intake(intake)
+        spool.unclaim(message_id(1), [(0, claim.recipients[0].lease)], NOW, Cause.BUSY)
+        assert intake.wakes == 0
+        await spool.wait_recorded()
+        assert intake.wakes == 1
 
 
 async def test_extended_claim_outlives_its_lease(place: Place) -> None:
@@ -534,6 +548,7 @@ async def test_memory_spool_runs_on_virtual_time(
         [claim] = await spool.claim(1)
         due = TrioWallClock().time() + 5 * 86400
         spool.record(attempt(1, deferred(0, claim.recipients[0].lease, due)))
+        await spool.wait_recorded()
         while not claims:
             wait = (await spool.next_due() or 0) - TrioWallClock().time()
             await trio.sleep(wait)

@@ -459,6 +459,18 @@ async def test_deferral_wakes_the_queue(store: Store) -> None:
         assert intake.wakes == 1
 
 
+async def test_intake_that_goes_away_costs_no_mail(store: Store) -> None:
+    intake = FakeIntake()
+    async with running(store, intake=intake) as bench:
+        offer = bench.handover.offer(new_message(1))
+        assert offer is not None
+        bench.handover.intake = None
+        bench.handover.complete(offer)
+        bench.handover.withdraw(offer)
+        bench.handover.wake()
+    assert (intake.claims, intake.cancelled, intake.wakes) == ([], 0, 0)
+
+
 async def test_intake_that_crashes_costs_no_mail(store: Store) -> None:
     class Crashing(FakeIntake):
         def put(self, claim: object) -> None:
