@@ -48,9 +48,11 @@ class BoundListener:
     listeners: tuple[trio.abc.Listener[trio.abc.Stream], ...] = ()
     """Instead of sockets: a network that is not the machine's, as in simulations."""
 
-    @property
-    def addresses(self) -> tuple[HostPort, ...]:
-        """Where it really listens: port 0 has become a number."""
+    addresses: tuple[HostPort, ...] = attrs.field(init=False)
+    """Where it really listens: port 0 has become a number."""
+
+    @addresses.default
+    def _find_addresses(self) -> tuple[HostPort, ...]:
         return tuple(_address_of(sock) for sock in self.sockets)
 
     def close(self) -> None:

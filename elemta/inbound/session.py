@@ -9,25 +9,22 @@ the client at a place nobody knows, so nothing is sent after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import attrs
 import trio
 
 from elemta import smtp
 from elemta.config import ListenerTls
-from elemta.events import CommandRejected, SessionClosed, SessionOpened, SessionTls
-from elemta.mail import Origin, Reply, SessionId, TlsFacts, replies
+from elemta.events import SessionClosed, SessionOpened, SessionTls
+from elemta.mail import Reply, SessionId, replies
 from elemta.runtime import get_logger
 from elemta.smtp import NEED_DATA, ServerConnection, State
-from elemta.spool import SpoolFull, SpoolUnavailable
+from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed, start_tls
 
 from .context import SessionContext
 from .deadlines import BodyPace, Deadlines, Expiry, Phase
+from .dialogue import Dialogue
 from .presence import is_gone
-from .relay import is_trusted, may_send
 from .transaction import ClientGone, CommitFailed, Transaction
 
 RECEIVE_SIZE = 65536
@@ -73,27 +70,17 @@ class Session:
     """A conversation with one client over one stream. `run` it once; it does not close the stream."""
 
     __slots__ = (
-        "_cause",
         "_command_since",
-        "_commands",
         "_connection",
         "_context",
         "_deadlines",
-        "_errors",
-        "_hello",
-        "_junk",
-        "_messages",
+        "_dialogue",
         "_octets_in",
-        "_origin",
         "_out",
         "_pace",
         "_peer",
         "_port",
-        "_protocol",
         "_started",
-        "_tls",
-        "_transaction",
-        "_trusted",
         "id",
         "stream",
     )
@@ -105,26 +92,18 @@ class Session:
         self._context = context
         self._peer = peer
         self._port = port
-        self._trusted = is_trusted(peer, context.config.relay.networks)
+        self._started = trio.current_time()
         self._connection = ServerConnection(
             context.smtp_limits, context.capabilities_now(tls=False), lmtp=context.lmtp
         )
         self._deadlines = Deadlines(context.config.timeouts.session, context.services.drain)
-        self._started = trio.current_time()
-        self._transaction: Transaction | None = None
+        self._dialogue = Dialogue(context, self._connection, self._deadlines, self.id, peer, port)
         self._pace: BodyPace | None = None
-        self._origin: Origin | None = None
-        self._tls: TlsFacts | None = None
-        self._hello = ""
-        self._protocol = ""
-        self._out = b""
-        self._cause = ""
+        """Of the body that is under way."""
         self._command_since: float | None = None
         """Since when the next command is awaited, however many octets of it have come."""
-        self._commands = 0
-        self._messages = 0
-        self._errors = 0
-        self._junk = 0
+        self._out = b""
+        """Replies that are to be sent."""
         self._octets_in = 0
 
     # --- For those who watch and steer ----------------------------------------------------------------
@@ -140,9 +119,9 @@ class Session:
             phase=str(self._deadlines.phase),
             seconds=now - self._started,
             seconds_left=max(0.0, self._deadlines.scope.deadline - now),
-            tls=self._tls is not None,
-            commands=self._commands,
-            messages=self._messages,
+            tls=self._dialogue.tls is not None,
+            commands=self._dialogue.commands,
+            messages=self._dialogue.messages,
         )
 
     def begin_drain(self) -> None:
@@ -150,7 +129,7 @@ class Session:
         drain's deadline; the next command is answered 421. Sync."""
         self._context.services.drain.attach(self._deadlines.scope)
         if self._deadlines.phase is Phase.COMMAND:
-            self._cause = "drain"
+            self._dialogue.cause = "drain"
             self._deadlines.scope.cancel(reason="the server is stopping")
 
     # --- The whole of it --------------------------------------------------------------------------------
@@ -162,6 +141,7 @@ class Session:
         left behind, and what was not committed is discarded.
         """
         services = self._context.services
+        dialogue = self._dialogue
         services.bus.publish(
             SessionOpened(
                 time=services.clock.time(),
@@ -174,24 +154,22 @@ class Session:
         try:
             await self._hold()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._cause = self._cause or "reset"
+            dialogue.cause = dialogue.cause or "reset"
         except Exception:
-            self._cause = "crash"
+            dialogue.cause = "crash"
             raise
         finally:
-            cause = self._cause or "cancelled"
-            if self._transaction is not None:
-                self._transaction.discard(cause)
-                self._transaction = None
+            cause = dialogue.cause or "cancelled"
+            dialogue.reset(cause)
             services.bus.publish(
                 SessionClosed(
                     time=services.clock.time(),
                     session=self.id,
                     cause=cause,
                     seconds=trio.current_time() - self._started,
-                    commands=self._commands,
-                    messages=self._messages,
-                    errors=self._errors,
+                    commands=dialogue.commands,
+                    messages=dialogue.messages,
+                    errors=dialogue.errors,
                     octets_in=self._octets_in,
                 )
             )
@@ -202,7 +180,7 @@ class Session:
             try:
                 await self._converse()
             except _SessionEnds as end:
-                self._cause = self._cause or end.cause
+                self._dialogue.cause = self._dialogue.cause or end.cause
                 last_word = end.reply
         if scope.cancelled_caught:
             last_word = self._expire()
@@ -212,11 +190,12 @@ class Session:
         """Note why the scope was cancelled; the last word that goes with it."""
         phase = self._deadlines.phase
         expiry = self._deadlines.expired()
-        if self._cause == "drain" or expiry is Expiry.DRAIN:
-            self._cause = "drain"
+        dialogue = self._dialogue
+        if dialogue.cause == "drain" or expiry is Expiry.DRAIN:
+            dialogue.cause = "drain"
             reply = replies.SHUTTING_DOWN
         else:
-            self._cause = "timeout"
+            dialogue.cause = "timeout"
             reply = replies.COMMAND_TIMEOUT if expiry is Expiry.PHASE else replies.SESSION_TIMEOUT
         return None if phase is Phase.TLS else reply
 
@@ -262,7 +241,7 @@ class Session:
                 await self._body_end(event)
             else:
                 assert isinstance(event, smtp.ConnectionClosed), event
-                self._cause = self._cause or "eof"
+                self._dialogue.cause = self._dialogue.cause or "eof"
                 return
             turn += 1
             # A client may send 10 000 commands in one piece; the loop is not its own (TRIO 3.14).
@@ -275,11 +254,10 @@ class Session:
 
     async def _receive(self) -> None:
         connection = self._connection
-        in_body = connection.state is State.BODY
         since = trio.current_time()
-        if in_body:
-            assert self._pace is not None
-            self._deadlines.enter(Phase.BODY, self._pace.allowance())
+        pace = self._pace
+        if pace is not None:
+            self._deadlines.enter(Phase.BODY, pace.allowance())
         elif self._context.services.drain.draining:
             raise _SessionEnds("drain", replies.SHUTTING_DOWN)
         else:
@@ -291,9 +269,8 @@ class Session:
         data = await self.stream.receive_some(RECEIVE_SIZE)
         self._deadlines.phase = Phase.WORK
         self._octets_in += len(data)
-        if in_body:
-            assert self._pace is not None
-            self._pace.received(len(data), trio.current_time() - since)
+        if pace is not None:
+            pace.received(len(data), trio.current_time() - since)
         connection.receive_data(bytes(data))
 
     async def _flush(self) -> None:
@@ -311,185 +288,45 @@ class Session:
 
     async def _end_out_of_step(self, error: smtp.RemoteProtocolError) -> None:
         """Send the last word after what cannot be answered in step; the machine gives no more bytes."""
-        self._cause = "protocol"
-        self._errors += 1
-        self._rejected("", error.reply_hint, "")
+        self._dialogue.cause = "protocol"
+        self._dialogue.errors += 1
+        self._dialogue.tell_rejected("", error.reply_hint)
         self._out += smtp.format_reply(error.reply_hint)
         await self._flush()
 
-    # --- Commands ---------------------------------------------------------------------------------------
-
     async def _command(self, command: smtp.Command | smtp.BadCommand) -> None:
-        self._commands += 1
         self._command_since = None
-        kind = type(command)
-        if self._context.services.drain.draining and kind is not smtp.Quit:
-            self._cause = "drain"
-            reply = replies.SHUTTING_DOWN
-        else:
-            reply = _ANSWERS[kind](self, command)
-        if reply.code >= 400:
-            reply = await self._refused(command, reply)
-        elif kind is smtp.StartTls:
+        reply = self._dialogue.answer(command)
+        if self._dialogue.is_held_back(reply):
+            self._deadlines.enter(Phase.DELAY)
+            await trio.sleep(self._context.config.limits.error_delay)
+        if reply is replies.TLS_READY:
             await self._answer_starttls(reply)
             return
         self._out += self._connection.reply(reply)
+        if reply is replies.START_DATA:
+            timeouts = self._context.config.timeouts
+            self._pace = BodyPace(timeouts.body_idle, timeouts.body_rate)
         if len(self._out) > _FLUSH_SIZE:
             await self._flush()
-
-    async def _refused(self, command: smtp.Command | smtp.BadCommand, reply: Reply) -> Reply:
-        """Count and tell; the reply may become the last one. 4yz is not held against the client."""
-        limits = self._context.config.limits
-        recipient = str(command.path)[1:-1] if type(command) is smtp.Rcpt else ""
-        self._rejected(command.verb, reply, recipient)
-        if reply.code >= 500:
-            self._errors += 1
-            if self._errors > limits.errors:
-                reply = replies.TOO_MANY_ERRORS
-            elif self._errors >= limits.soft_errors:
-                self._deadlines.enter(Phase.DELAY)
-                await trio.sleep(limits.error_delay)
-        if reply.code == 421:
-            self._cause = self._cause or "errors"
-        return reply
-
-    def _rejected(self, verb: str, reply: Reply, recipient: str) -> None:
-        services = self._context.services
-        transaction = self._transaction
-        services.bus.publish(
-            CommandRejected(
-                time=services.clock.time(),
-                session=self.id,
-                verb=verb,
-                reply=str(reply),
-                sender=transaction.sender_text() if transaction else "",
-                recipient=recipient,
-            )
-        )
-
-    def _bad(self, command: smtp.BadCommand) -> Reply:
-        return command.reply
-
-    def _say_hello(self, command: smtp.Ehlo | smtp.Helo | smtp.Lhlo) -> Reply:
-        if self._hello:
-            reply = self._junk_command()
-            if reply is not None:
-                return reply
-        self._reset("hello")  # RFC 5321 §4.1.4
-        self._hello = command.hello
-        kind = type(command)
-        # RFC 3848, RFC 2033
-        self._protocol = "LMTP" if kind is smtp.Lhlo else "ESMTP" if kind is smtp.Ehlo else "SMTP"
-        self._origin = None
-        hostname = self._context.config.hostname
-        if kind is smtp.Helo:
-            return replies.hello(hostname)
-        return replies.hello(*self._connection.capabilities.lines(hostname))
-
-    def _mail(self, command: smtp.Mail) -> Reply:
-        context = self._context
-        limits = context.config.limits
-        listener = context.listener
-        refusal = may_send(trusted=self._trusted, role=listener.role, auth=listener.auth)
-        if refusal is not None:
-            return refusal
-        if self._messages >= limits.messages_per_session:
-            self._cause = "limit"
-            return replies.TOO_MANY_TRANSACTIONS
-        size = command.params.size or 0
-        if 0 < limits.message_size < size:
-            return replies.size_exceeded(limits.message_size)  # RFC 1870 §6.1
-        try:
-            context.services.spool.check_room(size)
-        except SpoolFull:
-            return replies.STORAGE_FULL
-        except SpoolUnavailable:
-            self._cause = "storage"
-            return replies.INTERNAL_ERROR
-        origin = self._make_origin(utf8=command.params.smtputf8)
-        self._transaction = Transaction(context, origin, command.path, command.params, trusted=self._trusted)
-        self._deadlines.begin_transaction(context.config.timeouts.transaction)
-        return replies.SENDER_OK
-
-    def _make_origin(self, *, utf8: bool) -> Origin:
-        origin = self._origin
-        if origin is None:
-            origin = self._origin = Origin(
-                session=self.id,
-                peer=self._peer,
-                port=self._port,
-                hello=self._hello,
-                protocol=self._protocol + ("S" if self._tls and self._protocol != "SMTP" else ""),
-                listener=self._context.listener.name,
-                tls=self._tls,
-            )
-        if utf8:  # RFC 6531 §4.3: UTF8SMTP, UTF8SMTPS, UTF8LMTP, UTF8LMTPS
-            return attrs.evolve(origin, protocol="UTF8" + origin.protocol.removeprefix("E"))
-        return origin
-
-    def _rcpt(self, command: smtp.Rcpt) -> Reply:
-        assert self._transaction is not None
-        return self._transaction.add_recipient(command.path, command.params)
-
-    def _data(self, command: smtp.Data) -> Reply:
-        assert self._transaction is not None
-        timeouts = self._context.config.timeouts
-        self._pace = BodyPace(timeouts.body_idle, timeouts.body_rate)
-        try:
-            return self._transaction.begin_body()
-        except SpoolUnavailable:
-            self._cause = "storage"
-            return replies.INTERNAL_ERROR  # 421: nothing was begun, so it may be said
-
-    def _rset(self, command: smtp.Rset) -> Reply:
-        self._reset("rset")
-        return self._junk_command() or replies.RESET_OK
-
-    def _noop(self, command: smtp.Noop) -> Reply:
-        return self._junk_command() or replies.NOOP_OK
-
-    def _vrfy(self, command: smtp.Vrfy) -> Reply:
-        return self._junk_command() or replies.CANNOT_VERIFY
-
-    def _help(self, command: smtp.Help) -> Reply:
-        return self._junk_command() or replies.HELP
-
-    def _quit(self, command: smtp.Quit) -> Reply:
-        self._cause = "quit"
-        return replies.CLOSING
-
-    def _starttls(self, command: smtp.StartTls) -> Reply:
-        contexts = self._context.services.tls
-        if contexts is None or contexts.server is None:  # the certificate went away by a reload
-            return replies.TLS_NOT_AVAILABLE
-        return replies.TLS_READY
-
-    def _junk_command(self) -> Reply | None:
-        self._junk += 1
-        return replies.TOO_MANY_ERRORS if self._junk > self._context.config.limits.junk_commands else None
-
-    def _reset(self, reason: str) -> None:
-        transaction, self._transaction = self._transaction, None
-        self._pace = None
-        self._deadlines.end_transaction()
-        if transaction is not None:
-            transaction.discard(reason)
 
     # --- The message ------------------------------------------------------------------------------------
 
     async def _body_piece(self, data: bytes) -> None:
-        assert self._transaction is not None
+        transaction = self._dialogue.transaction
+        assert transaction is not None
         self._deadlines.enter(Phase.WORK)
         try:
-            await self._transaction.write(data)
+            await transaction.write(data)
         except SpoolUnavailable as cause:
             # No commit was begun, so it may be said.
             raise _SessionEnds("storage", replies.INTERNAL_ERROR) from cause
 
     async def _body_end(self, end: smtp.BodyEnd) -> None:
-        transaction = self._transaction
+        transaction = self._dialogue.transaction
         assert transaction is not None
         connection = self._connection
+        self._pace = None
         self._deadlines.enter(Phase.COMMIT)
         try:
             reply = await transaction.finish(end, self._is_gone)
@@ -498,7 +335,6 @@ class Session:
         except CommitFailed as cause:
             connection.send_failed()  # not even a 421: the message may be there (RELIABILITY D4)
             raise _SessionEnds("storage") from cause
-        self._transaction = None
         self._out += (
             connection.body_replies([reply] * transaction.accepted)
             if self._context.lmtp  # RFC 2033 §4.2
@@ -506,12 +342,11 @@ class Session:
         )
         if reply.is_positive:
             await self._acknowledge(transaction)
-        self._reset("")
+        self._dialogue.reset("answered")  # RFC 5321 §4.1.1.4
 
     async def _acknowledge(self, transaction: Transaction) -> None:
         """Say that the message is ours, even when a cancel is pending, which acts right after."""
-        self._messages += 1
-        self._junk = 0
+        self._dialogue.message_accepted()
         self._deadlines.phase = Phase.FINAL_REPLY
         try:
             with trio.move_on_after(self._final_reply_seconds(), shield=True) as scope:
@@ -548,11 +383,7 @@ class Session:
             raise _SessionEnds("protocol") from trouble
         await self._flush()
         await self._start_tls()
-        # RFC 3207 §4.2: forget everything that was learned before
         self._connection.tls_started()
-        self._reset("tls")
-        self._hello = self._protocol = ""
-        self._origin = None
 
     async def _start_tls(self) -> None:
         services = self._context.services
@@ -561,36 +392,18 @@ class Session:
             raise _SessionEnds("tls")
         self._deadlines.enter(Phase.TLS, self._context.config.timeouts.tls_handshake)
         try:
-            self.stream, self._tls = await start_tls(self.stream, context, server_side=True, hostname=None)
+            self.stream, facts = await start_tls(self.stream, context, server_side=True)
         except TlsFailed as cause:
             self._connection.send_failed()
             raise _SessionEnds("tls") from cause
         self._deadlines.phase = Phase.WORK
+        self._dialogue.tls_started(facts)
         self._connection.capabilities = self._context.capabilities_now(tls=True)
         services.bus.publish(
             SessionTls(
                 time=services.clock.time(),
                 session=self.id,
-                version=self._tls.version,
-                cipher=self._tls.cipher,
+                version=facts.version,
+                cipher=facts.cipher,
             )
         )
-
-
-_ANSWERS: dict[type, Callable[[Session, Any], Reply]] = {  # Any: each takes its own command
-    smtp.BadCommand: Session._bad,
-    smtp.Ehlo: Session._say_hello,
-    smtp.Helo: Session._say_hello,
-    smtp.Lhlo: Session._say_hello,
-    smtp.Mail: Session._mail,
-    smtp.Rcpt: Session._rcpt,
-    smtp.Data: Session._data,
-    smtp.Rset: Session._rset,
-    smtp.Noop: Session._noop,
-    smtp.Quit: Session._quit,
-    smtp.Vrfy: Session._vrfy,
-    smtp.Help: Session._help,
-    smtp.StartTls: Session._starttls,
-}
-"""How each command is answered; without a wait, so that a batch is handled in one go. EXPN, ETRN and AUTH
-are missing because they are not offered: the machine makes a BadCommand of them."""

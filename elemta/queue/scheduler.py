@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from elemta.spool import Spool
+from elemta.spool import Spool, SpoolFull
 
 if TYPE_CHECKING:
     from .manager import QueueManager
 
 CLAIM_LIMIT = 500
 """Recipients in one claim, so that a long backlog never holds up the commits of new mail."""
+SHORTEST_SLEEP = 0.05
 LONGEST_SLEEP = 60.0
 """Seconds. The wall clock may be set while we sleep on Trio's clock (RELIABILITY F18)."""
 
@@ -51,17 +52,25 @@ class Scheduler:
                 await self._sleep(LONGEST_SLEEP if room <= 0 else 1.0)
                 continue
             limit = min(room, CLAIM_LIMIT)
-            claims = await self.spool.claim(limit)
+            try:
+                claims = await self.spool.claim(limit)
+            except SpoolFull:
+                claims = []
             for claim in claims:
                 self.manager.take_claim(claim)
             if claims:
                 await trio.lowlevel.checkpoint()
                 continue
             self._next_due = math.inf
-            due = await self.spool.next_due()
+            try:
+                due = await self.spool.next_due()
+            except SpoolFull:
+                due = self.manager.clock.time()
             if due is not None:
                 self._next_due = min(self._next_due, due)
-            await self._sleep(min(LONGEST_SLEEP, self._next_due - self.manager.clock.time()))
+            # What is due and was not given (a full disk) is asked for again, but not in a hot loop.
+            wait = max(SHORTEST_SLEEP, self._next_due - self.manager.clock.time())
+            await self._sleep(min(LONGEST_SLEEP, wait))
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:

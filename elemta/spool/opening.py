@@ -15,7 +15,7 @@ from elemta.config import SpoolConfig
 from elemta.runtime import SystemClock, ThreadPool, WallClock
 
 from .database import check_soundness, open_readonly
-from .errors import SpoolForeign
+from .errors import SpoolForeign, SpoolFull
 from .folder import SPOOL, prepare
 from .handover import Handover
 from .janitor import Janitor
@@ -23,7 +23,7 @@ from .lock import SpoolLock
 from .queries import SqliteReader
 from .readers import Reader
 from .recover import Recovery, recover, sweep_orphans
-from .space import Space
+from .space import Space, give_up_ballast
 from .spool import Spool
 from .sqlite import DATABASE, SqliteStore
 from .store import Store, StoreReader
@@ -111,7 +111,17 @@ async def open_spool(
 
 def _open_store(state_dir: Path, clock: WallClock, stack: ExitStack) -> tuple[Store, Recovery]:
     store, notes = _open_locked(state_dir, stack)
-    return store, attrs.evolve(recover(store, clock.time()), notes=notes)
+    return store, attrs.evolve(_recover(store, clock), notes=notes)
+
+
+def _recover(store: SqliteStore, clock: WallClock) -> Recovery:
+    try:
+        return recover(store, clock.time())
+    except SpoolFull:
+        # A start on a full disk is what the ballast is for, too; new mail is refused afterwards.
+        if store.directory is None or not give_up_ballast(store.directory):
+            raise
+        return recover(store, clock.time())
 
 
 def _open_locked(state_dir: Path, stack: ExitStack) -> tuple[SqliteStore, tuple[str, ...]]:
@@ -141,7 +151,7 @@ def open_offline(state_dir: Path, *, clock: WallClock = SystemClock()) -> Genera
         raise SpoolForeign(f"there is no spool in {state_dir}")
     with ExitStack() as stack:
         store, _ = _open_locked(state_dir, stack)
-        recover(store, clock.time())
+        _recover(store, clock)
         yield store
         sweep_orphans(store)
 

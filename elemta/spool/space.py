@@ -20,6 +20,15 @@ _RESERVED_FILES = 1000
 Statvfs = Callable[[Path], os.statvfs_result]
 
 
+def give_up_ballast(directory: Path) -> bool:
+    """Delete the ballast of a spool folder; returns whether there was any."""
+    try:
+        (directory / BALLAST).unlink()
+    except OSError:
+        return False
+    return True
+
+
 class Space:
     """Watches the file system of one folder. Sync and cheap: at most one look a second."""
 
@@ -58,14 +67,15 @@ class Space:
             raise SpoolFull(f"{status.f_favail} files left in {self._directory}, {files} are kept free")
 
     def _look(self) -> os.statvfs_result:
-        now = self._current_time()
-        if self._status is None or now - self._looked >= _FRESH:
+        # A thread that makes the ballast may come in between, so only the local name is relied on.
+        now, status = self._current_time(), self._status
+        if status is None or now - self._looked >= _FRESH:
             try:
-                self._status = self._statvfs(self._directory)
+                self._status = status = self._statvfs(self._directory)
             except OSError as cause:
                 raise SpoolUnavailable(f"{self._directory} cannot be asked for room: {cause}") from cause
             self._looked = now
-        return self._status
+        return status
 
     def _reserve(self, status: os.statvfs_result) -> int:
         if self._config.min_free:
@@ -82,11 +92,7 @@ class Space:
     def give_up(self) -> bool:
         """Delete the ballast so that what must be written can be; returns whether there was any."""
         self._status = None
-        try:
-            self._ballast.unlink()
-        except OSError:
-            return False
-        return True
+        return give_up_ballast(self._directory)
 
     def make_ballast(self) -> bool:
         """Make the ballast where it is missing and there is room for it; returns whether it is there."""

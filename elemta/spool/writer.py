@@ -368,7 +368,9 @@ class Writer:
             self._janitor.clean(aftermath)
         if due:
             self._handover.wake()
-        if self._full and not self._lazy:
+        # A look at the spool succeeds on a full disk too; only what was written shows that there is room.
+        wrote = any(request.writes and request.error is None for request in batch)
+        if self._full and wrote and not self._lazy:
             self._full = self.deliveries_paused = False
             self._on_trouble("recovered", "there is room again")
             self._handover.wake()

@@ -86,6 +86,7 @@ def test_an_address_in_use_says_so(bind):
     assert error.address == f"127.0.0.1:{port}"
     assert error.reason == "Address already in use"
     assert "ss -ltnp" in error.hint
+    assert error.in_use
     assert str(error).startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use (")
 
 
@@ -114,6 +115,7 @@ def test_a_refused_port_says_what_would_help(bind, monkeypatch):
         bind(listener("127.0.0.1", 25))
     assert caught.value.reason == "Permission denied"
     assert "CAP_NET_BIND_SERVICE" in caught.value.hint
+    assert not caught.value.in_use
 
 
 def test_a_host_that_is_none_says_so(bind):

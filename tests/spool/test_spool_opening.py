@@ -426,6 +426,31 @@ def test_store_in_memory_recovers_its_leases() -> None:
     assert recover(store, NOW) == Recovery(1)
 
 
+async def test_start_on_a_full_disk_uses_the_ballast(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await make(state, 1)
+    ballast = state / "spool" / "ballast"
+    ballast.write_bytes(b"x")
+    real = SqliteStore.seal
+
+    def seal(store: SqliteStore) -> None:
+        if ballast.exists():
+            raise SpoolFull("full")
+        real(store)
+
+    monkeypatch.setattr(SqliteStore, "seal", seal)
+    with open_offline(state, clock=clock()) as store:
+        assert store.statistics().queued == 1
+    monkeypatch.setattr("elemta.spool.space.BALLAST", "another")
+    ballast.write_bytes(b"x")
+    await refused(state, SpoolFull)
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolForeign, match="cannot be written"):
+        prepare(tmp_path / "file" / "state")
+
+
 def test_recovery_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(SqliteStore):
         def seal(self) -> None:

@@ -41,6 +41,7 @@ from elemta.spool import (
     AttemptRecord,
     Claim,
     LeaseLost,
+    MemoryStore,
     NewMessage,
     QueueFilter,
     RecipientEntry,
@@ -577,3 +578,12 @@ def test_all_outcomes_of_many_recipients_add_up(store: Store) -> None:
     with batch(store):
         assert store.record(attempt(1, result(99)), NOW)
     assert counts(store) == {"accepted": 100, "delivered": 100}
+
+
+def test_store_in_memory_has_no_body_files() -> None:
+    store = MemoryStore()
+    store.begin()
+    with pytest.raises(SpoolError, match="no body files"):
+        store.accept(new_message(body=None), lease=None, lease_until=0)
+    store.commit()
+    assert store.statistics().accepted == 0
