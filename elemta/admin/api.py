@@ -215,7 +215,7 @@ def build_application(facts: Facts, guard: Guard) -> Any:
     api = _Api(facts)
 
     # Starlette awaits a handler, and runs one that is not async in a thread.
-    async def bad_request(_: Request, error: Exception) -> Response:
+    async def bad_request(_: Request, error: Exception) -> Response:  # noqa: ASYNC124
         return _json({"error": str(error)}, 400)
 
     application = Starlette(

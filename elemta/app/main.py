@@ -50,7 +50,7 @@ class Capture:
     show: Callable[[Captured], None]
 
 
-async def run(
+async def run(  # noqa: ASYNC114 - tests and the command line start it
     config: Config,
     bound: Sequence[BoundListener],
     *,

@@ -21,7 +21,7 @@ from elemta.config import Config, HostPort, ListenerTls
 from elemta.events import EventBus, SessionRefused
 from elemta.mail import Reply, replies
 from elemta.routing import Router
-from elemta.runtime import Drain, WallClock, contain, peer_address, supervise
+from elemta.runtime import Drain, WallClock, bind, contain, peer_address, supervise
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
@@ -160,7 +160,8 @@ class Listeners:
             nonlocal session
             session = Session(stream, context, peer, port)
             self._sessions.add(session)
-            await session.run()
+            with bind(session=session.id):
+                await session.run()
             with trio.move_on_after(_CLOSING):
                 await session.stream.aclose()
 

@@ -335,11 +335,11 @@ class Session:
         except CommitFailed as cause:
             connection.send_failed()  # not even a 421: the message may be there (RELIABILITY D4)
             raise _SessionEnds("storage") from cause
-        self._out += (
-            connection.body_replies([reply] * transaction.accepted)
-            if self._context.lmtp  # RFC 2033 §4.2
-            else connection.reply(reply)
-        )
+        try:
+            self._out += connection.reply(reply)  # over LMTP once per recipient (RFC 2033 §4.2)
+        except Exception:
+            connection.send_failed()  # what is stored must not be answered 421 (RELIABILITY P2)
+            raise
         if reply.is_positive:
             await self._acknowledge(transaction)
         self._dialogue.reset("answered")  # RFC 5321 §4.1.1.4

@@ -72,7 +72,6 @@ class Transaction:
         "_refusal",
         "_sender",
         "_trusted",
-        "accepted",
         "message",
     )
 
@@ -93,8 +92,6 @@ class Transaction:
         self._recipients: dict[Mailbox, Recipient] = {}
         self._draft: Draft | None = None
         self._refusal: Refusal | None = None
-        self.accepted = 0
-        """RCPT commands that were accepted, those that named someone again included."""
         self.message: MessageId | None = None
 
     # --- Envelope -----------------------------------------------------------------------------------
@@ -115,7 +112,6 @@ class Transaction:
                 else DsnOptions(params.notify, params.original_recipient)
             )
             self._recipients[mailbox] = Recipient(mailbox, dsn)
-        self.accepted += 1
         return decision.reply
 
     # --- Body ---------------------------------------------------------------------------------------

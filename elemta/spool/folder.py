@@ -18,6 +18,15 @@ INCOMING = "incoming"
 BALLAST = "ballast"
 
 _SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_WRONG_PLACE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOENT,
+)
 
 
 def storage_error(error: OSError, what: str) -> SpoolError:
@@ -36,27 +45,31 @@ def prepare(state_dir: Path) -> Path:
     """
     _make(state_dir, parents=True)
     # The state folder itself may be a link: that is how systemd's StateDirectory works.
-    _check(state_dir, os.stat(state_dir))
+    _check(state_dir, follow_symlinks=True)
     spool = state_dir / SPOOL
     for folder in (spool, spool / BODIES, spool / INCOMING):
         _make(folder)
-        _check(folder, os.lstat(folder))
+        _check(folder, follow_symlinks=False)
     return spool
 
 
 def _make(folder: Path, *, parents: bool = False) -> None:
+    if os.path.lexists(folder):
+        return
     try:
         if parents:
             folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(0o700)
         folder.chmod(0o700)  # whatever the umask was
-    except FileExistsError:
-        return
     except OSError as cause:
         raise refusal(folder, cause) from cause
 
 
-def _check(folder: Path, status: os.stat_result) -> None:
+def _check(folder: Path, *, follow_symlinks: bool) -> None:
+    try:
+        status = os.stat(folder, follow_symlinks=follow_symlinks)
+    except OSError as cause:
+        raise refusal(folder, cause) from cause
     if stat.S_ISLNK(status.st_mode):
         raise SpoolForeign(f"{folder} is a symbolic link; put the folder itself there")
     if not stat.S_ISDIR(status.st_mode):
@@ -71,7 +84,7 @@ def refusal(path: Path, error: OSError) -> SpoolError:
     """Why we cannot begin there, in one line with its remedy."""
     if error.errno == errno.EROFS:
         return SpoolForeign(f"{path} is on a read-only file system; mount it writable")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in _WRONG_PLACE:
         return SpoolForeign(
             f"{path} cannot be written ({error.strerror}); run as its owner, or choose another one"
         )

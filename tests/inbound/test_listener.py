@@ -131,7 +131,7 @@ async def test_a_session_that_cannot_even_begin_harms_nobody(autojump_clock, mon
             def broken(*args: object) -> None:
                 raise MemoryError
 
-            patch.setattr("elemta.inbound.session.is_trusted", broken)
+            patch.setattr("elemta.inbound.dialogue.is_trusted", broken)
             assert await bed.dial().line() == ""
         assert len(bed.seen(TaskCrashed)) == 1
         assert bed.listeners.statistics().sessions.sessions == 0
@@ -147,11 +147,31 @@ async def test_a_crash_whose_last_word_fails_too_is_contained(autojump_clock, mo
             raise RuntimeError("bug")
 
         with monkeypatch.context() as patch:
-            patch.setattr("elemta.inbound.session.Session._make_origin", broken)
+            patch.setattr("elemta.inbound.dialogue.Dialogue._make_origin", broken)
             patch.setattr("elemta.smtp.ServerConnection.reply", broken)
             await victim.send(b"MAIL FROM:<a@else.example>\r\n")
             assert await victim.line() == ""
         await bed.dial().hello()
+
+
+async def test_a_crash_behind_the_commit_never_says_that_the_message_was_not_taken(
+    autojump_clock, monkeypatch
+):
+    spool = FakeSpool()
+    async with open_bed(spool=spool) as bed:
+        client = bed.dial()
+        await client.hello()
+        await client.begin()
+        await client.say("DATA")
+
+        def broken(*args: object) -> None:
+            raise RuntimeError("bug")
+
+        monkeypatch.setattr("elemta.smtp.ServerConnection.reply", broken)
+        await client.send(b"Subject: x\r\n\r\n.\r\n")
+        assert await client.rest() == []
+        assert len(spool.stored) == 1
+        assert bed.seen(SessionClosed)[0].cause == "crash"
 
 
 async def test_a_cancel_from_outside_ends_sessions_at_once_and_discards(autojump_clock):

@@ -447,8 +447,10 @@ async def test_start_on_a_full_disk_uses_the_ballast(state: Path, monkeypatch: p
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolForeign, match="cannot be written"):
-        prepare(tmp_path / "file" / "state")
+    (tmp_path / "link").symlink_to("nowhere")
+    for place in (tmp_path / "file" / "state", tmp_path / "link", Path("/proc/nothing")):
+        with pytest.raises(SpoolForeign, match="cannot be written"):
+            prepare(place)
 
 
 def test_recovery_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
