@@ -368,12 +368,16 @@ class Writer:
             self._janitor.clean(aftermath)
         if due:
             self._handover.wake()
-        # A look at the spool succeeds on a full disk too; only what was written shows that there is room.
-        wrote = any(request.writes and request.error is None for request in batch)
-        if self._full and wrote and not self._lazy:
+        if self._full and self._shows_room(batch):
             self._full = self.deliveries_paused = False
             self._on_trouble("recovered", "there is room again")
             self._handover.wake()
+
+    def _shows_room(self, batch: list[AnyRequest]) -> bool:
+        """Whether the disk is full no more: something was written (a look succeeds all the same), and
+        no result still waits to be. A barrier is none: it writes nothing, so nothing would follow it."""
+        wrote = any(request.writes and request.error is None for request in batch)
+        return wrote and not any(request.writes for request in self._lazy)
 
     def _refused(self, request: AnyRequest, error: Exception) -> None:
         if request.task is None:

@@ -582,6 +582,39 @@ async def test_results_are_written_with_the_room_of_the_ballast() -> None:
         assert bench.troubles.names == ["full", "recovered"]
 
 
+async def test_barrier_behind_the_last_result_does_not_leave_deliveries_paused() -> None:
+    store = FaultyStore()
+    async with running(store, intake=FakeIntake(), janitor=FakeJanitor(store=store)) as bench:
+        await bench.accept(1)
+        store.step, store.error = "commit", lambda: SpoolFull("full")
+        real = store.commit
+
+        def commit() -> None:
+            real()
+            if bench.writer.deliveries_paused:  # a barrier comes while the result is flushed
+                nursery.start_soon(bench.writer.wait_lazy)
+                bench.writer._lazy.append(Operation(lambda _: None, writes=False))
+
+        async with trio.open_nursery() as nursery:
+            store.commit = commit  # type: ignore[method-assign]
+            bench.record(attempt(1))
+            await bench.writer.wait_lazy()
+        assert not bench.writer.deliveries_paused
+        assert bench.troubles.names == ["full", "recovered"]
+
+
+async def test_look_at_a_full_spool_is_no_sign_of_room(autojump_clock: trio.testing.MockClock) -> None:
+    store = FaultyStore()
+    async with running(store) as bench:
+        store.step, store.error, store.times = "commit", lambda: SpoolFull("full"), 1
+        with pytest.raises(SpoolFull):
+            await bench.accept(1)
+        await bench.writer.submit(Operation(lambda store: store.next_due(), writes=False))
+        assert bench.troubles.names == ["full"]
+        await bench.accept(2)
+        assert bench.troubles.names == ["full", "recovered"]
+
+
 async def test_deliveries_pause_until_results_can_be_written(autojump_clock: trio.testing.MockClock) -> None:
     store, intake = FaultyStore(), FakeIntake()
     async with running(store, intake=intake, janitor=FakeJanitor(ballast=False)) as bench:
