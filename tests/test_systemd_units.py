@@ -1,0 +1,67 @@
+"""The shipped units: what systemd itself says about them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+UNITS = ROOT / "systemd"
+MAX_EXPOSURE = 20
+"""Tenths of a point: 2.0."""
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
+)
+
+
+@needs_systemd
+def test_units_are_valid(tmp_path: Path) -> None:
+    """`verify` exits 0 also for keys it does not know, so any word it says is a failure."""
+    tree = tmp_path / "etc/systemd/system"
+    tree.mkdir(parents=True)
+    for unit in UNITS.iterdir():
+        shutil.copy(unit, tree)
+    binary = tmp_path / "usr/bin/elemta"
+    binary.parent.mkdir(parents=True)
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    kill = tmp_path / "bin/kill"
+    kill.parent.mkdir()
+    shutil.copy("/bin/kill", kill)
+    # The targets of the machine's own systemd, which the units are ordered against.
+    shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
+    found = subprocess.run(
+        ["systemd-analyze", f"--root={tmp_path}", "--man=no", "verify", "elemta.service", "elemta.socket"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    ours = [line for line in (found.stdout + found.stderr).splitlines() if "elemta" in line]
+    assert (found.returncode, ours) == (0, [])
+
+
+@needs_systemd
+def test_the_service_exposes_little() -> None:
+    found = subprocess.run(
+        [
+            "systemd-analyze",
+            "security",
+            "--offline=yes",
+            f"--threshold={MAX_EXPOSURE}",
+            str(UNITS / "elemta.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stdout[-200:]
+
+
+def test_the_service_is_watched_and_notifies() -> None:
+    text = (UNITS / "elemta.service").read_text()
+    for setting in ("Type=notify", "WatchdogSec=", "Restart=on-failure", "RestartPreventExitStatus=78"):
+        assert setting in text
