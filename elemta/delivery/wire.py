@@ -15,6 +15,7 @@ import trio
 
 from elemta.config import TimeoutsConfig
 from elemta.mail import Reply
+from elemta.runtime import QuickSocketStream
 from elemta.smtp import NEED_DATA, ClientConnection, Command, Quit, RemoteProtocolError, ReplyReceived, State
 
 RECEIVE_SIZE = 64 * 1024
@@ -147,7 +148,7 @@ class Wire:
         inner: object = self.stream
         while isinstance(inner, trio.SSLStream):
             inner = inner.transport_stream
-        if not isinstance(inner, trio.SocketStream):
+        if not isinstance(inner, (QuickSocketStream, trio.SocketStream)):
             return True  # cannot be asked without waiting; the first write or read will tell
         poll = select.poll()
         try:

@@ -21,7 +21,7 @@ from elemta.config import Config, HostPort, ListenerTls
 from elemta.events import EventBus, SessionRefused
 from elemta.mail import Reply, replies
 from elemta.routing import Router
-from elemta.runtime import Drain, WallClock, bind, contain, peer_address, supervise
+from elemta.runtime import Drain, QuickSocketStream, WallClock, bind, contain, peer_address, quick, supervise
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
@@ -110,6 +110,8 @@ class Listeners:
 
     async def _admit(self, context: SessionContext, stream: trio.abc.Stream, sessions: trio.Nursery) -> None:
         """Start the session of a new connection, or turn it away."""
+        if isinstance(stream, trio.SocketStream):
+            stream = quick(stream)
         try:
             address = peer_address(stream)
         except OSError:
@@ -138,7 +140,7 @@ class Listeners:
         # is the only word the client gets, and the code says which of our limits it met, as Postfix's
         # does. A client that expects TLS could not read it.
         words = b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply)
-        if isinstance(stream, trio.SocketStream):
+        if isinstance(stream, QuickSocketStream):
             send_and_close(stream, words)
             return
         with trio.move_on_after(_LAST_WORD):

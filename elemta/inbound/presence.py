@@ -8,6 +8,8 @@ import socket
 
 import trio
 
+from elemta.runtime import QuickSocketStream
+
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
@@ -20,7 +22,7 @@ def is_gone(stream: trio.abc.Stream) -> bool:
     inner: object = stream
     while isinstance(inner, trio.SSLStream):
         inner = inner.transport_stream
-    if not isinstance(inner, trio.SocketStream):
+    if not isinstance(inner, (QuickSocketStream, trio.SocketStream)):
         return False
     poll = select.poll()
     number = inner.socket.fileno()
@@ -37,7 +39,7 @@ def is_gone(stream: trio.abc.Stream) -> bool:
         return True
 
 
-def send_and_close(stream: trio.SocketStream, data: bytes) -> None:
+def send_and_close(stream: QuickSocketStream, data: bytes) -> None:
     """Write what goes at once and close. Sync, so that a flood of clients costs no tasks and no waits."""
     with contextlib.suppress(OSError), socket.socket(fileno=stream.socket.detach()) as sock:
         sock.setblocking(False)

@@ -10,6 +10,7 @@ from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimit
 from .log import LEVELS, Logger, Logging, RecordSink, bind, get_logger, logging_to
 from .pump import LogPump, LogStatistics
 from .render import ConsoleRenderer, Record, Renderer, render_json
+from .sockets import QuickSocketStream, quick
 from .streams import (
     Network,
     ReplayStream,
@@ -37,6 +38,7 @@ __all__ = [
     "Logging",
     "Network",
     "OnCrash",
+    "QuickSocketStream",
     "RateLimiter",
     "RateLimiterStatistics",
     "Record",
@@ -62,6 +64,7 @@ __all__ = [
     "logging_to",
     "peer_address",
     "plain_address",
+    "quick",
     "render_json",
     "rfc3339",
     "run_in_thread",

@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 import trio
 
+from .sockets import quick
+
 SocketAddress: TypeAlias = tuple[str, int]
 """Address and port as text and number, IPv4-mapped IPv6 unmapped, without a zone."""
 
@@ -51,7 +53,7 @@ class SystemNetwork(Network):
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 await sock.bind((source, 0))
             await sock.connect((host, port))
-            return trio.SocketStream(sock)
+            return quick(trio.SocketStream(sock))
         except BaseException:
             sock.close()
             raise
