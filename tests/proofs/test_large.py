@@ -44,17 +44,25 @@ class DigestSink:
     trouble: list[str] = field(default_factory=list)
 
     def serve(self, listener: socket.socket) -> None:
+        """A thread for each connection: elemta opens a second one where the first is busy."""
+        sessions = []
         while True:
             try:
                 sock, _ = listener.accept()
             except OSError:  # shut down: the test is over
-                return
-            sock.settimeout(60)
-            try:
-                with sock, sock.makefile("rb", buffering=1 << 20) as file:
-                    self._session(sock, file)
-            except Exception as error:
-                self.trouble.append(repr(error))
+                break
+            sessions.append(threading.Thread(target=self._serve_one, args=[sock], daemon=True))
+            sessions[-1].start()
+        for session in sessions:
+            session.join(65)
+
+    def _serve_one(self, sock: socket.socket) -> None:
+        sock.settimeout(60)
+        try:
+            with sock, sock.makefile("rb", buffering=1 << 20) as file:
+                self._session(sock, file)
+        except Exception as error:
+            self.trouble.append(repr(error))
 
     def _session(self, sock: socket.socket, file: object) -> None:
         sock.sendall(b"220 sink.example ESMTP\r\n")
