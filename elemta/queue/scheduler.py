@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CLAIM_LIMIT = 500
 """Recipients in one claim, so that a long backlog never holds up the commits of new mail."""
 SHORTEST_SLEEP = 0.05
+"""Seconds between two claims that found nothing: what is due may be refused for now (a full disk)."""
 LONGEST_SLEEP = 60.0
 """Seconds. The wall clock may be set while we sleep on Trio's clock (RELIABILITY F18)."""
 
