@@ -189,7 +189,7 @@ def _offline(config: Config, work: Callable[[Any], Any], *, write: bool) -> Any:
     try:
         if write:
             with open_offline(config.state_dir) as store:
-                store.begin()
+                store.begin(careful=True)
                 result = work(store)
                 store.commit()
                 return result

@@ -15,7 +15,7 @@ import trio
 
 from elemta.config import TimeoutsConfig
 from elemta.mail import Reply
-from elemta.runtime import QuickSocketStream
+from elemta.runtime import Alarm, QuickSocketStream
 from elemta.smtp import NEED_DATA, ClientConnection, Command, Quit, RemoteProtocolError, ReplyReceived, State
 
 RECEIVE_SIZE = 64 * 1024
@@ -46,13 +46,15 @@ class Wire:
         self._seconds = math.inf
         self._moved = True
         self._scope = trio.CancelScope()
+        self._alarm = Alarm(self._time_out)
 
     def converse(self, phase: str, seconds: float) -> trio.CancelScope:
         """The scope for a conversation, with its first phase begun; the caller's to enter and to look at."""
         self.phase = phase
         self.replies = 0
         self._moved = True
-        self._scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+        self._scope = trio.CancelScope()
+        self._alarm.set(trio.current_time() + seconds)
         return self._scope
 
     def begin(self, phase: str, seconds: float) -> None:
@@ -65,6 +67,7 @@ class Wire:
         """The conversation is over; nothing is waited for."""
         self.phase = "idle"
         self._moved = True
+        self._alarm.close()
 
     async def send(self, data: bytes) -> None:
         """Write everything.
@@ -137,10 +140,13 @@ class Wire:
             self.broken = True
             raise
 
+    def _time_out(self) -> None:
+        self._scope.cancel(reason=f"no progress in {self.phase}")
+
     def _move_deadline(self) -> None:
         if not self._moved:
             self._moved = True
-            self._scope.deadline = trio.current_time() + self._seconds
+            self._alarm.set(trio.current_time() + self._seconds)
 
     @property
     def quiet(self) -> bool:
@@ -165,6 +171,7 @@ class Wire:
         polite = not self.broken and self.machine.state in _MAY_QUIT and not self.machine.outstanding
         self.broken = True
         self.phase = "quit"
+        self._alarm.close()
         with trio.move_on_after(self.timeouts.quit, shield=True):
             if polite:
                 try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import math
 
 import trio
 
-from elemta.runtime import Drain
+from elemta.runtime import Alarm, Drain
 
 PACE_WINDOW = 60.0
 """Seconds of waiting over which the rate of a body is averaged."""
@@ -45,26 +46,34 @@ class Expiry(enum.Enum):
 class Deadlines:
     """Moves the deadline of one scope as the session goes from phase to phase.
 
-    It is the earliest of the phase's, the transaction's, the session's and the drain's. One scope
-    lives as long as the session: moving its deadline costs a quarter of opening another one.
+    It is the earliest of the phase's, the transaction's, the session's and the drain's. The first two
+    move all the time and are an alarm's; the other two are the scope's own.
     """
 
-    __slots__ = ("_drain", "_session", "_transaction", "phase", "scope")
+    __slots__ = ("_alarm", "_drain", "_session", "_transaction", "phase", "scope")
 
     def __init__(self, session: float, drain: Drain) -> None:
         """`session`: seconds from now."""
-        self.scope = trio.CancelScope()
+        self._session = trio.current_time() + session
+        self.scope = trio.CancelScope(deadline=min(self._session, drain.deadline))
         self.phase = Phase.WORK
         self._drain = drain
-        self._session = trio.current_time() + session
+        self._alarm = Alarm(functools.partial(self.scope.cancel, reason="deadline"))
         self._transaction = math.inf
 
     def enter(self, phase: Phase, seconds: float = math.inf) -> None:
         """Begin a phase that may take so long; by default only the outer deadlines bound it."""
         self.phase = phase
-        self.scope.deadline = min(
-            trio.current_time() + seconds, self._transaction, self._session, self._drain.deadline
-        )
+        self._alarm.set(min(trio.current_time() + seconds, self._transaction))
+
+    def close(self) -> None:
+        """The session is over."""
+        self._alarm.close()
+
+    @property
+    def next(self) -> float:
+        """When the scope is cancelled, as things stand now."""
+        return min(self._alarm.time, self.scope.deadline)
 
     def begin_transaction(self, seconds: float) -> None:
         """Bound everything up to `end_transaction`; holds from the next `enter`."""

@@ -16,7 +16,7 @@ from elemta import smtp
 from elemta.config import ListenerTls
 from elemta.events import SessionClosed, SessionOpened, SessionTls
 from elemta.mail import Reply, SessionId, replies
-from elemta.runtime import get_logger
+from elemta.runtime import QuickSocketStream, get_logger
 from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed, start_tls
@@ -118,7 +118,7 @@ class Session:
             port=self._port,
             phase=str(self._deadlines.phase),
             seconds=now - self._started,
-            seconds_left=max(0.0, self._deadlines.scope.deadline - now),
+            seconds_left=max(0.0, self._deadlines.next - now),
             tls=self._dialogue.tls is not None,
             commands=self._dialogue.commands,
             messages=self._dialogue.messages,
@@ -161,6 +161,7 @@ class Session:
         finally:
             cause = dialogue.cause or "cancelled"
             dialogue.reset(cause)
+            self._deadlines.close()
             services.bus.publish(
                 SessionClosed(
                     time=services.clock.time(),
@@ -279,12 +280,25 @@ class Session:
             await self._send()
 
     async def _send(self) -> None:
+        if self._send_now():
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
         data, self._out = self._out, b""
         try:
             await self.stream.send_all(data)
         except BaseException:
             self._connection.send_failed()  # some, all or none of it was sent (TRIO 3.8)
             raise
+
+    def _send_now(self) -> bool:
+        """Send what goes without waiting, which is nearly always all; whether nothing is left."""
+        if isinstance(self.stream, QuickSocketStream):
+            try:
+                self._out = self._out[self.stream.send_now(self._out) :]
+            except BaseException:
+                self._connection.send_failed()
+                raise
+        return not self._out
 
     async def _end_out_of_step(self, error: smtp.RemoteProtocolError) -> None:
         """Send the last word after what cannot be answered in step; the machine gives no more bytes."""
@@ -349,6 +363,8 @@ class Session:
         self._dialogue.message_accepted()
         self._deadlines.phase = Phase.FINAL_REPLY
         try:
+            if self._send_now():
+                return
             with trio.move_on_after(self._final_reply_seconds(), shield=True) as scope:
                 await self._send()
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -6,7 +6,7 @@ watchdog, a drain, a deadline), the job it holds gets a result: nothing leaves h
 
 from __future__ import annotations
 
-import math
+import functools
 from typing import TYPE_CHECKING
 
 import attrs
@@ -14,6 +14,7 @@ import trio
 
 from elemta.delivery import ConnectFailed, Connection, ConnectionStale, Parcel, Transport
 from elemta.mail import Cause, Deferred, Outcome, Reply, replies
+from elemta.runtime import Alarm
 
 from .site import Job, Site
 
@@ -44,6 +45,10 @@ class Dispatcher:
     seen: tuple[str, int, int] = ("", 0, 0)
     """Phase and progress at the watchdog's last look."""
     seen_at: float = 0.0
+    _attempt: Alarm = attrs.field(init=False)
+    _idle: Alarm = attrs.field(init=False)
+    _idled: bool = False
+    _woken: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def phase(self) -> str:
@@ -64,12 +69,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Work until done. A cancel of `scope` ends it; the job in hand is settled by `_settle_rest`."""
+        self._attempt = Alarm(functools.partial(self.scope.cancel, reason="attempt took too long"))
+        self._idle = Alarm(self._end_idling)
         with self.scope:
             try:
                 await self._work()
             except ConnectFailed as failure:
                 self._connect_failed(failure.outcome)
             finally:
+                self._attempt.close()
+                self._idle.close()
                 if self.connection is not None:
                     # Bounds itself by timeouts.quit, shielded: a polite end, also when cancelled.
                     await self.connection.aclose()
@@ -78,12 +87,13 @@ class Dispatcher:
         while (job := await self._next_job()) is not None:
             self.job = job
             self.taken += 1
-            self.scope.deadline = trio.current_time() + self.manager.timeouts.attempt
+            self._attempt.set(trio.current_time() + self.manager.timeouts.attempt)
             await self.manager.wait_may_deliver()
             parcel = self.manager.parcel(job)
             outcomes = await self._deliver(parcel)
             await self.manager.settle(self.site, job, outcomes)
             self.job = None
+            self._attempt.close()
             self.carried += 1
             self._feed_back(outcomes)
 
@@ -138,23 +148,29 @@ class Dispatcher:
             # A site with a deep ready queue must not own the loop.
             await trio.lowlevel.checkpoint()
             return job
-        self.scope.deadline = math.inf
-        with trio.move_on_after(self.manager.config.delivery.idle):
-            while self._connection_fits() and not self._must_stop():
-                woken = trio.Event()
-                self.site.waiting.append(woken)
-                try:
-                    await woken.wait()
-                finally:
-                    if woken.is_set():
-                        self.site.starting -= 1
-                    else:
-                        self.site.waiting.remove(woken)
-                # Another dispatcher may have been quicker.
-                if (job := self._take()) is not None:
-                    return job
-        # Between the idle time's end and here a job may have come with the wake-up.
-        return self._take()
+        waiting = self.site.waiting
+        self._idled = False
+        self._idle.set(trio.current_time() + self.manager.config.delivery.idle)
+        while self._connection_fits() and not self._must_stop() and not self._idled:
+            self._woken = woken = trio.Event()
+            waiting.append(woken)
+            try:
+                await woken.wait()
+            finally:
+                if woken in waiting:
+                    waiting.remove(woken)
+                else:  # whoever took it out counts on us
+                    self.site.starting -= 1
+            # Another dispatcher may have been quicker.
+            if (job := self._take()) is not None:
+                break
+        self._idle.close()
+        # With the idle time's end a job may have come as well.
+        return job or self._take()
+
+    def _end_idling(self) -> None:
+        self._idled = True
+        self._woken.set()
 
     def _must_stop(self) -> bool:
         return self.manager.drain.draining or self.site.is_suspended(trio.current_time())

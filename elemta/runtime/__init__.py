@@ -3,6 +3,7 @@
 Not here: anything about mail. Nothing in this package knows a message, a session or a setting.
 """
 
+from .alarms import Alarm
 from .clock import SystemClock, TrioWallClock, WallClock, rfc3339
 from .drain import Drain
 from .groups import leaves, summarize
@@ -27,6 +28,7 @@ from .threads import ThreadPool, ThreadPools, ThreadPoolStatistics, run_in_threa
 
 __all__ = [
     "LEVELS",
+    "Alarm",
     "Backoff",
     "ConsoleRenderer",
     "Drain",

@@ -59,6 +59,19 @@ class QuickSocketStream(trio.abc.HalfCloseableStream):
             rest = memoryview(rest)[sent:]
             await self._wait(trio.lowlevel.wait_writable)
 
+    def send_now(self, data: bytes) -> int:
+        """Send as much as goes without waiting; how much that was. Sync.
+
+        Raises:
+          trio.BrokenResourceError, trio.ClosedResourceError: as `send_all` does.
+        """
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _translated(error) from error
+
     async def wait_send_all_might_not_block(self) -> None:
         await self._wait(trio.lowlevel.wait_writable)
 

@@ -9,6 +9,13 @@ class SpoolFull(SpoolError):
     """No room: nothing was stored; answer 452 4.3.1 and go on delivering."""
 
 
+class BatchSpoiled(SpoolError):
+    """An operation failed in its middle and cannot be undone alone: roll back and redo the batch carefully.
+
+    Stays between a store and its writer.
+    """
+
+
 class SpoolUnavailable(SpoolError):
     """Storage failed and what became of the last commit is unknown (RELIABILITY D4).
 

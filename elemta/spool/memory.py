@@ -88,7 +88,7 @@ class MemoryStore(Store):
         self._seq = 0
         self._undo: list[Callable[[], None]] | None = None
 
-    def begin(self) -> None:
+    def begin(self, *, careful: bool = False) -> None:
         assert self._undo is None, "one batch at a time"
         self._undo = []
 

@@ -40,7 +40,7 @@ def recover(store: Store, now: float) -> Recovery:
       SpoolUnavailable: the disk does not work.
     """
     corrupt = _missing_bodies(store)
-    store.begin()
+    store.begin(careful=True)
     try:
         released = store.release_leases(now)
         for entry in corrupt:

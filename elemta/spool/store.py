@@ -277,8 +277,8 @@ class Store(StoreReader):
     """Folder for the bodies that are kept as files; `None`: every body is kept in the store."""
 
     @abstractmethod
-    def begin(self) -> None:
-        """Open the transaction of a batch."""
+    def begin(self, *, careful: bool = False) -> None:
+        """Open the transaction of a batch; with `careful` each operation can be undone by itself."""
 
     @abstractmethod
     def seal(self) -> None:

@@ -17,11 +17,12 @@ nothing was stored. Once TAKEN it cannot be: it learns the decision. The two can
 taking and aborting are both synchronous in the event loop. Every taken request is settled in
 `finally`, whatever happens to the writer.
 
-Three things can go wrong with a batch. One request fails by itself: the store has undone it, the
-others go on. The disk is full: nothing of the batch is stored; new messages learn so, and results
-of attempts are kept, the ballast is given up and they are tried again, alone. Anything else: nobody
-knows what is stored (RELIABILITY D4), so all fail with `SpoolUnavailable` and so does everything
-later, and the error goes up the nursery and ends the process.
+Three things can go wrong with a batch. One request fails by itself: the store undoes it, where need be
+by running the whole batch once more with savepoints, and the others go on. The disk is full: nothing of
+the batch is stored; new messages learn so, and results of attempts are kept, the ballast is given up
+and they are tried again, alone. Anything else: nobody knows what is stored (RELIABILITY D4), so all
+fail with `SpoolUnavailable` and so does everything later, and the error goes up the nursery and ends
+the process.
 
 The writer itself ignores cancellation: it ends when it is closed, after all that has gathered.
 """
@@ -39,7 +40,7 @@ import trio
 
 from elemta.runtime import summarize
 
-from .errors import LeaseLost, SpoolError, SpoolFull, SpoolUnavailable
+from .errors import BatchSpoiled, LeaseLost, SpoolError, SpoolFull, SpoolUnavailable
 from .handover import Handover
 from .janitor import Janitor
 from .requests import Operation, Request, RequestState
@@ -332,10 +333,13 @@ class Writer:
     async def _process(self, batch: list[AnyRequest]) -> None:
         store = self._store
         writing = any(request.writes for request in batch)
-        if writing:
-            store.begin()
-        for request in batch:
-            self._apply(request)
+        try:
+            self._apply(batch, writing=writing)
+        except BatchSpoiled:
+            store.rollback()
+            for request in batch:
+                request.undone()
+            self._apply(batch, writing=writing, careful=True)
         if writing:
             store.seal()
             start = trio.current_time()
@@ -343,15 +347,19 @@ class Writer:
             self._count(batch, trio.current_time() - start)
         self._answer(batch)
 
-    def _apply(self, request: AnyRequest) -> None:
-        request.error = None
-        try:
-            request.apply(self._store)
-        except (SpoolFull, SpoolUnavailable):
-            raise
-        except Exception as error:  # the store has undone it; whoever asked for it is told
-            request.error = error
-            request.undone()
+    def _apply(self, batch: list[AnyRequest], *, writing: bool, careful: bool = False) -> None:
+        store = self._store
+        if writing:
+            store.begin(careful=careful)
+        for request in batch:
+            request.error = None
+            try:
+                request.apply(store)
+            except (SpoolFull, SpoolUnavailable, BatchSpoiled):
+                raise
+            except Exception as error:  # the store has undone it; whoever asked for it is told
+                request.error = error
+                request.undone()
 
     def _answer(self, batch: list[AnyRequest]) -> None:
         due = False

@@ -394,7 +394,7 @@ def test_notices_are_stored_with_the_failure_they_tell_of(store: Store) -> None:
 def test_record_whose_notice_cannot_be_stored_changes_nothing(store: Store) -> None:
     put(store, new_message(1), new_message(2), lease=1)
     before = counts(store), store.show(message_id(1))
-    store.begin()
+    store.begin(careful=True)
     with pytest.raises(SpoolError):
         store.record(attempt(1, result(0, 1, NEVER, RecipientState.FAILED), notices=(new_message(2),)), NOW)
     store.commit()

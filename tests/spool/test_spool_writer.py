@@ -62,9 +62,9 @@ class FaultyStore(MemoryStore):
             self.times -= 1
             raise self.error()
 
-    def begin(self) -> None:
+    def begin(self, *, careful: bool = False) -> None:
         self._maybe("begin")
-        super().begin()
+        super().begin(careful=careful)
 
     def accept(self, *values, **named):  # type: ignore[no-untyped-def]
         self._maybe("accept")
@@ -712,3 +712,27 @@ async def test_full_disk_at_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
         await bench.accept(2)
         assert bench.stored() == {message_id(1), message_id(2)}
     store.close()
+
+
+async def test_request_that_fails_in_its_middle_takes_nothing_and_nobody_with_it(tmp_path: Path) -> None:
+    store = SqliteStore.open(spool_folder(tmp_path))
+    with trio.fail_after(10):
+        async with running(store) as bench:
+            for number in (1, 2):
+                await bench.writer.submit(Operation(lambda store, number=number: _accept(store, number)))
+            # Its first statements succeed, then the notice cannot be stored: one with its id is there.
+            results = result(0, 1, NEVER, RecipientState.FAILED)
+            bad = attempt(1, results, notices=(new_message(2),))
+            bench.writer.add(Operation(lambda store: store.record(bad, NOW)))
+            bench.writer.add(Operation(lambda store: store.record(attempt(2), NOW)))
+            await bench.writer.submit(Operation(lambda store: _accept(store, 3)))
+    found = store.statistics()
+    assert (found.accepted, found.delivered, found.failed) == (3, 1, 0)
+    assert store.show(message_id(1)) is not None
+    assert store.show(message_id(2)) is None
+    assert bench.troubles.names == ["record"]
+    store.close()
+
+
+def _accept(store: Store, number: int) -> None:
+    store.accept(new_message(number), lease=1, lease_until=NOW + 900)
