@@ -1,13 +1,15 @@
 """Carry messages over one SMTP or LMTP session, one transaction each (RFC 5321 §3.3, RFC 2033).
 
 With PIPELINING a small message takes two writes and two reads: MAIL, RCPT and DATA go together, then
-the whole content with its final dot. Without it each command waits for its reply. What the next hop
-says is sorted out in one place for both, reply by reply.
+the whole content with its final dot. Where the next message is known by then, its MAIL, RCPT and DATA go
+in the same write as that dot, and it takes one. Without PIPELINING each command waits for its reply.
+What the next hop says is sorted out in one place for both, reply by reply.
 """
 
 from __future__ import annotations
 
 import attrs
+import trio
 
 from elemta.mail import (
     Cause,
@@ -23,7 +25,7 @@ from elemta.mail import (
 )
 from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
 
-from .needs import find_eight_bit, mail_command, rcpt_command
+from .needs import EightBit, eight_bit_in_memory, find_eight_bit, mail_command, rcpt_command
 from .reading import open_content
 from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel
 from .wire import PeerGone, Wire
@@ -32,6 +34,9 @@ BLOCK = 64 * 1024
 """Octets of the body in one write; each has `timeouts.block`, and slow lines exist."""
 SMALL = 16 * 1024
 """Up to that a message always fits into the socket's buffer, so its write takes no time of its own."""
+
+PROMPT = 1.0
+"""Seconds within which a next hop answers a message so that the next may be bound to the connection."""
 
 _OPEN = frozenset((State.READY, State.MAIL, State.REFUSED, State.RCPT))
 """Where the next transaction can begin, perhaps after RSET."""
@@ -44,10 +49,13 @@ class _Attempt:
 
     content: Content
     outcomes: list[Outcome | None]
-    mail: Mail
+    mail: Mail | None
+    """None: it cannot go to this next hop at all."""
     rcpts: list[tuple[int, Rcpt]] = attrs.field(factory=list)
     """With the place in `outcomes` of each that can be tried."""
     accepted: list[int] = attrs.field(factory=list)
+    sent: bool = False
+    """Whether MAIL, RCPT and DATA have gone ahead behind the last message."""
 
     def settle_rest(self, outcome: Outcome) -> None:
         """Give the outcome to all who have none yet."""
@@ -57,6 +65,12 @@ class _Attempt:
         known = [outcome for outcome in self.outcomes if outcome is not None]
         assert len(known) == len(self.outcomes)
         return known
+
+
+def _envelope_commands(attempt: _Attempt) -> tuple[Command, ...]:
+    """RFC 2920 §3.1: they may go in one group, DATA last."""
+    assert attempt.mail is not None
+    return (attempt.mail, *(rcpt for _, rcpt in attempt.rcpts), Data())
 
 
 class _InMemory:
@@ -82,9 +96,15 @@ class SmtpConnection(Connection):
         self._kept = False
         """Whether it waited, between two messages, for the next."""
         self._dot_sent = False
+        self._prompt = False
+        """Whether the last message was answered within `PROMPT`."""
+        self._ahead: tuple[Parcel, _Attempt] | None = None
+        """The parcel whose envelope has gone ahead."""
 
     @property
     def usable(self) -> bool:
+        if self._ahead is not None:  # its replies may have come; if the session is over, they will tell
+            return not self._wire.broken
         return not self._wire.broken and self._wire.machine.state in _OPEN and self._wire.quiet
 
     @property
@@ -101,14 +121,16 @@ class SmtpConnection(Connection):
 
     async def deliver(self, parcel: Parcel) -> list[Outcome]:
         self._dot_sent = False
-        content, envelope = parcel.content, parcel.envelope
-        offered = self._wire.machine.capabilities
-        eight_bit = await find_eight_bit(content, envelope, offered)
-        secure = self.tls is not None and self.tls.verified
-        mail = mail_command(envelope, content.size, eight_bit, offered, secure=secure)
-        if isinstance(mail, Failed):
-            return [attrs.evolve(mail, remote=self.remote)] * len(parcel.recipients)
-        attempt = self._plan(parcel, mail)
+        content = parcel.content
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            eight_bit = await find_eight_bit(content, parcel.envelope, self._wire.machine.capabilities)
+            attempt = self._plan(parcel, eight_bit)
+        elif ahead[0] is parcel:
+            attempt = ahead[1]
+        else:
+            self._wire.broken = True
+            raise ConnectionStale("another envelope has gone ahead")
         if not attempt.rcpts:
             return attempt.result()
         if content.body is not None:
@@ -119,8 +141,13 @@ class SmtpConnection(Connection):
                 await self._converse(attempt, reader)
         return attempt.result()
 
-    def _plan(self, parcel: Parcel, mail: Mail) -> _Attempt:
+    def _plan(self, parcel: Parcel, eight_bit: EightBit) -> _Attempt:
         offered = self._wire.machine.capabilities
+        secure = self.tls is not None and self.tls.verified
+        mail = mail_command(parcel.envelope, parcel.content.size, eight_bit, offered, secure=secure)
+        if isinstance(mail, Failed):
+            refused: Outcome = attrs.evolve(mail, remote=self.remote)
+            return _Attempt(parcel.content, [refused] * len(parcel.recipients), None)
         attempt = _Attempt(parcel.content, [None] * len(parcel.recipients), mail)
         for index, recipient in enumerate(parcel.recipients):
             rcpt = rcpt_command(recipient, offered, utf8=mail.params.smtputf8)
@@ -136,7 +163,7 @@ class SmtpConnection(Connection):
         wire = self._wire
         kept, self._kept = self._kept, True
         timeouts = wire.timeouts
-        first = ("rset", timeouts.rset) if self._must_reset else ("mail", timeouts.mail)
+        first = ("rset", timeouts.rset) if self._must_reset and not attempt.sent else ("mail", timeouts.mail)
         with wire.converse(*first) as scope:
             try:
                 await self._transaction(attempt, reader)
@@ -155,20 +182,19 @@ class SmtpConnection(Connection):
             attempt.settle_rest(
                 self._unknown(Cause.TIMEOUT, replies.REMOTE_TIMEOUT, f"no progress in {wire.phase}")
             )
-        if not wire.is_settled():
+        if self._ahead is None and not wire.is_settled():
             wire.broken = True
         wire.end()
         self._dot_sent = False
 
     async def _transaction(self, attempt: _Attempt, reader: ContentReader) -> None:
         wire, timeouts = self._wire, self._wire.timeouts
+        assert attempt.mail is not None
         ahead = wire.machine.capabilities.pipelining
-        reset = self._must_reset
-        if ahead:
-            first = (Rset(), attempt.mail) if reset else (attempt.mail,)
-            rcpts = (rcpt for _, rcpt in attempt.rcpts)
-            await wire.send(wire.machine.send(*first, *rcpts, Data()))  # RFC 2920 §3.1
-
+        reset = self._must_reset and not attempt.sent
+        if ahead and not attempt.sent:
+            first = (Rset(),) if reset else ()
+            await wire.send(wire.machine.send(*first, *_envelope_commands(attempt)))
         if reset:
             if not (await self._say(Rset(), ahead=ahead)).is_positive:
                 wire.broken = True
@@ -249,15 +275,38 @@ class SmtpConnection(Connection):
                         wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
                         held = b""
                     held += wire.machine.send_body(piece[start : start + BLOCK])
+        end = held + wire.machine.end_body()
+        if self.following is not None and self._prompt:
+            end += self._go_ahead(self.following())
         self._dot_sent = True  # before the write: what of it gets there is not known if it fails
-        await wire.send(held + wire.machine.end_body())
+        await wire.send(end)
+
+    def _go_ahead(self, parcel: Parcel | None) -> bytes:
+        """Name the next message in the write that ends this one, where the next hop allows and is prompt.
+
+        RFC 2920 §3.1: the content of a message may be the first in a group, MAIL, RCPT and DATA may
+        follow. That saves a round trip for each message. If the session ends before the content is
+        asked for, nothing of that message has been taken.
+        """
+        machine = self._wire.machine
+        if parcel is None or self._lmtp or not machine.capabilities.pipelining:
+            return b""
+        assert parcel.content.body is not None
+        attempt = self._plan(parcel, eight_bit_in_memory(parcel.content))
+        if not attempt.rcpts:
+            return b""
+        attempt.sent = True
+        self._ahead = parcel, attempt
+        return machine.send(*_envelope_commands(attempt))
 
     async def _final_replies(self, attempt: _Attempt) -> None:
         wire, seconds = self._wire, self._wire.timeouts.final_dot
         if wire.phase != "final-dot":
             wire.begin("final-dot", seconds)  # RFC 5321 §4.5.3.2.6, RFC 1047
         if not self._lmtp:
+            since = trio.current_time()
             attempt.settle_rest(self._outcome(await wire.reply()))
+            self._prompt = trio.current_time() - since < PROMPT
             return
         for index in attempt.accepted:  # RFC 2033 §4.2: one reply for each, in the order of RCPT
             attempt.outcomes[index] = self._outcome(await wire.reply())

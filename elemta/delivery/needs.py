@@ -43,12 +43,8 @@ async def find_eight_bit(content: Content, envelope: Envelope, offered: Capabili
     Raises:
       Exception: of the spool, where the body cannot be read.
     """
-    body = content.body
-    if body is not None:
-        if body.isascii() and content.prefix.isascii():
-            return EightBit(header=False, anywhere=False)
-        text = content.prefix + body
-        return EightBit(header=not text[: split_header(text)].isascii(), anywhere=True)
+    if content.body is not None:
+        return eight_bit_in_memory(content)
     if offered.eight_bit_mime and (offered.smtputf8 or not envelope.smtputf8):
         return EightBit(header=False, anywhere=True)
     header, anywhere, in_header, tail = not content.prefix.isascii(), False, True, content.prefix[-3:]
@@ -62,6 +58,16 @@ async def find_eight_bit(content: Content, envelope: Envelope, offered: Capabili
                 tail = text[-3:]
             anywhere = anywhere or not piece.isascii()
     return EightBit(header, header or anywhere)
+
+
+def eight_bit_in_memory(content: Content) -> EightBit:
+    """The same for a message that is in memory."""
+    body = content.body
+    assert body is not None
+    if body.isascii() and content.prefix.isascii():
+        return EightBit(header=False, anywhere=False)
+    text = content.prefix + body
+    return EightBit(header=not text[: split_header(text)].isascii(), anywhere=True)
 
 
 def mail_command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -71,6 +72,11 @@ class ConnectionStale(Exception):
 
 class Connection(ABC):
     """A session with one next hop. Used by one task; never shared."""
+
+    following: Callable[[], Parcel | None] | None = None
+    """Asked at most once in each `deliver`, just before the end of the content is sent, for the parcel that
+    will be the next to be delivered over this connection, if over any. A connection may let its envelope
+    go ahead (RFC 2920 §3.1); nothing of its content does."""
 
     @property
     @abstractmethod

@@ -45,6 +45,9 @@ class Dispatcher:
     seen: tuple[str, int, int] = ("", 0, 0)
     """Phase and progress at the watchdog's last look."""
     seen_at: float = 0.0
+    following: tuple[Job, Parcel] | None = None
+    """The job after `job`, whose envelope may have gone ahead over the connection."""
+    _parcel: Parcel | None = None
     _attempt: Alarm = attrs.field(init=False)
     _idle: Alarm = attrs.field(init=False)
     _idled: bool = False
@@ -79,6 +82,7 @@ class Dispatcher:
             finally:
                 self._attempt.close()
                 self._idle.close()
+                self._give_following_back()
                 if self.connection is not None:
                     # Bounds itself by timeouts.quit, shielded: a polite end, also when cancelled.
                     await self.connection.aclose()
@@ -89,7 +93,7 @@ class Dispatcher:
             self.taken += 1
             self._attempt.set(trio.current_time() + self.manager.timeouts.attempt)
             await self.manager.wait_may_deliver()
-            parcel = self.manager.parcel(job)
+            parcel = self._parcel or self.manager.parcel(job)
             outcomes = await self._deliver(parcel)
             await self.manager.settle(self.site, job, outcomes)
             self.job = None
@@ -115,6 +119,38 @@ class Dispatcher:
         await self._connect()
         return await self.connection.deliver(parcel)
 
+    def _look_ahead(self) -> Parcel | None:
+        """Take the next job while the present one is finished, if it is sure to go over this connection."""
+        site = self.site
+        if not site.ready or self.following is not None or self._must_stop():
+            return None
+        if self.carried + 1 >= self.manager.config.delivery.messages_per_connection:
+            return None
+        parcel = self.manager.parcel(site.ready[0])
+        if parcel.content.body is None:  # it has to be read first, which may fail
+            return None
+        job = site.take()
+        assert job is not None
+        self.following = job, parcel
+        return parcel
+
+    def _take_following(self) -> Job | None:
+        if self.following is None:
+            self._parcel = None
+            return None
+        if self.manager.drain.draining:
+            self._give_following_back()
+            return None
+        job, self._parcel = self.following
+        self.following = None
+        return job
+
+    def _give_following_back(self) -> None:
+        """Nothing of its content was sent, and whoever takes it next names it on his own connection."""
+        if self.following is not None:
+            self.site.ready.appendleft(self.following[0])
+            self.following = None
+
     def _connection_fits(self) -> bool:
         config = self.manager.config.delivery
         return (
@@ -128,6 +164,7 @@ class Dispatcher:
         self.connecting = True
         try:
             self.connection = await self.transport.connect()
+            self.connection.following = self._look_ahead
         finally:
             self.connecting = False
         self.opened = trio.current_time()
@@ -140,7 +177,7 @@ class Dispatcher:
 
     async def _next_job(self) -> Job | None:
         """The next job; waits with a usable connection for `delivery.idle`; None: the work is done."""
-        job = self._take()
+        job = self._take_following() or self._take()
         if self.starting:
             self.starting = False
             self.site.starting -= 1
