@@ -437,41 +437,38 @@ class SqliteStore(SqliteReader, Store):
         accepted message. Few operations fail, and nearly all of those before they change anything; so
         savepoints are for the batch in which one failed later, run once more.
         """
-        if self._careful:
-            return self._guarded_by_savepoint(operation, values)
         changes = self._connection.total_changes()
         try:
-            return operation(*values)
+            return self._in_savepoint(operation, values) if self._careful else operation(*values)
         except Exception as cause:
             error = self._operation_error(cause)
-            if self._connection.total_changes() != changes and not isinstance(
-                error, (SpoolFull, SpoolUnavailable)
+            if (
+                not self._careful
+                and self._connection.total_changes() != changes
+                and not isinstance(error, (SpoolFull, SpoolUnavailable))
             ):
                 raise BatchSpoiled from cause
             if error is cause:
                 raise
             raise error from cause
 
-    def _guarded_by_savepoint(self, operation: Callable[[*Ts], T], values: tuple[*Ts]) -> T:
+    def _in_savepoint(self, operation: Callable[[*Ts], T], values: tuple[*Ts]) -> T:
         before = tuple(self._added), len(self._gone), len(self._corrupt)
         self._run("SAVEPOINT operation")
         try:
             result = operation(*values)
-        except BaseException as cause:
+        except BaseException:
             self._added = list(before[0])
             del self._gone[before[1] :]
             del self._corrupt[before[2] :]
             if self._connection.in_transaction:
                 self._run("ROLLBACK TO operation")
                 self._run("RELEASE operation")
-            error = self._operation_error(cause)
-            if error is cause:
-                raise
-            raise error from cause
+            raise
         self._run("RELEASE operation")
         return result
 
-    def _operation_error(self, error: BaseException) -> BaseException:
+    def _operation_error(self, error: Exception) -> Exception:
         if isinstance(error, apsw.Error):
             return self._failure(error)
         if isinstance(error, (UnicodeError, OverflowError)):
