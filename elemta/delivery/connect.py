@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -18,6 +18,8 @@ from .transport import ConnectFailed
 
 T = TypeVar("T")
 
+STAGGER = 0.25
+"""Seconds between the addresses of a host that are dialled side by side (RFC 8305 §5)."""
 MAX_REASON = 200
 """Characters of a host's reason in the detail."""
 
@@ -58,13 +60,14 @@ class TargetFailed(Exception):
 
 
 async def connect_first(
-    route: Route, context: DeliveryContext, open_session: Callable[[Target], Awaitable[T]]
+    route: Route, context: DeliveryContext, open_session: Callable[[Target, trio.abc.Stream], Awaitable[T]]
 ) -> T:
     """Open a session with the first target of the route that gives one (RFC 5321 §5.1).
 
     At most `delivery.mx_hosts` addresses are tried. A target whose greeting is 4yz or 5yz, or that
     ends the connection before it, counts as failed like one that cannot be reached: the next may be
-    well (Postfix does the same: smtp_skip_5xx_greeting).
+    well (Postfix does the same: smtp_skip_5xx_greeting). Between the addresses of one host, which are
+    equal to each other, the first that answers is taken (`dial_any`).
 
     Raises:
       ConnectFailed: with the reasons of all in `detail`.
@@ -81,15 +84,83 @@ async def connect_first(
         usable = [address for address in found.addresses if not context.is_local_address(address, route.port)]
         # A fixed host that is one of our listeners; an MX list was pruned by `plan_mx`.
         ourselves = ourselves or len(usable) < len(found.addresses)
-        for address in usable[:left]:
+        targets = [Target(host, address, route.port) for address in usable]
+        while targets and left:
+            dialled = await dial_any(targets[:left], context)
+            failures += dialled.failures
+            left -= len(dialled.failures)
+            if dialled.target is None:
+                break
+            targets = [each for each in targets if each not in dialled.failed and each != dialled.target]
             left -= 1
             try:
-                return await open_session(Target(host, address, route.port))
+                assert dialled.stream is not None
+                return await open_session(dialled.target, dialled.stream)
             except TargetFailed as failure:
                 failures.append(failure)
     if not failures and ourselves:
         raise ConnectFailed(Failed(Cause.LOOP, replies.ROUTING_LOOP))
     raise ConnectFailed(sum_up(failures))
+
+
+@attrs.define
+class Dialled:
+    """What became of several targets that were dialled together."""
+
+    target: Target | None = None
+    """The one that answered first."""
+    stream: trio.abc.Stream | None = None
+    failed: list[Target] = attrs.field(factory=list)
+    failures: list[TargetFailed] = attrs.field(factory=list)
+
+
+async def dial_any(targets: Sequence[Target], context: DeliveryContext) -> Dialled:
+    """Connect to the first of several equal targets that answers (RFC 8305 §5).
+
+    Each gets `STAGGER` seconds, or until it fails, before the next is dialled beside it; whoever answers
+    first ends the others. So an address family that leads nowhere costs a moment, not a time-out.
+    Cancelled: no connection is left behind.
+    """
+    result = Dialled()
+    if len(targets) == 1:
+        await _dial_one(targets[0], context, result)
+        return result
+    try:
+        async with trio.open_nursery() as nursery:
+
+            async def run(target: Target, ended: trio.Event) -> None:
+                try:
+                    await _dial_one(target, context, result)
+                finally:
+                    ended.set()
+                if result.target is not None:
+                    nursery.cancel_scope.cancel(reason="another address answered")
+
+            for target in targets:
+                ended = trio.Event()
+                nursery.start_soon(run, target, ended)
+                with trio.move_on_after(STAGGER):
+                    await ended.wait()
+                if result.target is not None:
+                    break
+    except BaseException:
+        if result.stream is not None:
+            await trio.aclose_forcefully(result.stream)
+        raise
+    return result
+
+
+async def _dial_one(target: Target, context: DeliveryContext, result: Dialled) -> None:
+    try:
+        stream = await dial(target, context)
+    except TargetFailed as failure:
+        result.failed.append(target)
+        result.failures.append(failure)
+        return
+    if result.target is None:
+        result.target, result.stream = target, stream
+    else:  # two answered in the same moment
+        await trio.aclose_forcefully(stream)
 
 
 async def dial(target: Target, context: DeliveryContext) -> trio.abc.Stream:

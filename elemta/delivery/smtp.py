@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, NoReturn
 
+import trio
+
 from elemta.config import RouteTls
 from elemta.mail import Cause, Deferred, Reply, Severity, TlsFacts, replies
 from elemta.routing import Route
@@ -40,19 +42,18 @@ class SmtpTransport(Transport):
     async def connect(self) -> SmtpConnection:
         return await connect_first(self._route, self._context, self._open)
 
-    async def _open(self, target: Target) -> SmtpConnection:
+    async def _open(self, target: Target, stream: trio.abc.Stream) -> SmtpConnection:
         if self._route.tls is RouteTls.NONE:
-            return await self._session(target, try_tls=False)
+            return await self._session(target, stream, try_tls=False)
         try:
-            return await self._session(target, try_tls=True)
+            return await self._session(target, stream, try_tls=True)
         except _TlsBroken as broken:
             if self._route.tls is not RouteTls.OPPORTUNISTIC:
                 raise broken.failure from broken
         # RFC 7435 §3: what fails opportunistically is done without; TLS cannot be taken back on that stream
-        return await self._session(target, try_tls=False)
+        return await self._session(target, await dial(target, self._context), try_tls=False)
 
-    async def _session(self, target: Target, *, try_tls: bool) -> SmtpConnection:
-        stream = await dial(target, self._context)
+    async def _session(self, target: Target, stream: trio.abc.Stream, *, try_tls: bool) -> SmtpConnection:
         wire = Wire(stream, self._context.timeouts, lmtp=self.lmtp)
         try:
             tls = await self._start(wire, target, try_tls=try_tls)

@@ -201,3 +201,72 @@ async def test_nothing_to_try_is_deferred(autojump_clock):
     async with open_memory_network() as network:
         outcome = await failure(network, config=DeliveryConfig(mx_hosts=0))
     assert (type(outcome), outcome.cause) == (Deferred, Cause.CONNECT)
+
+
+TWO_FAMILIES = {
+    "example.org": {"MX": [(10, "a.example.org")]},
+    "a.example.org": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]},
+}
+
+
+async def test_address_family_that_leads_nowhere_costs_a_moment(autojump_clock):
+    async with open_memory_network() as network:
+        network.hang("2001:db8::1")
+        network.listen("192.0.2.1", 25, SinkPeer().serve)
+        connection = await connect(network, zone=TWO_FAMILIES)
+        assert trio.current_time() == pytest.approx(0.25)
+        assert connection.remote == "a.example.org[192.0.2.1]:25"
+        await connection.aclose()
+    assert hosts(network) == ["2001:db8::1", "192.0.2.1"]
+
+
+async def test_address_that_refuses_gives_way_at_once(autojump_clock):
+    async with open_memory_network() as network:
+        network.refuse("2001:db8::1")
+        network.listen("192.0.2.1", 25, SinkPeer().serve)
+        connection = await connect(network, zone=TWO_FAMILIES)
+        assert trio.current_time() == 0
+        await connection.aclose()
+
+
+async def test_host_whose_first_answer_is_a_refusal_is_tried_at_its_other_address(autojump_clock):
+    async with open_memory_network() as network:
+        network.listen("2001:db8::1", 25, ScriptedPeer((Expect.NOTHING, b"421 4.3.2 busy\r\n")).serve)
+        network.listen("192.0.2.1", 25, SinkPeer().serve)
+        connection = await connect(network, zone=TWO_FAMILIES)
+        assert connection.remote == "a.example.org[192.0.2.1]:25"
+        await connection.aclose()
+    assert hosts(network) == ["2001:db8::1", "192.0.2.1"]
+
+
+async def test_addresses_without_any_answer_are_all_named(autojump_clock):
+    async with open_memory_network() as network:
+        network.hang("2001:db8::1")
+        network.hang("192.0.2.1")
+        outcome = await failure(network, zone=TWO_FAMILIES)
+        assert trio.current_time() == pytest.approx(TIMEOUTS.connect + 0.25), "side by side"
+    assert isinstance(outcome, Deferred)
+    assert "2001:db8::1" in outcome.detail
+    assert "192.0.2.1" in outcome.detail
+
+
+async def test_no_more_addresses_are_dialled_than_one_attempt_may(autojump_clock):
+    zone = {
+        "example.org": {"MX": [(10, "a.example.org"), (20, "b.example.org")]},
+        "a.example.org": {"A": ["192.0.2.1", "192.0.2.2", "192.0.2.3"]},
+        "b.example.org": {"A": ["192.0.2.4", "192.0.2.5"]},
+    }
+    async with open_memory_network() as network:
+        outcome = await failure(network, zone=zone, config=DeliveryConfig(mx_hosts=4))
+    assert len(hosts(network)) == 4
+    assert isinstance(outcome, Deferred)
+
+
+async def test_dialling_can_be_cancelled(autojump_clock):
+    async with open_memory_network() as network:
+        network.hang("2001:db8::1")
+        network.hang("192.0.2.1")
+        with trio.move_on_after(5) as scope:
+            await connect(network, zone=TWO_FAMILIES)
+        assert scope.cancelled_caught
+    assert hosts(network) == ["2001:db8::1", "192.0.2.1"]
