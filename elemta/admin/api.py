@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from elemta.events import EventBus, QueueChanged
+from elemta.events import EventBus, MessageRemoved, QueueChanged
 from elemta.mail import MessageId, is_id
 from elemta.queue import QueueManager
 from elemta.runtime import Drain, WallClock
-from elemta.spool import QueueFilter, RecipientState, Spool
+from elemta.spool import QueueFilter, RecipientState, Spool, SpoolError
+from elemta.tls import TlsContexts
 
 from . import metrics
 from .auth import Guard
@@ -42,6 +43,8 @@ class Facts:
     counts: metrics.Counts = attrs.field(factory=metrics.Counts)
     listeners: Callable[[], list[dict[str, object]]] = list
     """Each open listener: name, address, sessions. Set once they are open."""
+    tls: TlsContexts | None = None
+    """Certificates and handshakes."""
 
     def open_sessions(self) -> int:
         return sum(int(str(listener.get("sessions", 0))) for listener in self.listeners())
@@ -64,6 +67,10 @@ class Action(msgspec.Struct, forbid_unknown_fields=True):
     action: str
     selection: Selection
     reason: str = ""
+    limit: int | None = None
+    """At most so many messages, oldest first; the `next` of the answer is the `after` of the following batch.
+    Without it everything that matches is changed before the answer comes, however long that takes."""
+    after: str | None = None
 
 
 class BadRequest(Exception):
@@ -159,10 +166,7 @@ class _Api:
         query = request.query_params
         limit = query.get("limit", "100")
         after = query.get("after")
-        if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= MAX_PAGE:
-            raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
-        if after is not None and not is_id(after):
-            raise BadRequest("after is a message id")
+        _check_page(int(limit) if _NUMBER.fullmatch(limit) else 0, after)
         which = parse_selection(
             Selection(
                 sender=query.get("sender"),
@@ -191,23 +195,50 @@ class _Api:
         except msgspec.DecodeError as error:
             raise BadRequest(str(error)) from error
         which = parse_selection(wish.selection)
-        spool = self._facts.spool
+        following = None
+        if wish.limit is not None:
+            _check_page(wish.limit, wish.after)
+            which, following = await self._batch(which, wish.limit, wish.after)
+        answer: dict[str, object] = {"recipients": await self._change(wish, which)}
+        if wish.limit is not None:
+            answer |= {"messages": len(which.messages or ()), "next": following}
+        return _json(answer)
+
+    async def _batch(
+        self, which: QueueFilter, limit: int, after: str | None
+    ) -> tuple[QueueFilter, MessageId | None]:
+        """The first messages behind `after` that match; and the last of them, where more may follow."""
+        entries = await self._facts.spool.list(which, after=MessageId(after) if after else None, limit=limit)
+        found = tuple(entry.id for entry in entries)
+        return attrs.evolve(which, messages=found), found[-1] if len(found) == limit else None
+
+    async def _change(self, wish: Action, which: QueueFilter) -> int:
+        facts = self._facts
+        now = facts.clock.time()
         match wish.action:
             case "hold":
-                count = await spool.hold(which, wish.reason or "held by the operator")
+                count = await facts.spool.hold(which, wish.reason or "held by the operator")
             case "release":
-                count = await spool.release(which)
+                count = await facts.spool.release(which)
             case "retry":
-                count = await spool.retry(which)
+                count = await facts.spool.retry(which)
             case "remove":
-                count = (await spool.remove(which)).recipients
+                removal = await facts.spool.remove(which)
+                count = removal.recipients
+                for message in removal.messages:
+                    facts.bus.publish(MessageRemoved(time=now, message=message, reason="operator"))
             case _:
                 raise BadRequest("action is one of hold, release, retry, remove")
-        self._facts.queue.wake()
-        self._facts.bus.publish(
-            QueueChanged(time=self._facts.clock.time(), action=wish.action, recipients=count)
-        )
-        return _json({"recipients": count})
+        facts.queue.wake()
+        facts.bus.publish(QueueChanged(time=now, action=wish.action, recipients=count))
+        return count
+
+
+def _check_page(limit: int, after: str | None) -> None:
+    if not 1 <= limit <= MAX_PAGE:
+        raise BadRequest(f"limit is a number from 1 to {MAX_PAGE}")
+    if after is not None and not is_id(after):
+        raise BadRequest("after is a message id")
 
 
 def build_application(facts: Facts, guard: Guard) -> Any:
@@ -217,6 +248,9 @@ def build_application(facts: Facts, guard: Guard) -> Any:
     # Starlette awaits a handler, and runs one that is not async in a thread.
     async def bad_request(_: Request, error: Exception) -> Response:  # noqa: ASYNC124
         return _json({"error": str(error)}, 400)
+
+    async def storage_trouble(_: Request, error: Exception) -> Response:  # noqa: ASYNC124
+        return _json({"error": str(error)}, 503)
 
     application = Starlette(
         routes=[
@@ -228,7 +262,7 @@ def build_application(facts: Facts, guard: Guard) -> Any:
             Route("/api/v1/queue", api.act, methods=["POST"]),
             Route("/api/v1/queue/{message}", api.show_message),
         ],
-        exception_handlers={BadRequest: bad_request},
+        exception_handlers={BadRequest: bad_request, SpoolError: storage_trouble},
     )
     open_paths = frozenset({"/livez", "/readyz"})
 

@@ -17,32 +17,56 @@ class TokenError(Exception):
 
 
 def load_or_make_token(path: Path) -> str:
-    """The token of the file, which is made (mode 0600, 256 random bits) where there is none.
+    """The token of the file, which is made (mode 0600, 256 random bits) where there is none or it is empty.
 
     Raises:
       TokenError: unreadable, too short or readable by others.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return _load(path)
+        return _load(path) or _make(path)
+    except FileNotFoundError:
+        return _make(path)
+
+
+def _make(path: Path) -> str:
+    token = secrets.token_urlsafe(32)
+    unfinished = path.with_name(path.name + ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(unfinished, flags, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)
+            file.write(token + "\n")
+            file.flush()
+            # A file that is there and empty after a power cut would keep the next start from succeeding.
+            os.fsync(descriptor)
+        unfinished.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise TokenError(f"cannot make the token file {path}: {error.strerror}") from error
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
     return token
 
 
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _load(path: Path) -> str:
+    """What is in the file; empty where a crash came between its making and its writing."""
     try:
         mode = path.stat().st_mode
         token = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:
         raise TokenError(f"cannot read the token file {path}: {error}") from error
     if mode & 0o077:
         raise TokenError(f"{path} can be read by others: chmod 600 {path}")
-    if len(token) < MIN_TOKEN:
+    if 0 < len(token) < MIN_TOKEN:
         raise TokenError(
             f"the token in {path} is shorter than {MIN_TOKEN} characters: remove the file, a new one is made"
         )

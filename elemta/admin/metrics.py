@@ -22,6 +22,7 @@ from elemta.events import (
     TaskCrashed,
 )
 from elemta.spool import SpoolStatistics
+from elemta.tls import TlsContexts
 
 if TYPE_CHECKING:
     from .api import Facts
@@ -59,7 +60,7 @@ class Counts:
             case RecipientFailed():
                 self.failed[event.cause] += 1
             case SessionRefused():
-                self.refused += 1
+                self.refused += 1 + event.more
             case TaskCrashed():
                 self.crashes += 1
 
@@ -95,6 +96,26 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily(
             "elemta_sessions_open", "Sessions open now", value=self._facts.open_sessions()
         )
+        if self._facts.tls is not None:
+            yield from _tls(self._facts.tls)
+
+
+def _tls(tls: TlsContexts) -> Iterator[Metric]:
+    ends = GaugeMetricFamily(
+        "elemta_certificate_end_timestamp_seconds",
+        "When a certificate ends, in seconds since 1970",
+        labels=["file", "name"],
+    )
+    for certificate in tls.certificates():
+        ends.add_metric(
+            [str(certificate.path), certificate.names[0] if certificate.names else ""], certificate.not_after
+        )
+    yield ends
+    handshakes = tls.handshakes()
+    family = GaugeMetricFamily("elemta_tls_handshakes", "TLS handshakes with clients now", labels=["state"])
+    family.add_metric(["running"], handshakes.running)
+    family.add_metric(["waiting"], handshakes.waiting)
+    yield family
 
 
 def _counter(name: str, documentation: str, label: str, values: Counter[str]) -> CounterMetricFamily:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -74,10 +74,10 @@ async def open_admin(
     on_crash: Callable[[str, BaseException], None],
     drain: Drain,
 ) -> AsyncGenerator[Facts, None]:
-    """Serve around the block; on the way out running requests are cut."""
+    """Serve around the block; on the way out running requests are cut and the sockets closed."""
     facts.bus.observe("metrics", facts.counts.observe)
     application = build_application(facts, Guard(token, hosts))
-    async with trio.open_nursery() as nursery:
+    async with _closing(sockets), trio.open_nursery() as nursery:
         limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
         for sock in sockets:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -90,6 +90,15 @@ async def open_admin(
             yield facts
         finally:
             nursery.cancel_scope.cancel(reason="the admin port closes")
+
+
+@asynccontextmanager
+async def _closing(sockets: Iterable[socket.socket]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 async def _accept(

@@ -4,6 +4,7 @@ Not here: behaviour. It builds, connects, starts, stops, reloads.
 """
 
 from .capture import Captured
+from .descriptors import open_standard_descriptors
 from .dev import NoFreePort, default_config, for_development, free_port, with_port, without_auth
 from .environment import Environment
 from .main import Capture, Server, run
@@ -19,6 +20,7 @@ __all__ = [
     "for_development",
     "free_port",
     "inherited_sockets",
+    "open_standard_descriptors",
     "run",
     "with_port",
     "without_auth",

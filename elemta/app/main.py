@@ -19,18 +19,26 @@ from elemta.config import Config
 from elemta.delivery import DeliveryContext, Transport, make_transport
 from elemta.dns import Resolver, open_resolver
 from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
-from elemta.inbound import BoundListener, Listeners, open_listeners
+from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
 from elemta.queue import open_queue
 from elemta.routing import Route, Router
-from elemta.runtime import Drain, Logging, LogPump, ThreadPool, is_own_address, summarize
+from elemta.runtime import Drain, Logging, LogPump, ThreadPool, get_logger, summarize, supervise
 from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_spool
 from elemta.tls import TlsContexts
 
 from .capture import Captured, CaptureTransport
+from .certificates import watch_dates, watch_files
+from .descriptors import raise_descriptor_limit
 from .environment import Environment
+from .judges import open_judges
+from .ourselves import Ourselves
+from .parts import auth_part, listeners_part, queue_part, router_part, simple_part, tls_part
 from .reload import Reloader
 from .signals import handle_signals
 from .systemd import Notifier, feed_watchdog
+from .unraisable import unraisable_to_log
+
+_log = get_logger(__name__)
 
 
 @attrs.frozen
@@ -59,6 +67,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     logging: Logging,
     read_again: Callable[[], Config] | None = None,
     capture: Capture | None = None,
+    inherited: Inherited | None = None,
     process_environment: Mapping[str, str] = os.environ,
     signals: bool = True,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -67,7 +76,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
 
     Raises (before anything is accepted, bare; later in groups whose leaves matter):
       SpoolInUse, SpoolForeign: the state folder cannot be used.
-      TokenError, TlsFilesError, OSError: files or addresses of the configuration cannot be used.
+      TokenError, TlsFilesError, AuthFilesError, OSError: files or addresses of the configuration cannot
+        be used.
       SpoolUnavailable: storage failed while running; everything was stopped.
     """
     environment = environment or Environment()
@@ -90,11 +100,16 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         log = log_events(bus, pump, level)
 
     tls = TlsContexts(config.tls)
-    router = Router(config)
-    reloader = Reloader(config, read_again, router, tls, bus, clock, notifier, set_level)
+    ourselves = Ourselves(address for each in bound for address in each.addresses)
+    router = Router(config, is_our_address=ourselves.is_address)
+    carriers = _Carriers(config, environment, tls, ourselves, capture)
+    reloader = Reloader(config, read_again, bus, clock, notifier, drain)
+    reloader.add(tls_part(tls))
+    reloader.add(router_part(router))
+    reloader.add(simple_part(frozenset({"logging"}), lambda fresh: set_level(fresh.logging.level)))
     async with (
         _open_log(pump),
-        _essential(drain, config, reloader, signals=signals) as nursery,
+        _essential(drain, reloader, signals=signals) as nursery,
         open_spool(
             config.state_dir,
             config.spool,
@@ -110,7 +125,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             config,
             spool,
             router,
-            _transports(config, environment, resolver, tls, bound, capture),
+            carriers.make_with(resolver),
             bus,
             clock=clock,
             random=random,
@@ -126,6 +141,17 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             on_crash=on_crash,
             drain=drain,
         ),
+        open_judges(
+            config,
+            environment,
+            spool,
+            resolver,
+            reloader,
+            bus,
+            drain=drain,
+            on_trouble=on_trouble,
+            on_crash=on_crash,
+        ) as judges,
         open_listeners(
             bound,
             config=config,
@@ -136,9 +162,18 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             random=random,
             drain=drain,
             tls=tls,
+            authenticator=judges.authenticator,
+            gate=judges.gate,
+            load=judges.load,
+            inherited=inherited,
+            most_sessions=raise_descriptor_limit(),
         ) as listeners,
     ):
-        facts.listeners = partial(_describe, bound, listeners)
+        facts.listeners = partial(_describe, listeners)
+        facts.tls = tls
+        reloader.add(queue_part(queue, carriers.replace, config))
+        reloader.add(auth_part(listeners, judges.make_authenticator))
+        reloader.add(listeners_part(listeners, ourselves))
         totals = await spool.totals()
         bus.publish(
             ServerStarted(
@@ -149,6 +184,11 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             )
         )
         nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool))
+        for name, watch in (("certificate files", watch_files), ("certificate dates", watch_dates)):
+            child = partial(watch, tls, bus, clock)
+            nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain))
+        for each in unclaimed(inherited or {}, bound):
+            _log.warning("an inherited socket belongs to no listener", socket=each)
         notifier.ready("running")
         task_status.started(Server(listeners, facts, drain))
         await drain.wait_draining()
@@ -159,22 +199,24 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
 @asynccontextmanager
 async def _open_log(pump: LogPump) -> AsyncGenerator[None, None]:
     """The log pump outside everything else, so that the last words of the others are written."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump.run)
-        try:
-            yield
-        finally:
-            nursery.cancel_scope.cancel(reason="nothing more to log")
+    with unraisable_to_log():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel(reason="nothing more to log")
 
 
 @asynccontextmanager
 async def _essential(
-    drain: Drain, config: Config, reloader: Reloader, *, signals: bool
+    drain: Drain, reloader: Reloader, *, signals: bool
 ) -> AsyncGenerator[trio.Nursery, None]:
     """Signals and watchdog: a crash of one of them ends the process."""
     async with trio.open_nursery() as nursery:
         if signals:
-            await nursery.start(partial(handle_signals, drain, config.timeouts, reloader.reload))
+            handle = partial(handle_signals, drain, lambda: reloader.config.timeouts, reloader.reload)
+            await nursery.start(handle)
         yield nursery
         nursery.cancel_scope.cancel(reason="the server has stopped")
 
@@ -188,34 +230,47 @@ async def _open_resolver(config: Config, environment: Environment) -> AsyncGener
         yield resolver
 
 
-def _transports(
-    config: Config,
-    environment: Environment,
-    resolver: Resolver,
-    tls: TlsContexts,
-    bound: Sequence[BoundListener],
-    capture: Capture | None,
-) -> Callable[[Route], Transport]:
-    if capture is not None:
-        transport = CaptureTransport(capture.folder, capture.show, ThreadPool("capture", 2))
-        return lambda _: transport
-    ours = {(address.host, address.port) for listener in bound for address in listener.addresses}
-    ports_everywhere = {port for host, port in ours if host in ("", "0.0.0.0", "::")}  # noqa: S104 - compared
-    context = DeliveryContext(
-        hostname=config.hostname,
-        resolver=resolver,
-        network=environment.network,
-        tls=tls,
-        timeouts=config.timeouts,
-        config=config.delivery,
-        clock=environment.clock,
-        random=environment.random,
-        state_dir=config.state_dir,
-        is_local_address=lambda host, port: (
-            (host, port) in ours or (port in ports_everywhere and is_own_address(host))
-        ),
-    )
-    return lambda route: make_transport(route, context)
+@attrs.define(eq=False)
+class _Carriers:
+    """Makes transports, each with the settings of its moment."""
+
+    config: Config
+    environment: Environment
+    tls: TlsContexts
+    ourselves: Ourselves
+    capture: Capture | None
+    context: DeliveryContext | None = None
+
+    def make_with(self, resolver: Resolver) -> Callable[[Route], Transport]:
+        if self.capture is not None:
+            pool = ThreadPool("capture", 2)
+            transport = CaptureTransport(self.capture.folder, self.capture.show, pool)
+            return lambda _: transport
+        self.context = DeliveryContext(
+            hostname=self.config.hostname,
+            resolver=resolver,
+            network=self.environment.network,
+            tls=self.tls,
+            timeouts=self.config.timeouts,
+            config=self.config.delivery,
+            clock=self.environment.clock,
+            random=self.environment.random,
+            state_dir=self.config.state_dir,
+            is_local_address=self.ourselves.is_listener,
+        )
+        return self._make
+
+    def _make(self, route: Route) -> Transport:
+        assert self.context is not None
+        return make_transport(route, self.context)
+
+    def replace(self, config: Config) -> None:
+        """Use other settings for connections from now on."""
+        self.config = config
+        if self.context is not None:
+            self.context = attrs.evolve(
+                self.context, hostname=config.hostname, timeouts=config.timeouts, config=config.delivery
+            )
 
 
 def _is_alive(spool: Spool) -> bool:
@@ -229,7 +284,7 @@ def _is_alive(spool: Spool) -> bool:
     return True
 
 
-def _describe(bound: Sequence[BoundListener], listeners: Listeners) -> list[dict[str, object]]:
+def _describe(listeners: Listeners) -> list[dict[str, object]]:
     """Each listener with its addresses and the number of its sessions."""
     sessions = Counter(view.listener for view in listeners.sessions)
     return [
@@ -239,7 +294,7 @@ def _describe(bound: Sequence[BoundListener], listeners: Listeners) -> list[dict
             "address": ", ".join(str(address) for address in each.addresses),
             "sessions": sessions[each.config.name],
         }
-        for each in bound
+        for each in listeners.bound
     ]
 
 

@@ -1,13 +1,17 @@
-"""What a person sees: tables, captured mail, times. rich is imported here only, when something is shown."""
+"""What a person sees: tables, bars, captured mail. rich is imported here only, when something is shown."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
+import click
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +22,14 @@ if TYPE_CHECKING:
     from elemta.config import Config
     from elemta.inbound import BoundListener
 
+T = TypeVar("T")
+
 console = Console(highlight=False, soft_wrap=True)
+
+MOST_FOLDED = 1000
+"""Rows up to which a table is fitted into the terminal; rich takes half a millisecond for each."""
+LONG_WORK = 0.5
+"""Seconds after which work shows how far it is."""
 
 
 def age(seconds: float) -> str:
@@ -49,13 +60,72 @@ def when(timestamp: float) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; every cell is a stranger's text and is escaped."""
+    """Print a table; every cell is a stranger's text and is escaped.
+
+    In a terminal cells are folded to its width. In a pipe each row is one line, for grep and its kind.
+    """
+    cells = [[escape_text(cell) for cell in row] for row in rows]
+    if not console.is_terminal or len(cells) > MOST_FOLDED:
+        _plain_table(columns, cells, right)
+        return
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(escape_text(cell)) for cell in row))
+    for row in cells:
+        shown.add_row(*map(Text, row))
     console.print(shown)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    lines = [columns, *rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = []
+        for column, width, cell in zip(columns, widths, line, strict=True):
+            blank = " " * (width - cell_len(cell))
+            padded.append(blank + cell if column in right else cell + blank)
+        click.echo("  ".join(padded).rstrip())
+
+
+def with_bar(
+    batches: Iterable[T],
+    description: str,
+    *,
+    total: int | None,
+    amount: Callable[[T], int],
+    monotonic: Callable[[], float] = time.monotonic,
+    bars: Console | None = None,
+) -> Iterator[T]:
+    """Pass the batches on; when that takes long, with a bar on standard error that goes away in the end.
+
+    `amount` says how much of `total` a batch is; a total of None: nobody knows. Where standard error is no
+    terminal, nothing is shown.
+    """
+    if bars is None:
+        if not sys.stderr.isatty():
+            yield from batches
+            return
+        bars = Console(stderr=True)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=bars,
+        transient=True,
+    )
+    task = progress.add_task(description, total=total)
+    begun, shown = monotonic(), False
+    try:
+        for batch in batches:
+            progress.advance(task, amount(batch))
+            if not shown and monotonic() - begun >= LONG_WORK:
+                shown = True
+                progress.start()
+            yield batch
+    finally:
+        if shown:
+            progress.stop()
 
 
 def announce(config: Config, bound: Sequence[BoundListener], capture: Capture) -> None:

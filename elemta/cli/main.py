@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, queue, run, send, status
+from . import configure, queue, run, send, status, tls, user
 from .errors import Trouble
 
 
@@ -36,3 +36,5 @@ main.add_command(configure.config)
 main.add_command(queue.queue)
 main.add_command(status.status)
 main.add_command(send.send)
+main.add_command(user.user)
+main.add_command(tls.tls)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 import click
@@ -17,9 +18,20 @@ from .options import F, config_option, dev_option, json_option, read_for_client
 
 if TYPE_CHECKING:
     from elemta.config import Config
-    from elemta.spool import Store
+    from elemta.mail import MessageId
+    from elemta.spool import QueueFilter, Store, StoreReader
 
 PAGE = 500
+"""Messages in one look or change: that needs little memory anywhere, and new mail does not wait for long."""
+HELD_BY_OPERATOR = "held by the operator"
+
+
+class Batch(NamedTuple):
+    """What one step of an action did."""
+
+    recipients: int
+    messages: int
+    """Looked at; some may have had nothing to change."""
 
 
 @click.group()
@@ -65,7 +77,7 @@ def _action(name: str, past: str, summary: str) -> None:
         }
         if not (messages or sender or recipient or domain or everything):
             raise click.UsageError("select something: message ids, --sender, --recipient, --domain or --all")
-        count = _act(config, name, selection)
+        count = _act(config, name, past, selection, bar=not as_json)
         if as_json:
             click.echo(json.dumps({"recipients": count}))
         else:
@@ -105,10 +117,15 @@ def list_(
     config = read_for_client(config_file, dev)
     wanted = {"sender": sender, "recipient": recipient, "domain": domain, "state": state}
     query = {name: value for name, value in wanted.items() if value}
-    messages = list(_pages(config, query, limit))
+    pages = _pages(config, query, limit)
     if as_json:
-        click.echo(json.dumps({"messages": messages}, indent=2))
+        click.echo(json.dumps({"messages": [message for page in pages for message in page]}, indent=2))
         return
+    from .console import with_bar  # noqa: PLC0415
+
+    total = None if query or limit <= PAGE else min(limit, _messages(config))
+    shown = with_bar(pages, "reading the queue", total=total, amount=len)
+    messages = [message for page in shown for message in page]
     if not messages:
         click.echo("the queue is empty" if not query else "nothing in the queue matches")
         return
@@ -161,40 +178,32 @@ def stats(config_file: Path | None, dev: bool, as_json: bool) -> None:
     table(("recipients", "count"), rows, right=("count",))
 
 
-def _checked(message: str) -> str:
-    from elemta.mail import is_id  # noqa: PLC0415
+def _checked(message: str) -> MessageId:
+    from elemta.mail import MessageId, is_id  # noqa: PLC0415
 
     if not is_id(message):
         raise Trouble(NOT_DONE, "that is no message id: ids have 16 letters and digits, as in 'queued as ID'")
-    return message
+    return MessageId(message)
 
 
-def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable[[Any], Any]) -> Any:
+def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable[[StoreReader], Any]) -> Any:
     """From the server where one runs, else from the spool itself."""
+    from elemta.spool import open_readonly_spool  # noqa: PLC0415
+
     try:
         return online(AdminClient(config.state_dir))
     except NotRunning:
-        return _offline(config, offline, write=False)
+        with _storage_trouble(config), open_readonly_spool(config.state_dir) as reader:
+            return offline(reader)
 
 
-def _offline(config: Config, work: Callable[[Any], Any], *, write: bool) -> Any:
-    from elemta.spool import (  # noqa: PLC0415
-        SpoolError,
-        SpoolForeign,
-        SpoolInUse,
-        open_offline,
-        open_readonly_spool,
-    )
+@contextmanager
+def _storage_trouble(config: Config) -> Generator[None, None, None]:
+    """What the spool cannot do, as the end of the command."""
+    from elemta.spool import SpoolError, SpoolForeign, SpoolInUse  # noqa: PLC0415
 
     try:
-        if write:
-            with open_offline(config.state_dir) as store:
-                store.begin(careful=True)
-                result = work(store)
-                store.commit()
-                return result
-        with open_readonly_spool(config.state_dir) as store:
-            return work(store)
+        yield
     except SpoolInUse as error:
         raise Trouble(TRY_LATER, str(error)) from error
     except SpoolForeign as error:
@@ -203,26 +212,102 @@ def _offline(config: Config, work: Callable[[Any], Any], *, write: bool) -> Any:
         raise Trouble(STORAGE, f"{config.state_dir}: {error}") from error
 
 
-def _act(config: Config, action: str, selection: dict[str, Any]) -> int:
-    try:
-        answer = AdminClient(config.state_dir).post(
-            "/api/v1/queue", {"action": action, "selection": selection}
+def _act(config: Config, action: str, past: str, selection: dict[str, Any], *, bar: bool) -> int:
+    """Carry out an action in batches; each is done or not, whatever becomes of the next."""
+    done = 0
+    with closing(_batches(config, action, selection)) as batches:
+        steps: Iterator[Batch] = batches
+        if bar:
+            from .console import with_bar  # noqa: PLC0415
+
+            total = _expected(config, selection)
+            steps = with_bar(batches, f"{action}:", total=total, amount=lambda batch: batch.messages)
+        try:
+            for batch in steps:
+                done += batch.recipients
+        except (Trouble, KeyboardInterrupt):
+            if done:
+                click.echo(f"elemta: {done} recipient{'' if done == 1 else 's'} {past} before this", err=True)
+            raise
+    return done
+
+
+def _expected(config: Config, selection: dict[str, Any]) -> int | None:
+    """How many messages an action will look at, as far as that is known."""
+    if selection["messages"]:
+        return len(selection["messages"])
+    return _messages(config) if selection["all"] else None
+
+
+def _messages(config: Config) -> int:
+    return int(
+        _ask(
+            config,
+            lambda client: client.get("/api/v1/status")["spool"]["messages"],
+            lambda reader: reader.statistics().messages,
         )
-        return int(answer["recipients"])
+    )
+
+
+def _batches(config: Config, action: str, selection: dict[str, Any]) -> Generator[Batch, None, None]:
+    client = AdminClient(config.state_dir)
+    begun = False
+    try:
+        for batch in _through_server(client, action, selection):
+            begun = True
+            yield batch
     except NotRunning:
-        return int(_offline(config, lambda store: _act_offline(store, action, selection), write=True))
+        if begun:
+            raise Trouble(TRY_LATER, "the server has stopped; run the command again for the rest") from None
+        yield from _on_the_spool(config, action, selection)
 
 
-def _act_offline(store: Store, action: str, selection: dict[str, Any]) -> int:
+def _portions(selection: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same selection, with at most `PAGE` message ids at a time."""
+    messages = selection["messages"]
+    if not messages:
+        yield selection
+        return
+    for start in range(0, len(messages), PAGE):
+        yield {**selection, "messages": messages[start : start + PAGE]}
+
+
+def _through_server(client: AdminClient, action: str, selection: dict[str, Any]) -> Iterator[Batch]:
+    for portion in _portions(selection):
+        wish: dict[str, Any] = {"action": action, "selection": portion, "limit": PAGE}
+        while True:
+            answer = client.post("/api/v1/queue", wish)
+            yield Batch(answer["recipients"], answer["messages"])
+            if answer["next"] is None:
+                break
+            wish["after"] = answer["next"]
+
+
+def _on_the_spool(config: Config, action: str, selection: dict[str, Any]) -> Iterator[Batch]:
+    import attrs  # noqa: PLC0415
+
     from elemta.admin import BadRequest, Selection, parse_selection  # noqa: PLC0415
+    from elemta.spool import open_offline  # noqa: PLC0415
 
     try:
-        which = parse_selection(Selection(**selection))
+        portions = [parse_selection(Selection(**portion)) for portion in _portions(selection)]
     except BadRequest as error:
         raise Trouble(NOT_DONE, str(error)) from error
+    with _storage_trouble(config), open_offline(config.state_dir) as store:
+        for which in portions:
+            after = None
+            while page := store.matching(which, after=after, limit=PAGE):
+                store.begin(careful=True)
+                count = _change(store, action, attrs.evolve(which, messages=tuple(page)))
+                store.commit()
+                yield Batch(count, len(page))
+                after = page[-1]
+
+
+def _change(store: Store, action: str, which: QueueFilter) -> int:
     match action:
         case "hold":
-            return store.hold(which, "held by the operator")
+            return store.hold(which, HELD_BY_OPERATOR)
         case "release":
             return store.release(which, time.time())
         case "retry":
@@ -231,32 +316,32 @@ def _act_offline(store: Store, action: str, selection: dict[str, Any]) -> int:
             return store.remove(which).recipients
 
 
-def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[Any]:
+def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[list[Any]]:
     """Messages page by page, so that a long queue needs little memory anywhere."""
     after: str | None = None
     while limit > 0:
         wanted = min(limit, PAGE)
-        page = _ask(
+        page: list[Any] = _ask(
             config,
             lambda client, after=after, wanted=wanted: client.get(  # type: ignore[misc]
                 "/api/v1/queue?"
                 + urlencode({**query, "limit": wanted, **({"after": after} if after else {})})
             )["messages"],
-            lambda store, after=after, wanted=wanted: _list_offline(store, query, after, wanted),  # type: ignore[misc]
+            lambda reader, after=after, wanted=wanted: _list_offline(reader, query, after, wanted),  # type: ignore[misc]
         )
-        yield from page
+        yield page
         if len(page) < wanted:
             return
         after = page[-1]["id"]
         limit -= len(page)
 
 
-def _list_offline(store: Store, query: dict[str, str], after: str | None, limit: int) -> list[Any]:
+def _list_offline(reader: StoreReader, query: dict[str, str], after: str | None, limit: int) -> list[Any]:
     from elemta.admin import Selection, parse_selection  # noqa: PLC0415
     from elemta.mail import MessageId  # noqa: PLC0415
 
     which = parse_selection(Selection(**query, all=True))  # type: ignore[arg-type]
-    entries = store.list(which, after=MessageId(after) if after else None, limit=limit)
+    entries = reader.list(which, after=MessageId(after) if after else None, limit=limit)
     return [_entry(entry) for entry in entries]
 
 

@@ -34,6 +34,7 @@ def run(config_file: Path | None, dev: bool, port: int | None, no_auth_required:
     from elemta import app  # noqa: PLC0415 - keeps `--help` quick
     from elemta.config import load_config  # noqa: PLC0415
 
+    app.open_standard_descriptors()
     if dev and config_file is None:
         try:
             config = app.default_config(port if port is not None else app.free_port())
@@ -70,10 +71,11 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
 
     from elemta import app  # noqa: PLC0415
     from elemta.admin import TokenError  # noqa: PLC0415
+    from elemta.auth import AuthFilesError  # noqa: PLC0415
     from elemta.config import LogFormat  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
     from elemta.runtime import ConsoleRenderer, LogPump, leaves, logging_to, render_json  # noqa: PLC0415
-    from elemta.spool import SpoolForeign, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
+    from elemta.spool import SpoolForeign, SpoolFull, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
     from elemta.tls import TlsFilesError  # noqa: PLC0415
 
     from .console import announce  # noqa: PLC0415
@@ -85,7 +87,8 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
     )
     pump = LogPump(render=renderer)
     try:
-        bound = bind_all(config.listeners, inherited=app.inherited_sockets(os.environ))
+        inherited = app.inherited_sockets(os.environ)
+        bound = bind_all(config.listeners, inherited=inherited)
     except BindError as error:
         raise Trouble(TRY_LATER if error.in_use else BAD_CONFIG, str(error)) from error
     try:
@@ -99,7 +102,14 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
         with logging_to(pump, config.logging.level) as logging:
             trio.run(
                 partial(
-                    app.run, config, bound, pump=pump, logging=logging, read_again=read_again, capture=capture
+                    app.run,
+                    config,
+                    bound,
+                    pump=pump,
+                    logging=logging,
+                    read_again=read_again,
+                    capture=capture,
+                    inherited=inherited,
                 )
             )
     except Exception as error:
@@ -108,9 +118,9 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
             match leaf:
                 case SpoolInUse():
                     raise Trouble(TRY_LATER, str(leaf)) from error
-                case SpoolForeign() | SpoolUnavailable():
+                case SpoolForeign() | SpoolFull() | SpoolUnavailable():
                     raise Trouble(STORAGE, str(leaf)) from error
-                case TokenError() | TlsFilesError():
+                case TokenError() | TlsFilesError() | AuthFilesError():
                     raise Trouble(BAD_CONFIG, str(leaf)) from error
                 case PermissionError() | FileNotFoundError() | NotADirectoryError():
                     raise Trouble(STORAGE, f"{leaf.filename}: {leaf.strerror}") from error

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .client import AdminClient, NotRunning
 from .errors import NOT_DONE, TRY_LATER, Trouble
 from .options import config_option, dev_option, read_for_client
 
 if TYPE_CHECKING:
-    from elemta.config import HostPort
+    from elemta.config import Config, HostPort
 
 SECONDS = 30.0
 
@@ -80,9 +81,21 @@ def _address(config_file: Path | None, dev: bool, server: str | None) -> HostPor
     config = read_for_client(config_file, dev)
     if not config.listeners:
         raise Trouble(NOT_DONE, "the configuration has no listener; name a server with --server")
-    address = config.listeners[0].address
+    # In development mode the port is the first that was free, which only the server knows.
+    address = (_where_it_runs(config) if dev else None) or config.listeners[0].address
     wildcard = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
     return HostPort(wildcard.get(address.host, address.host), address.port)
+
+
+def _where_it_runs(config: Config) -> HostPort | None:
+    """The address of the running server's first listener."""
+    from elemta.config import parse_host_port  # noqa: PLC0415
+
+    try:
+        listeners = AdminClient(config.state_dir).get("/api/v1/status")["listeners"]
+    except (NotRunning, Trouble):
+        return None
+    return parse_host_port(listeners[0]["address"].split(", ")[0]) if listeners else None
 
 
 def _compose(sender: str, recipients: tuple[str, ...], subject: str, body: str) -> bytes:

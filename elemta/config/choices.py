@@ -21,12 +21,32 @@ class ListenerTls(enum.StrEnum):
     IMPLICIT = "implicit"
 
 
+class TlsVersion(enum.StrEnum):
+    """The oldest TLS that is spoken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
 class ListenerAuth(enum.StrEnum):
     """Whether clients of a listener authenticate."""
 
     OFF = "off"
     OPTIONAL = "optional"
     REQUIRED = "required"
+
+
+class AuthMechanism(enum.StrEnum):
+    """How clients may log in (names of the IANA registry of SASL mechanisms)."""
+
+    SCRAM_SHA_256_PLUS = "SCRAM-SHA-256-PLUS"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    PLAIN = "PLAIN"
+    LOGIN = "LOGIN"
+    EXTERNAL = "EXTERNAL"
+    OAUTHBEARER = "OAUTHBEARER"
+    XOAUTH2 = "XOAUTH2"
+    CRAM_MD5 = "CRAM-MD5"
 
 
 class TransportKind(enum.StrEnum):
@@ -68,3 +88,57 @@ class LogLevel(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class CheckAction(enum.StrEnum):
+    """What follows from a check that a client failed."""
+
+    OFF = "off"
+    """The check is not made."""
+    NOTE = "note"
+    """It is made and written down, for logs and plugins; the client does not notice."""
+    DEFER = "defer"
+    """The client is told to come again later (4yz)."""
+    REFUSE = "refuse"
+    """The client is refused (5yz), or told to come again later where the check could not be finished."""
+
+
+class GreylistAction(enum.StrEnum):
+    """What becomes of a recipient whose sender and client were not seen together before."""
+
+    OFF = "off"
+    NOTE = "note"
+    DEFER = "defer"
+
+
+class RefuseAt(enum.StrEnum):
+    """When a client is told that it is refused for what it is."""
+
+    ONCE = "once"
+    RECIPIENT = "recipient"
+
+
+class ReverseDnsNeed(enum.StrEnum):
+    """What reverse DNS must have for a client."""
+
+    NAME = "name"
+    """Its address has a name (PTR)."""
+    CONFIRMED = "confirmed"
+    """And the name leads back to the address."""
+
+
+class RateOf(enum.StrEnum):
+    """What is counted by a rate."""
+
+    CONNECTIONS = "connections"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+
+
+class RatePer(enum.StrEnum):
+    """Whom a rate holds for."""
+
+    ADDRESS = "address"
+    NETWORK = "network"
+    ACCOUNT = "account"
+    ROLE = "role"

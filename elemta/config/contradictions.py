@@ -8,19 +8,37 @@ import attrs
 
 from elemta.mail import Domain
 
-from .choices import ListenerTls, RouteTls, TransportKind
+from .choices import (
+    AuthMechanism,
+    CheckAction,
+    GreylistAction,
+    ListenerAuth,
+    ListenerTls,
+    RateOf,
+    RatePer,
+    RouteTls,
+    TransportKind,
+)
 from .positions import KeyPath
-from .schema import Config, RouteConfig
-from .units import DomainPattern, HostPort, RoutePattern, format_duration, shown
+from .schema import Config, DnsListsConfig, RouteConfig
+from .units import DomainPattern, HostPort, RoutePattern, format_duration, format_size, shown
 
 _OPTIONS = {
-    TransportKind.SMTP: ("host", "port", "tls"),
+    TransportKind.SMTP: ("host", "port", "tls", "username", "password_file"),
     TransportKind.LMTP: ("host", "port", "tls"),
     TransportKind.MAILDIR: ("path",),
     TransportKind.DISCARD: (),
 }
 """Which settings of a route mean something to its transport."""
-_ROUTE_OPTIONS = {"host": None, "port": None, "tls": RouteTls.OPPORTUNISTIC, "path": None}
+_ROUTE_OPTIONS = {
+    "host": None,
+    "port": None,
+    "tls": RouteTls.OPPORTUNISTIC,
+    "username": None,
+    "password_file": None,
+    "path": None,
+}
+_OWNERS = {"path": "maildir", "username": "smtp", "password_file": "smtp"}
 """The settings that only some transports use, with their defaults."""
 
 
@@ -39,11 +57,19 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _listener_names(config)
     yield from _listener_addresses(config)
     yield from _certificates(config)
+    yield from _client_certificates(config)
+    yield from _accounts(config)
+    yield from _listener_options(config)
     yield from _domains(config)
     yield from _local_routes(config)
     yield from _route_options(config)
     yield from _dead_routes(config)
     yield from _numbers(config)
+    yield from _lists(("policy", "dns_lists"), config.policy.dns_lists)
+    yield from _lists(("policy", "domain_lists"), config.policy.domain_lists)
+    yield from _greylist(config)
+    yield from _rates(config)
+    yield from _early_talkers(config)
 
 
 def _listener_names(config: Config) -> Iterator[Contradiction]:
@@ -97,6 +123,10 @@ def _certificates(config: Config) -> Iterator[Contradiction]:
     if key is not None and certificate is None:
         others: tuple[KeyPath, ...] = (("tls", "certificate"),)
         yield Contradiction(("tls", "key"), "a key needs its certificate", "set tls.certificate", others)
+    if certificate is None and config.tls.certificates:
+        others = (("tls", "certificate"), ("tls", "key"))
+        reason = "clients that ask for none of these names need a certificate too"
+        yield Contradiction(("tls", "certificates"), reason, "set tls.certificate and tls.key", others)
     if certificate is None and key is None:
         for index, listener in enumerate(config.listeners):
             if listener.tls is not ListenerTls.OFF:
@@ -106,6 +136,81 @@ def _certificates(config: Config) -> Iterator[Contradiction]:
                     'set both in [tls], or tls = "off"',
                     (("tls",),),
                 )
+
+
+_WITHOUT_TLS = frozenset(
+    {AuthMechanism.SCRAM_SHA_256, AuthMechanism.CRAM_MD5}
+)  # the others show the secret, or need what only TLS has
+_ON_LOOPBACK = _WITHOUT_TLS | {AuthMechanism.PLAIN, AuthMechanism.LOGIN}
+
+
+def _accounts(config: Config) -> Iterator[Contradiction]:
+    auth = config.auth
+    offered = set(auth.mechanisms)
+    if AuthMechanism.CRAM_MD5 in offered and auth.recovery_key is None:
+        yield Contradiction(
+            ("auth", "mechanisms"),
+            "CRAM-MD5 needs secrets that can be read back",
+            "set auth.recovery_key, or leave CRAM-MD5 out: SCRAM-SHA-256 is better in every way",
+            (("auth", "recovery_key"),),
+        )
+    for index, listener in enumerate(config.listeners):
+        if listener.auth is ListenerAuth.OFF:
+            continue
+        path: KeyPath = ("listeners", index, "auth")
+        if auth.users is None:
+            yield Contradiction(
+                path,
+                f"{str(listener.auth)!r} needs accounts, and there is no users file",
+                "set users in [auth] and make one with 'elemta user add NAME'",
+                (("auth", "users"),),
+            )
+        others: tuple[KeyPath, ...] = (("auth", "mechanisms"), ("auth", "loopback_without_tls"))
+        if not offered:
+            yield Contradiction(
+                path, f"{str(listener.auth)!r} needs a mechanism", "add one to auth.mechanisms", others
+            )
+        elif listener.tls is ListenerTls.OFF and not offered & (
+            _ON_LOOPBACK if auth.loopback_without_tls else _WITHOUT_TLS
+        ):
+            yield Contradiction(
+                path,
+                f"{str(listener.auth)!r}: without TLS none of auth.mechanisms is ever offered",
+                'set tls = "starttls", or add SCRAM-SHA-256 to auth.mechanisms',
+                (("listeners", index, "tls"), *others),
+            )
+
+
+def _client_certificates(config: Config) -> Iterator[Contradiction]:
+    authorities: KeyPath = ("tls", "client_authorities")
+    for index, listener in enumerate(config.listeners):
+        if not listener.client_certificates:
+            continue
+        path: KeyPath = ("listeners", index, "client_certificates")
+        if listener.tls is ListenerTls.OFF:
+            yield Contradiction(
+                path, "certificates are shown over TLS", 'set tls = "starttls"', ((*path[:-1], "tls"),)
+            )
+        if config.tls.client_authorities is None:
+            reason = "nothing says which certificates of clients are good"
+            yield Contradiction(path, reason, "set tls.client_authorities", (authorities,))
+
+
+def _listener_options(config: Config) -> Iterator[Contradiction]:
+    for index, listener in enumerate(config.listeners):
+        path: KeyPath = ("listeners", index)
+        most = config.limits.message_size
+        if listener.message_size is not None and listener.message_size > most:
+            size = format_size(listener.message_size)
+            reason = f"{size} is more than limits.message_size ({format_size(most)})"
+            yield Contradiction((*path, "message_size"), reason, others=(("limits", "message_size"),))
+        if listener.proxy_protocol and not config.proxies.proxy_protocol:
+            yield Contradiction(
+                (*path, "proxy_protocol"),
+                "no network may send a PROXY header",
+                "name the load balancers in proxies.proxy_protocol",
+                (("proxies", "proxy_protocol"),),
+            )
 
 
 def _domains(config: Config) -> Iterator[Contradiction]:
@@ -191,15 +296,29 @@ def _route_options(config: Config) -> Iterator[Contradiction]:
         transport: tuple[KeyPath, ...] = ((*base, "transport"),)
         for name, default in _ROUTE_OPTIONS.items():
             if name not in _OPTIONS[route.transport] and getattr(route, name) != default:
-                owner = "maildir" if name == "path" else "smtp and lmtp"
+                owner = _OWNERS.get(name, "smtp and lmtp")
                 reason = f"means nothing to the transport {route.transport}"
                 yield Contradiction((*base, name), reason, f"it belongs to {owner}: remove it", transport)
+        yield from _login_of_route(route, base)
         if route.transport is TransportKind.MAILDIR and route.path is None:
             hint = 'add path = "var/mail/{domain}/{local_part}"'
             yield Contradiction(base, "a maildir route needs a path", hint, ((*base, "path"), *transport))
         if route.transport is TransportKind.LMTP and route.host is None:
             hint = 'add host = "127.0.0.1"'
             yield Contradiction(base, "an lmtp route needs a host", hint, ((*base, "host"), *transport))
+
+
+def _login_of_route(route: RouteConfig, base: KeyPath) -> Iterator[Contradiction]:
+    if route.transport is not TransportKind.SMTP:
+        return
+    if (route.username is None) is not (route.password_file is None):
+        given, missing = "username", "password_file"
+        if route.username is None:
+            given, missing = missing, given
+        yield Contradiction((*base, given), f"means nothing without {missing}", f"add {missing}", (base,))
+    elif route.username is not None and route.host is None:
+        reason = "every mail host of the world would be given that account"
+        yield Contradiction((*base, "username"), reason, "give the route a host", (base,))
 
 
 def _dead_routes(config: Config) -> Iterator[Contradiction]:
@@ -250,3 +369,52 @@ def _numbers(config: Config) -> Iterator[Contradiction]:
     if delivery.source_ipv6 is not None and not delivery.ipv6:
         reason = "is never used while delivery.ipv6 is false"
         yield Contradiction(("delivery", "source_ipv6"), reason, others=(("delivery", "ipv6"),))
+
+
+def _lists(path: KeyPath, lists: DnsListsConfig) -> Iterator[Contradiction]:
+    """Lists that are asked for nothing, or whose answers could never be enough."""
+    where = ".".join(str(step) for step in path)
+    if lists.lookup_timeout > lists.timeout:
+        reason = f"{format_duration(lists.lookup_timeout)} is more than {where}.timeout"
+        reason += f" ({format_duration(lists.timeout)})"
+        yield Contradiction((*path, "lookup_timeout"), reason, others=((*path, "timeout"),))
+    if lists.action is CheckAction.OFF:
+        return
+    if not lists.zones:
+        reason = f"{str(lists.action)!r} needs a list to ask"
+        yield Contradiction((*path, "action"), reason, f"add [[{where}.zones]]", ((*path, "zones"),))
+        return
+    most = sum(zone.weight for zone in lists.zones if zone.weight > 0)
+    if lists.action is not CheckAction.NOTE and most < lists.threshold:
+        reason = f"{lists.threshold} is never reached: all weights together are {most}"
+        yield Contradiction((*path, "threshold"), reason, others=((*path, "zones"), (*path, "action")))
+
+
+def _greylist(config: Config) -> Iterator[Contradiction]:
+    greylist = config.policy.greylist
+    path: KeyPath = ("policy", "greylist")
+    if greylist.action is not GreylistAction.OFF and greylist.window <= greylist.delay:
+        window, delay = format_duration(greylist.window), format_duration(greylist.delay)
+        reason = f"{window} leaves no time to come again after policy.greylist.delay ({delay})"
+        yield Contradiction((*path, "window"), reason, "make it longer", ((*path, "delay"),))
+
+
+def _rates(config: Config) -> Iterator[Contradiction]:
+    first: dict[tuple[object, ...], int] = {}
+    for index, rate in enumerate(config.policy.rates):
+        path: KeyPath = ("policy", "rates", index)
+        earlier = first.setdefault((rate.count, rate.per, rate.role, rate.limit.seconds), index)
+        if earlier != index:
+            reason = f"policy.rates[{earlier}] is for the same, over the same time"
+            yield Contradiction((*path, "limit"), reason, "keep one of them", (("policy", "rates", earlier),))
+        if rate.per is RatePer.ACCOUNT and rate.count is RateOf.CONNECTIONS:
+            reason = "counts nothing: when a client connects its account is not known"
+            hint = 'count "messages" or "recipients"'
+            yield Contradiction((*path, "per"), reason, hint, ((*path, "count"),))
+
+
+def _early_talkers(config: Config) -> Iterator[Contradiction]:
+    policy = config.policy
+    if policy.greeting_delay and policy.early_talkers is CheckAction.OFF:
+        reason = "delays everybody for nothing while policy.early_talkers is off"
+        yield Contradiction(("policy", "greeting_delay"), reason, others=(("policy", "early_talkers"),))

@@ -124,6 +124,8 @@ def attempt_deadline(config: Config) -> AttemptDeadline:
     timeouts, delivery = config.timeouts, config.delivery
     hosts = delivery.mx_hosts
     blocks = -(-config.limits.message_size // _BLOCK)
+    logs_in = any(route.username is not None for route in config.routes)
+    login = (Phase("login", timeouts.login, 3 * hosts),) if logs_in else ()
     return AttemptDeadline(
         phases=(
             # the MX, then A and AAAA of each host
@@ -132,6 +134,7 @@ def attempt_deadline(config: Config) -> AttemptDeadline:
             Phase("greeting", timeouts.greeting, hosts),
             Phase("hello", timeouts.hello, 2 * hosts),
             Phase("starttls", timeouts.starttls, hosts),
+            *login,
             Phase("mail", timeouts.mail),
             Phase("rcpt", timeouts.rcpt, delivery.recipients_per_transaction),
             Phase("data", timeouts.data),

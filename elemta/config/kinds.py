@@ -23,7 +23,17 @@ import attrs
 from elemta.mail import Domain
 
 from . import units
-from .units import BadValue, DomainPattern, HostPort, Network, RoutePattern, did_you_mean, shown
+from .units import (
+    AnswerRange,
+    BadValue,
+    DomainPattern,
+    HostPort,
+    Network,
+    Rate,
+    RoutePattern,
+    did_you_mean,
+    shown,
+)
 
 Plain: TypeAlias = str | int | float | bool
 """What a leaf is in TOML."""
@@ -304,6 +314,8 @@ _KINDS: dict[Any, Kind] = {
     Path: _text("a path", units.parse_path, minLength=1),
     HostPort: _text("an address with a port", units.parse_host_port, units.HOST_PORT_PATTERN),
     Network: _text("a network", units.parse_network, units.NETWORK_PATTERN),
+    Rate: _text('a rate such as "60/1m"', units.parse_rate, units.RATE_PATTERN),
+    AnswerRange: _text("answers of a DNS list", units.parse_answers, units.ANSWERS_PATTERN),
     Domain: _text("a domain", units.parse_domain_name, minLength=1),
     DomainPattern: _text('a domain or "*." with a domain', units.parse_domain_pattern, minLength=1),
     RoutePattern: _text("a pattern", units.parse_route_pattern, minLength=1),

@@ -33,7 +33,16 @@ from .contradictions import find_contradictions
 from .kinds import LEAF_TYPES, element_of, leaf_of, typed
 from .positions import KeyPath, Positions, find_positions
 from .problems import ConfigError, ConfigProblem, path_text
-from .schema import PLANNED_SECTIONS, Config, ListenerConfig, RouteConfig
+from .schema import (
+    PLANNED_POLICIES,
+    PLANNED_SECTIONS,
+    Config,
+    DnsListZoneConfig,
+    ListenerConfig,
+    PolicyConfig,
+    RateConfig,
+    RouteConfig,
+)
 from .units import BadValue, did_you_mean
 
 LARGEST_FILE = 1 << 20
@@ -44,8 +53,12 @@ _STAND_INS: dict[type, dict[str, str]] = {
     Config: {"hostname": "stand-in.invalid"},
     ListenerConfig: {"name": "stand-in", "address": ":0"},
     RouteConfig: {"match": "stand-in.invalid"},
+    DnsListZoneConfig: {"zone": "stand-in.invalid"},
+    RateConfig: {"count": "connections", "limit": "1/1s"},
 }
 """What takes the place of a required setting while the rest of a mistaken document is examined."""
+
+_PLANNED: dict[type, tuple[str, ...]] = {Config: PLANNED_SECTIONS, PolicyConfig: PLANNED_POLICIES}
 
 
 @attrs.frozen
@@ -172,7 +185,7 @@ def _mistakes(error: BaseException, path: KeyPath) -> Iterator[_Mistake]:
 def _unknown(section: type, path: KeyPath) -> _Mistake:
     """A name that the schema does not have there: of a later version, misplaced, or mistyped."""
     name = str(path[-1])
-    if section is Config and name in PLANNED_SECTIONS:
+    if name in _PLANNED.get(section, ()):
         return _Mistake(path, "not available in this version")
     known = [field.name for field in attrs.fields(section)]
     places = _PLACES.get(name, ())
@@ -197,9 +210,17 @@ def _find_places() -> dict[str, list[str]]:
             continue
         header = f"[[{field.name}]]" if element_of(field.type) else f"[{field.name}]"
         places.setdefault(field.name, []).append(f"at the first level, as {header}")
-        for inner in attrs.fields(section):
-            places.setdefault(inner.name, []).append(f"in {header}")
+        _add_places(places, section, field.name, header)
     return places
+
+
+def _add_places(places: dict[str, list[str]], section: type, path: str, header: str) -> None:
+    for field in attrs.fields(section):
+        places.setdefault(field.name, []).append(f"in {header}")
+        inner = _section_of(field.type)
+        if inner is not None:
+            below = f"{path}.{field.name}"
+            _add_places(places, inner, below, f"[[{below}]]" if element_of(field.type) else f"[{below}]")
 
 
 def _related(one: KeyPath, two: KeyPath) -> bool:

@@ -7,6 +7,7 @@ The rules in a field's type hold for files; values made in code are not checked 
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -15,13 +16,21 @@ import attrs
 from elemta.mail import Domain
 
 from .choices import (
+    AuthMechanism,
+    CheckAction,
+    GreylistAction,
     LineEndPolicy,
     ListenerAuth,
     ListenerRole,
     ListenerTls,
     LogFormat,
     LogLevel,
+    RateOf,
+    RatePer,
+    RefuseAt,
+    ReverseDnsNeed,
     RouteTls,
+    TlsVersion,
     TransportKind,
 )
 from .kinds import (
@@ -39,7 +48,7 @@ from .kinds import (
     Range,
     Reachable,
 )
-from .units import DomainPattern, HostPort, Network, RoutePattern
+from .units import AnswerRange, DomainPattern, HostPort, Network, Rate, RoutePattern
 
 MIB = 1024 * 1024
 
@@ -47,8 +56,31 @@ Wait: TypeAlias = Annotated[Duration, Range(minimum=0.001)]
 Count: TypeAlias = Annotated[int, Range(minimum=1)]
 Port: TypeAlias = Annotated[int, Range(minimum=1, maximum=65535)]
 
-PLANNED_SECTIONS = ("auth", "policy", "signing", "plugins")
+LOOPBACK_NETWORKS: tuple[Network, ...] = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
+"""This machine."""
+UNUSED_NETWORKS: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        # RFC 6890: this host, private use, shared (RFC 6598), loopback, link-local
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+"""Where no mail host of the internet can be."""
+
+PLANNED_SECTIONS = ("signing", "plugins")
 """First-level names that a later version will have: refused with that explanation."""
+PLANNED_POLICIES = ("spf", "dkim", "dmarc", "arc")
+"""The same within [policy]."""
 
 
 @attrs.frozen
@@ -63,20 +95,91 @@ class ListenerConfig:
     """`mx` takes mail for our domains, `submission` from our users, `lmtp` speaks LMTP."""
     tls: ListenerTls = ListenerTls.OFF
     """`off`, `starttls` or `implicit`; the last two need [tls]."""
-    auth: Annotated[ListenerAuth, NotYet("optional", "required")] = ListenerAuth.OFF
-    """Whether clients log in. With `off`, only those in relay.networks may send anywhere."""
-    proxy_protocol: Annotated[bool, NotYet(True)] = False
-    """Expect a PROXY header from a load balancer in front."""
+    auth: ListenerAuth = ListenerAuth.OFF
+    """Whether clients log in: `off`, `optional`, or `required` before they may send, also of those in
+    relay.networks. With `off`, only those in relay.networks may send anywhere."""
+    client_certificates: bool = False
+    """Ask clients for a certificate, which must be one of tls.client_authorities where one is shown."""
+    proxy_protocol: bool = False
+    """Expect a PROXY header from a load balancer in front, one of proxies.proxy_protocol; connections without
+    one are closed."""
+    vrfy: bool = False
+    """Whether VRFY tells those who may relay which addresses are ours; all others always get 252."""
+    message_size: Annotated[ByteSize, Range(minimum=65536, because="RFC 5321 4.5.3.1.7")] | None = None
+    """Largest message here; default limits.message_size, and not more than that."""
+    recipients: Annotated[int, Range(minimum=100, because="RFC 5321 4.5.3.1.8")] | None = None
+    """Most recipients in one transaction here; default limits.recipients."""
+
+
+@attrs.frozen
+class CertificateConfig:
+    """A further certificate, for clients that ask for one of the names in it (SNI, RFC 6066 3)."""
+
+    certificate: Path
+    """PEM file with the certificate and its chain."""
+    key: Path
+    """PEM file with the private key."""
 
 
 @attrs.frozen
 class TlsConfig:
-    """The server's certificate; read again when the files change."""
+    """The server's certificates; read again when the files change."""
 
     certificate: Path | None = None
     """PEM file with the certificate and its chain."""
     key: Path | None = None
     """PEM file with the private key."""
+    minimum_version: TlsVersion = TlsVersion.TLS_1_2
+    """The oldest TLS spoken with clients: `1.2` or `1.3`."""
+    client_authorities: Path | None = None
+    """PEM file of the authorities that sign certificates of clients; for listeners.client_certificates."""
+    handshakes: Count = 100
+    """Handshakes at once; more wait for their turn, within timeouts.tls_handshake."""
+    check_interval: Annotated[Duration, Range(minimum=1)] = 30.0
+    """How often it is looked whether the files have changed."""
+    ticket_lifetime: Annotated[Duration, Range(minimum=60)] = 6 * 3600.0
+    """How long the keys of session tickets are used before they are replaced (RFC 5077 5.5)."""
+    certificates: tuple[CertificateConfig, ...] = ()
+    """Further certificates, chosen by the name that a client asks for; the one above serves all others."""
+
+
+@attrs.frozen
+class AuthConfig:
+    """Accounts, and how clients prove that one is theirs (RFC 4954)."""
+
+    users: Path | None = None
+    """File with the accounts, made by `elemta user add`; read again when it changes."""
+    mechanisms: tuple[AuthMechanism, ...] = (
+        AuthMechanism.SCRAM_SHA_256_PLUS,
+        AuthMechanism.SCRAM_SHA_256,
+        AuthMechanism.PLAIN,
+        AuthMechanism.LOGIN,
+    )
+    """Ways to log in, the best first. PLAIN, LOGIN, EXTERNAL and tokens are offered under TLS only; what a
+    client's connection cannot do is left out."""
+    loopback_without_tls: bool = False
+    """Offer PLAIN and LOGIN without TLS to clients on this machine."""
+    recovery_key: Path | None = None
+    """Key file for secrets that can be read back, which CRAM-MD5 needs; made by `elemta user`."""
+    hash_memory: Annotated[ByteSize, Range(minimum=8 * MIB, maximum=1024 * MIB)] = 19 * MIB
+    """Memory for one argon2id computation; holds for passwords set from now on."""
+    hash_passes: Annotated[int, Range(minimum=1, maximum=20)] = 2
+    """Passes of argon2id; holds for passwords set from now on."""
+    scram_iterations: Annotated[int, Range(minimum=4096, maximum=10_000_000, because="RFC 7677 4")] = 100_000
+    """Iterations of SCRAM-SHA-256, which the client computes; holds for passwords set from now on."""
+    hash_threads: Annotated[int, Range(minimum=1, maximum=64)] = 2
+    """Passwords that are checked at once, each in a thread."""
+    hash_waiting: Count = 100
+    """Most checks that wait for a thread; others are told to try later (454)."""
+    remember: Duration = 300.0
+    """How long a password that was right is known without another argon2id; `0s` never."""
+    failure_delay: Annotated[Duration, Range(maximum=30)] = 2.0
+    """A refusal is not given before this time is over, whatever the reason."""
+    free_failures: Count = 5
+    """Failures of an account, address or network before it has to wait between attempts."""
+    longest_wait: Annotated[Duration, Range(minimum=1, maximum=86400)] = 3600.0
+    """The wait doubles with each failure up to this; an account's own at most to 60 seconds, so that nobody
+    can lock another out."""
 
 
 @attrs.frozen
@@ -98,6 +201,28 @@ class RelayConfig:
 
 
 @attrs.frozen
+class ProxiesConfig:
+    """Who may say that its connection is another client's. Whoever stands here can pretend to be anybody."""
+
+    proxy_protocol: tuple[Annotated[Network, NotTheInternet()], ...] = LOOPBACK_NETWORKS
+    """Load balancers whose PROXY header is believed, on listeners with proxy_protocol."""
+    xclient: tuple[Annotated[Network, NotTheInternet()], ...] = ()
+    """Mail filters and gateways that may use XCLIENT, and so send as any client and any account."""
+    xforward: tuple[Annotated[Network, NotTheInternet()], ...] = ()
+    """Mail filters that may tell by XFORWARD where a message came from, for the log."""
+
+
+@attrs.frozen
+class SubmissionConfig:
+    """What listeners of the role `submission` mend in messages of our users (RFC 6409 8)."""
+
+    fix_header: bool = True
+    """Whether a missing Date or Message-ID is added, and `domain` to addresses that have none."""
+    domain: Domain | None = None
+    """Completes addresses without a domain; default: the first of domains.local, else hostname."""
+
+
+@attrs.frozen
 class RouteConfig:
     """Where matching recipients go; the first match wins, without one the MX of the domain."""
 
@@ -112,6 +237,10 @@ class RouteConfig:
     tls: RouteTls = RouteTls.OPPORTUNISTIC
     """What smtp and lmtp ask of the next hop: `none` never uses TLS, `opportunistic` where it is offered,
     `required` always, `verified` with a certificate that proves the name."""
+    username: str | None = None
+    """Account to log in with at the next hop of smtp (RFC 4954); needs password_file."""
+    password_file: Path | None = None
+    """File with the password and nothing else; read for each session."""
     path: Annotated[str, MAILDIR_PATH] | None = None
     """Folder for maildir; `{domain}` and `{local_part}` are filled in."""
 
@@ -137,6 +266,9 @@ class QueueConfig:
     """Messages in memory at once; the rest waits in the spool."""
     active_bytes: Annotated[ByteSize, Range(minimum=1)] = 64 * MIB
     """Bodies kept in memory between acceptance and first attempt."""
+    hold_after_crashes: Annotated[int, Range(minimum=0)] = 3
+    """A recipient is held for an operator when so many attempts in a row ended in a crash of the attempt or
+    the server, so that no message can bring the server down for ever; 0: never."""
 
 
 @attrs.frozen
@@ -165,6 +297,9 @@ class DeliveryConfig:
     """Whether IPv6 next hops are tried."""
     port: Port = 25
     """Port of MX hosts; anything but 25 is for tests."""
+    prohibited_networks: tuple[Network, ...] = UNUSED_NETWORKS
+    """Never connected to for mail that goes by MX: no stranger's DNS record leads into our networks. Fixed
+    hosts of routes are exempt. The default holds for port 25 only, as no other is used but in tests."""
     max_hops: Annotated[int, Range(minimum=10, maximum=1000)] = 50
     """Received fields after which a message is seen as looping (RFC 5321 6.3)."""
 
@@ -211,6 +346,9 @@ class LimitsConfig:
     """At once in this process."""
     sessions_per_client: Count = 50
     """At once from one IPv4 address or IPv6 /64; relay networks are exempt."""
+    sessions_per_network: Count = 250
+    """At once from one IPv4 /24 or IPv6 /48, and four times as many from an IPv6 /32; relay networks are
+    exempt."""
     errors: Count = 20
     """Bad commands and refused recipients in a session, then 421."""
     soft_errors: Annotated[int, Range(minimum=0)] = 10
@@ -218,7 +356,18 @@ class LimitsConfig:
     error_delay: Annotated[Duration, Range(maximum=60)] = 1.0
     """How long an error reply is held back, to slow down those who guess."""
     junk_commands: Count = 100
-    """NOOP, RSET, VRFY, HELP and such in a session, then 421."""
+    """NOOP, RSET, VRFY, HELP and such with no message between them, then 421."""
+    pipelining_errors: Annotated[int, Range(minimum=0)] = 0
+    """How often a client may go on where it has to wait for a reply (RFC 2920 3.1), then 421; 0: always.
+    Programs that mean no harm do it, too."""
+    future_release: Annotated[Duration, Range(maximum=365 * 86400)] = 30 * 86400.0
+    """How long our users may have a message held back (FUTURERELEASE, RFC 4865); `0s`: not offered."""
+    loop_lag: Duration = 2.0
+    """New mail is deferred while the process is on average this late for everything it does; `0s`: never."""
+    commit_latency: Duration = 10.0
+    """The same while storing a message takes this long on average; `0s`: never."""
+    blank_before_path: bool = False
+    """Take `MAIL FROM: <…>` with a blank, which RFC 5321 3.3 forbids and some old programs send."""
     line_ends: LineEndPolicy = LineEndPolicy.REJECT
     """`reject` or `repair` a message with bare CR or LF; they never end a message either way."""
 
@@ -227,8 +376,12 @@ class LimitsConfig:
 class TimeoutsConfig:
     """Every wait; the phases of the client are the minimums of RFC 5321 4.5.3.2."""
 
+    proxy_header: Wait = 10.0
+    """Server: the PROXY header of a load balancer."""
     tls_handshake: Wait = 30.0
     """Server: TLS handshake."""
+    auth: Wait = 60.0
+    """Server: until it is known whether a password is right."""
     command: Wait = 300.0
     """Server: next command (RFC 5321 4.5.3.2.7)."""
     body_idle: Wait = 300.0
@@ -251,6 +404,8 @@ class TimeoutsConfig:
     """Client: reply to EHLO, HELO or LHLO."""
     starttls: Wait = 60.0
     """Client: STARTTLS with its handshake."""
+    login: Wait = 60.0
+    """Client: each step of a login."""
     mail: Wait = 300.0
     """Client: reply to MAIL (RFC 5321 4.5.3.2.2)."""
     rcpt: Wait = 300.0
@@ -284,10 +439,145 @@ class SpoolConfig:
     min_free: ByteSize = 0
     """Free space below which new mail is refused with 452; 0: the larger of 1.5 × message_size and 5 %, at
     most 1 GiB."""
+    draft_memory: ByteSize = 128 * MIB
+    """Bodies that are being received and kept in memory, in all; beyond that they go to files at once."""
     ballast: ByteSize = 4 * MIB
     """A file that is given up when the disk is full, so that completions can still be written."""
     alarm: Wait = 5.0
     """A commit that takes longer is reported."""
+
+
+@attrs.frozen
+class DnsListZoneConfig:
+    """One DNS list (RFC 5782); the same zone may stand here several times, with other answers."""
+
+    zone: Domain
+    """The name below which the list is asked, such as `zen.spamhaus.org`."""
+    name: Annotated[str, NAME] | None = None
+    """What it is called in replies and logs; for zones that have a secret key in their name."""
+    weight: Annotated[int, Range(minimum=-1000, maximum=1000)] = 1
+    """Added to the score of what is listed; below 0 for lists of good clients."""
+    answers: tuple[AnswerRange, ...] = ()
+    """The answers that count: `127.0.0.2`, `127.0.0.2-127.0.0.11`, `127.0.2.0/24`. Empty: all that mean
+    listed. Codes for errors, such as 127.255.255.254, never count."""
+
+
+@attrs.frozen
+class DnsListsConfig:
+    """Lists in DNS of clients or senders that are known."""
+
+    action: CheckAction = CheckAction.OFF
+    """What to do with what is listed: `off`, `note`, `defer` or `refuse`."""
+    threshold: Annotated[int, Range(minimum=1)] = 1
+    """Score from which it counts as listed."""
+    lookup_timeout: Wait = 3.0
+    """For one list; one that is late does not count."""
+    timeout: Wait = 5.0
+    """For all lists, which are asked at the same time."""
+    zones: tuple[DnsListZoneConfig, ...] = ()
+    """The lists to ask. Many may be used freely only up to some size: read their terms."""
+
+
+@attrs.frozen
+class ReverseDnsConfig:
+    """Whether the addresses of clients have names (RFC 1912 2.1, RFC 8601 3)."""
+
+    action: CheckAction = CheckAction.OFF
+    """What to do with those that have none: `off`, `note`, `defer` or `refuse`."""
+    require: ReverseDnsNeed = ReverseDnsNeed.CONFIRMED
+    """`name`: any name; `confirmed`: one that leads back to the address."""
+    timeout: Wait = 5.0
+    """For all lookups of one client; if they are late, `defer` and `refuse` both defer."""
+
+
+@attrs.frozen
+class HelloConfig:
+    """What clients call themselves in HELO and EHLO. Honest ones fail these checks, too: note first."""
+
+    own_name: CheckAction = CheckAction.NOTE
+    """It says our own name: `off`, `note`, `defer` or `refuse`."""
+    # RFC 5321 4.1.4 forbids to refuse mail because a name does not match the address. For literals, too:
+    # a client behind address translation does not know its address.
+    address_literal: CheckAction = CheckAction.NOTE
+    """It says an address in brackets that is not its own; `refuse` is against RFC 5321 4.1.4."""
+    unqualified: CheckAction = CheckAction.NOTE
+    """It says a name without a dot, such as `localhost`."""
+    unresolvable: CheckAction = CheckAction.OFF
+    """It says a name that has neither addresses nor an MX in DNS."""
+    timeout: Wait = 5.0
+    """For the lookups of one name; if they are late, `defer` and `refuse` both defer."""
+
+
+@attrs.frozen
+class GreylistConfig:
+    """Unknown clients must come again (RFC 6647). Not for authenticated clients and relay networks."""
+
+    action: GreylistAction = GreylistAction.OFF
+    """What to do when client, sender and recipient are new together: `off`, `note` or `defer`."""
+    delay: Wait = 300.0
+    """How long they must wait before they may come again."""
+    window: Wait = 2 * 86400.0
+    """How long they may take to do so, counted from the first attempt."""
+    lifetime: Wait = 36 * 86400.0
+    """How long they are known afterwards, counted from the last message."""
+    clients_after: Annotated[int, Range(minimum=0)] = 5
+    """A client network that came again for this many messages is no longer asked to; 0: always asked."""
+    timeout: Wait = 2.0
+    """For looking one up; if that is late, it passes."""
+
+
+@attrs.frozen
+class RateConfig:
+    """How fast clients may be. Relay networks are exempt from all of them."""
+
+    count: RateOf
+    """`connections`, `messages` (MAIL) or `recipients` (RCPT)."""
+    limit: Rate
+    """Such as `60/1m` or `1000/1h`; as many may come at once, then they come back evenly over the time."""
+    per: RatePer = RatePer.ADDRESS
+    """Each `address`, `network` (policy.ipv4_network and ipv6_network) or `account`, or all of a `role`
+    together. Authenticated clients are counted by account and role only."""
+    burst: Annotated[int, Range(minimum=0)] = 0
+    """How many may come at once, if not as many as `limit` says."""
+    role: ListenerRole | None = None
+    """Only for listeners of this role; without it for all."""
+
+
+@attrs.frozen
+class PolicyConfig:
+    """Which clients are welcome. As it stands nothing asks the network, and no honest mail is delayed.
+
+    Rates and early talkers are for all listeners, everything else for those of the role `mx`. Relay
+    networks and `exempt` are never checked, authenticated clients only against rates.
+    """
+
+    refuse_at: RefuseAt = RefuseAt.RECIPIENT
+    """When to refuse for lists, reverse DNS and names: at `recipient`, so that clients may still authenticate
+    and postmaster can be reached (RFC 5321 4.5.1), or at `once`."""
+    exempt: tuple[Network, ...] = ()
+    """Client networks that no check of this section is made for."""
+    early_talkers: CheckAction = CheckAction.NOTE
+    """What to do with clients that send before they are greeted (RFC 5321 4.3.1)."""
+    greeting_delay: Annotated[Duration, Range(maximum=60)] = 0.0
+    """How long the greeting is held back, to find early talkers; up to a fifth more, at random."""
+    ipv4_network: Annotated[int, Range(minimum=8, maximum=32)] = 24
+    """Bits that IPv4 clients of one network have in common, for rates and greylisting."""
+    ipv6_network: Annotated[int, Range(minimum=16, maximum=128)] = 64
+    """The same for IPv6; one customer has a whole /64 at least (RFC 6177)."""
+    rate_keys: Annotated[int, Range(minimum=1, maximum=10_000_000)] = 20_000
+    """Clients that each rate remembers, some 300 octets for each; those seen longest ago are forgotten."""
+    dns_lists: DnsListsConfig = DnsListsConfig()
+    """Lists that are asked for the client's address."""
+    domain_lists: DnsListsConfig = DnsListsConfig()
+    """Lists that are asked for the domain of the sender's address."""
+    reverse_dns: ReverseDnsConfig = ReverseDnsConfig()
+    """Whether the addresses of clients have names."""
+    hello: HelloConfig = HelloConfig()
+    """What clients call themselves."""
+    greylist: GreylistConfig = GreylistConfig()
+    """Whether unknown clients must come again."""
+    rates: tuple[RateConfig, ...] = ()
+    """How fast clients may be; all that apply must be kept."""
 
 
 @attrs.frozen
@@ -324,10 +614,16 @@ class Config:
     """Addresses to listen on; a server needs at least one."""
     tls: TlsConfig = TlsConfig()
     """The server's certificate."""
+    auth: AuthConfig = AuthConfig()
+    """Accounts, and how clients prove that one is theirs."""
     domains: DomainsConfig = DomainsConfig()
     """Domains this server is responsible for."""
     relay: RelayConfig = RelayConfig()
     """Who may send anywhere without authentication."""
+    proxies: ProxiesConfig = ProxiesConfig()
+    """Who may say that its connection is another client's."""
+    submission: SubmissionConfig = SubmissionConfig()
+    """What is mended in messages of our users."""
     routes: tuple[RouteConfig, ...] = ()
     """Where recipients go; the first match wins, without one the MX of the domain."""
     queue: QueueConfig = QueueConfig()
@@ -340,6 +636,8 @@ class Config:
     """What one client, session or message may take."""
     timeouts: TimeoutsConfig = TimeoutsConfig()
     """Every wait."""
+    policy: PolicyConfig = PolicyConfig()
+    """Which clients are welcome."""
     spool: SpoolConfig = SpoolConfig()
     """Where messages are safe."""
     admin: AdminConfig = AdminConfig()
@@ -351,9 +649,13 @@ class Config:
 SECTIONS: tuple[type, ...] = (
     Config,
     ListenerConfig,
+    CertificateConfig,
     TlsConfig,
+    AuthConfig,
     DomainsConfig,
     RelayConfig,
+    ProxiesConfig,
+    SubmissionConfig,
     RouteConfig,
     QueueConfig,
     DeliveryConfig,
@@ -361,6 +663,13 @@ SECTIONS: tuple[type, ...] = (
     LimitsConfig,
     TimeoutsConfig,
     SpoolConfig,
+    DnsListZoneConfig,
+    DnsListsConfig,
+    ReverseDnsConfig,
+    HelloConfig,
+    GreylistConfig,
+    RateConfig,
+    PolicyConfig,
     AdminConfig,
     LoggingConfig,
 )

@@ -42,6 +42,13 @@ _NETWORK = re.compile(NETWORK_PATTERN)
 _HOSTNAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
+RATE_PATTERN = r"([0-9]{1,9}) ?/ ?([0-9a-z]{1,40})"
+_RATE = re.compile(RATE_PATTERN)
+ANSWERS_PATTERN = r"([0-9.]{7,15})(?:-([0-9.]{7,15})|/([0-9]{1,2}))?"
+_ANSWERS = re.compile(ANSWERS_PATTERN)
+_LIST_ANSWERS = ipaddress.IPv4Network("127.0.0.0/8")
+LIST_ERRORS = ipaddress.IPv4Network("127.255.255.0/24")
+"""What lists answer when they refuse to answer, such as 127.255.255.254 to a public resolver."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 MAILDIR_FIELDS = ("domain", "local_part")
 """What may stand in braces in the path of a maildir route."""
@@ -87,6 +94,31 @@ class RoutePattern:
 
     def __str__(self) -> str:
         return str(self.mailbox or self.domain or "*")
+
+
+@attrs.frozen(slots=True)
+class Rate:
+    """So many of something in so many seconds."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.count}/{format_duration(self.seconds)}"
+
+
+@attrs.frozen(slots=True)
+class AnswerRange:
+    """Answers of a DNS list that count as listed: all IPv4 addresses from one to another."""
+
+    first: ipaddress.IPv4Address
+    last: ipaddress.IPv4Address
+
+    def __contains__(self, address: ipaddress.IPv4Address) -> bool:
+        return self.first <= address <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
 def shown(value: object) -> str:
@@ -354,3 +386,39 @@ def parse_maildir_path(text: str) -> str:
     if "{" in _FIELD.sub("", text) or "}" in _FIELD.sub("", text):
         raise BadValue(f"{shown(text)} has a brace without its partner")
     return text
+
+
+def parse_rate(text: str) -> Rate:
+    """Read `100/1h`: a count and the time it is for."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise BadValue(f"{shown(text)} is not a rate", 'write it like "60/1m" or "1000/1h"')
+    count, seconds = int(match[1]), parse_duration(match[2])
+    if not count or not seconds:
+        raise BadValue(f"{shown(text)} lets nothing through", "neither part of a rate can be 0")
+    return Rate(count, seconds)
+
+
+def parse_answers(text: str) -> AnswerRange:
+    """Read what a DNS list may answer: `127.0.0.2`, `127.0.0.2-127.0.0.11` or `127.0.2.0/24`."""
+    match = _ANSWERS.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        if match[3]:
+            network = ipaddress.IPv4Network(f"{match[1]}/{match[3]}")
+            found = AnswerRange(network[0], network[-1])
+        else:
+            first = ipaddress.IPv4Address(match[1])
+            found = AnswerRange(first, ipaddress.IPv4Address(match[2]) if match[2] else first)
+    except ValueError:
+        hint = 'write them like "127.0.0.2", "127.0.0.2-127.0.0.11" or "127.0.2.0/24"'
+        raise BadValue(f"{shown(text)} are not answers of a DNS list", hint) from None
+    if found.first > found.last:
+        raise BadValue(f"{shown(text)} begins behind its end")
+    # RFC 5782 §2.1: whatever a list answers lies in 127.0.0.0/8
+    if found.first not in _LIST_ANSWERS or found.last not in _LIST_ANSWERS:
+        raise BadValue(f"{shown(text)} is not within 127.0.0.0/8, where DNS lists answer")
+    if found.first in LIST_ERRORS:
+        raise BadValue(f"{shown(text)} is how a list says that it does not answer", "it never counts")
+    return found

@@ -61,17 +61,21 @@ def render_config(config: Config) -> str:
     return text
 
 
-def _render_section(section: Any, expected: dict[str, Any], header: str = "") -> list[str]:
+def _render_section(
+    section: Any, expected: dict[str, Any], path: str = "", *, array: bool = False
+) -> list[str]:
     """Lines of one section; the plain values that they stand for go to `expected`."""
     encoder = _Encoder()
-    lines = [header] if header else []
+    header = f"[[{path}]]" if array else f"[{path}]"
+    lines = [header] if path else []
+    prefix = f"{path}." if path else ""
     below: list[str] = []
     for field in attrs.fields(type(section)):
         value = getattr(section, field.name)
         if attrs.has(type(value)) and leaf_of(without_none(field.type)) is None:
             inner: dict[str, Any] = {}
             below += ["", *_comment(type(section), field.name)]
-            below += _render_section(value, inner, f"[{field.name}]")
+            below += _render_section(value, inner, prefix + field.name)
             expected[field.name] = inner
         elif (
             value
@@ -83,7 +87,7 @@ def _render_section(section: Any, expected: dict[str, Any], header: str = "") ->
             below += ["", *_comment(type(section), field.name)]
             for index, (item, table) in enumerate(zip(value, tables, strict=True)):
                 below += [""] if index else []
-                below += _render_section(item, table, f"[[{field.name}]]")
+                below += _render_section(item, table, prefix + field.name, array=True)
             expected[field.name] = tables
         else:
             lines += _comment(type(section), field.name)

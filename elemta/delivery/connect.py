@@ -11,7 +11,7 @@ import trio
 
 from elemta.dns import Status, addresses
 from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, replies
-from elemta.routing import MxPlan, Route, plan_mx
+from elemta.routing import MxPlan, ProhibitedNetworks, Route, plan_mx
 
 from .context import DeliveryContext
 from .transport import ConnectFailed
@@ -26,6 +26,7 @@ MAX_REASON = 200
 # Of several failures the one that got furthest is reported: it says most.
 _FURTHEST_FIRST = (
     Cause.REMOTE_REPLY,
+    Cause.LOGIN,
     Cause.TLS,
     Cause.PROTOCOL,
     Cause.CONNECTION_LOST,
@@ -73,6 +74,7 @@ async def connect_first(
       ConnectFailed: with the reasons of all in `detail`.
     """
     failures: list[TargetFailed] = []
+    prohibited = ProhibitedNetworks.of(context.config, route.port)
     left = context.config.mx_hosts
     ourselves = False
     for host in await _hosts(route, context):
@@ -84,6 +86,9 @@ async def connect_first(
         usable = [address for address in found.addresses if not context.is_local_address(address, route.port)]
         # A fixed host that is one of our listeners; an MX list was pruned by `plan_mx`.
         ourselves = ourselves or len(usable) < len(found.addresses)
+        if route.use_mx:
+            # The plan has only hosts with a good address; DNS may have changed its mind since.
+            usable = [address for address in usable if address not in prohibited]
         targets = [Target(host, address, route.port) for address in usable]
         while targets and left:
             dialled = await dial_any(targets[:left], context)
@@ -207,6 +212,7 @@ async def _hosts(route: Route, context: DeliveryContext) -> tuple[str, ...]:
         hostname=context.hostname,
         random=context.random,
         is_ourselves=lambda address: context.is_local_address(address, route.port),
+        prohibited=ProhibitedNetworks.of(context.config, route.port),
         ipv6=context.config.ipv6,
     )
     if isinstance(plan, MxPlan):

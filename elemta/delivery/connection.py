@@ -12,12 +12,14 @@ import attrs
 import trio
 
 from elemta.mail import (
+    BodyType,
     Cause,
     Deferred,
     Delivered,
     EnhancedCode,
     Failed,
     Outcome,
+    Relay,
     Reply,
     Severity,
     TlsFacts,
@@ -25,7 +27,15 @@ from elemta.mail import (
 )
 from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
 
-from .needs import EightBit, eight_bit_in_memory, find_eight_bit, mail_command, rcpt_command
+from .conversion import convert
+from .needs import (
+    EightBit,
+    eight_bit_in_memory,
+    find_eight_bit,
+    mail_command,
+    needs_conversion,
+    rcpt_command,
+)
 from .reading import open_content
 from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel
 from .wire import PeerGone, Wire
@@ -93,6 +103,9 @@ class SmtpConnection(Connection):
         self.tls = tls
         self._wire = wire
         self._lmtp = lmtp
+        dsn = wire.machine.capabilities.dsn
+        # RFC 2033: LMTP ends at a mailbox: notices of success are ours, unless the server takes them on.
+        self._relay = None if lmtp and not dsn else Relay(dsn=dsn)
         self._kept = False
         """Whether it waited, between two messages, for the next."""
         self._dot_sent = False
@@ -124,7 +137,8 @@ class SmtpConnection(Connection):
         content = parcel.content
         ahead, self._ahead = self._ahead, None
         if ahead is None:
-            eight_bit = await find_eight_bit(content, parcel.envelope, self._wire.machine.capabilities)
+            parcel, eight_bit = await self._converted(parcel)
+            content = parcel.content
             attempt = self._plan(parcel, eight_bit)
         elif ahead[0] is parcel:
             attempt = ahead[1]
@@ -140,6 +154,19 @@ class SmtpConnection(Connection):
             async with open_content(content) as reader:
                 await self._converse(attempt, reader)
         return attempt.result()
+
+    async def _converted(self, parcel: Parcel) -> tuple[Parcel, EightBit]:
+        """The parcel in the form in which it can be sent here, if there is one."""
+        offered, envelope = self._wire.machine.capabilities, parcel.envelope
+        eight_bit = await find_eight_bit(parcel.content, envelope, offered)
+        # What needs SMTPUTF8 cannot do without: a header is not converted.
+        if needs_conversion(envelope, eight_bit, offered) and not eight_bit.header:
+            content = await convert(parcel.content)
+            if content is not None:
+                envelope = attrs.evolve(envelope, body_type=BodyType.SEVEN_BIT)
+                eight_bit = EightBit(header=False, anywhere=False)
+                return attrs.evolve(parcel, content=content, envelope=envelope), eight_bit
+        return parcel, eight_bit
 
     def _plan(self, parcel: Parcel, eight_bit: EightBit) -> _Attempt:
         offered = self._wire.machine.capabilities
@@ -315,7 +342,7 @@ class SmtpConnection(Connection):
     def _outcome(self, reply: Reply) -> Outcome:
         match reply.severity:
             case Severity.POSITIVE:
-                return Delivered(reply, self.remote)
+                return Delivered(reply, self.remote, from_remote=True, relay=self._relay)
             case Severity.PERMANENT:
                 return Failed(Cause.REMOTE_REPLY, reply, self.remote, from_remote=True)
             case _:

@@ -70,6 +70,11 @@ def eight_bit_in_memory(content: Content) -> EightBit:
     return EightBit(header=not text[: split_header(text)].isascii(), anywhere=True)
 
 
+def needs_conversion(envelope: Envelope, eight_bit: EightBit, offered: Capabilities) -> bool:
+    """Whether the next hop takes the message only as 7-bit lines (RFC 6152 §3, RFC 3030 §3)."""
+    return envelope.body_type is BodyType.BINARY_MIME or (eight_bit.anywhere and not offered.eight_bit_mime)
+
+
 def mail_command(
     envelope: Envelope, size: int, eight_bit: EightBit, offered: Capabilities, *, secure: bool
 ) -> Mail | Failed:
@@ -85,8 +90,7 @@ def mail_command(
     utf8 = not _is_ascii(path) or (envelope.smtputf8 and (offered.smtputf8 or eight_bit.header))
     if utf8 and not offered.smtputf8:
         return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED)
-    if envelope.body_type is BodyType.BINARY_MIME or (eight_bit.anywhere and not offered.eight_bit_mime):
-        # RFC 6152 §3, RFC 3030 §3: convert or return; we do not convert yet
+    if needs_conversion(envelope, eight_bit, offered):
         return Failed(Cause.UNSUPPORTED, replies.CONVERSION_NEEDED)
     if offered.size and size > offered.size:
         return Failed(Cause.UNSUPPORTED, TOO_LARGE, detail=f"{size} octets, at most {offered.size}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import ClassVar, NoReturn
 
 import trio
@@ -15,9 +16,12 @@ from elemta.tls import TlsFailed, start_tls
 from .connect import Target, TargetFailed, connect_first, dial
 from .connection import SmtpConnection
 from .context import DeliveryContext
+from .login import Login, LoginFailed, log_in
 from .transport import Transport
 from .wire import PeerGone, Wire
 
+LOGIN_FAILED = Reply.of(451, "4.7.8", "the destination does not let us log in")
+"""RFC 4954 §6 has 5.7.8 for the credentials; to the sender it is for now."""
 SESSION_REFUSED = Reply.of(451, "4.3.2", "the destination refuses the session")
 """For a 5yz greeting or hello (see `connect.sum_up`). RFC 3463 §3.4: not accepting network messages."""
 
@@ -67,6 +71,7 @@ class SmtpTransport(Transport):
         with wire.converse("greeting", wire.timeouts.greeting) as scope:
             try:
                 facts = await self._talk(wire, target, try_tls=try_tls)
+                await self._log_in(wire, target, facts)
                 wire.end()
                 return facts
             except TargetFailed:
@@ -101,6 +106,19 @@ class SmtpTransport(Transport):
         if facts is not None:
             await self._say_hello(wire, target)  # RFC 3207 §4.2
         return facts
+
+    async def _log_in(self, wire: Wire, target: Target, tls: TlsFacts | None) -> None:
+        route = self._route
+        if route.username is None or route.password_file is None:
+            return
+        login = Login(route.username, route.password_file)
+        may_be_seen = tls is not None or ipaddress.ip_address(target.address).is_loopback
+        try:
+            await log_in(wire, login, self._context.pools, secret_may_be_seen=may_be_seen)
+        except LoginFailed as failure:
+            # Whatever is wrong with the account is our operator's to mend; mail waits for it.
+            outcome = Deferred(Cause.LOGIN, LOGIN_FAILED, str(target), detail=f"login failed: {failure}")
+            raise TargetFailed(outcome) from failure
 
     async def _say_hello(self, wire: Wire, target: Target) -> None:
         hostname = self._context.hostname

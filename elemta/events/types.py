@@ -32,9 +32,57 @@ class ServerStopping(Event):
 
 @attrs.frozen(slots=True, kw_only=True)
 class ServerReloaded(Event):
+    """SIGHUP. With an error nothing was changed at all."""
+
     type = "server.reloaded"
     changed: tuple[str, ...]
+    """Sections that are in effect now, each listener with what became of it."""
     error: str = ""
+    restart: tuple[str, ...] = ()
+    """Sections that differ in the file and need a restart."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class TlsReloaded(Event):
+    """The files of certificates changed, and clients are shown the new ones."""
+
+    type = "tls.reloaded"
+    certificates: tuple[str, ...]
+    """Each with its names and its end."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class TlsTrouble(Event):
+    """Certificates changed and cannot be used; those before are still shown."""
+
+    type = "tls.trouble"
+    level = "error"
+    reason: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class TlsExpiring(Event):
+    """A certificate ends soon: told at 14, 7, 3 and 1 days, and at the end."""
+
+    type = "tls.expiring"
+    level = "warning"
+    certificate: str
+    """Its file."""
+    names: tuple[str, ...]
+    days: int
+    """At most so many are left; 0: it has ended."""
+    until: str
+    """RFC 3339 UTC."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ServerOverloaded(Event):
+    """New mail is deferred from now on because the server is behind, or no longer."""
+
+    type = "server.overloaded"
+    level = "warning"
+    reason: str
+    """Empty: it has recovered."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -57,6 +105,10 @@ class SessionClosed(Event):
     messages: int
     errors: int
     octets_in: int
+    early: int = 0
+    """How often the client went on where it had to wait for a reply (RFC 2920 3.1)."""
+    detail: str = ""
+    """What the cause does not say, such as why no TLS came about."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -67,6 +119,8 @@ class SessionRefused(Event):
     listener: str
     peer: str
     reason: str
+    more: int = 0
+    """Others that were turned away since the last one that was told: in a flood only some are."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -78,6 +132,49 @@ class SessionTls(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class SessionAuthenticated(Event):
+    """The client proved who it is; what failed is a rejected AUTH command."""
+
+    type = "session.authenticated"
+    session: str
+    account: str
+    mechanism: str
+    credential: str
+    """What it was proved with: `password`, `app:LABEL`, `certificate`, `token`, `xclient`."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SessionForwarded(Event):
+    """The session is another client's: a PROXY header or XCLIENT said whose, XFORWARD for the log only."""
+
+    type = "session.forwarded"
+    session: str
+    by: str
+    """`proxy`, `xclient` or `xforward`."""
+    via: str
+    """Address of the connection itself."""
+    peer: str
+    port: int = 0
+    hello: str = ""
+    name: str = ""
+    """Host name of the client, as it was said."""
+    account: str = ""
+    protocol: str = ""
+    ident: str = ""
+    """XFORWARD: the queue id at the other side."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SessionNoted(Event):
+    """A policy check found something that is not refused, or not yet."""
+
+    type = "session.noted"
+    session: str
+    check: str
+    finding: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class CommandRejected(Event):
     """A command was answered 4yz or 5yz."""
 
@@ -85,9 +182,12 @@ class CommandRejected(Event):
     level = "info"
     session: str
     verb: str
+    """`CONNECT` for what was refused in the place of the greeting."""
     reply: str
     sender: str = ""
     recipient: str = ""
+    reason: str = ""
+    """For the operator, where there is more to say than the reply does."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -159,6 +259,20 @@ class RecipientFailed(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class RecipientHeld(Event):
+    """The server itself put a recipient on hold: an operator should look at it."""
+
+    type = "recipient.held"
+    level = "error"
+    message: str
+    recipient: str
+    reason: str
+    """`crashes`: too many attempts in a row ended in a crash; `corrupt`: its content is damaged."""
+    detail: str
+    attempts: int
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NoticeQueued(Event):
     """A delivery status notification was stored for the sender of `about`."""
 
@@ -205,6 +319,21 @@ class StorageTrouble(Event):
     type = "storage.trouble"
     level = "error"
     what: str
-    """`full`, `slow`, `unavailable`, `corrupt`, `recovered`."""
+    """`full`, `slow`, `unavailable`, `corrupt`, `recovered`; `lease-lost`: a result came after its recipient
+    was given to someone else; `record`: a result could not be written; `handover`: a stored message could
+    not be given to the queue and waits for its lease to end; `note`: what start-up says of the spool;
+    `memo-unusable`, `memo-damaged`, `memo-recovered`, `memo-crashed`: of the memo, which holds hints only."""
     detail: str
     message: str = ""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class ClockChanged(Event):
+    """The wall clock was set; what waits in the queue waits on for as long as it was meant to."""
+
+    type = "clock.changed"
+    level = "warning"
+    seconds: float
+    """Forward, or back where below 0."""
+    moved: int
+    """Recipients whose due time was moved along."""

@@ -4,9 +4,9 @@ Not here: the protocol's grammar and order (`elemta.smtp`), where recipients liv
 durability (`elemta.spool`), and what becomes of a message once it is stored.
 """
 
-from .binding import BindError, BoundListener, bind_all
+from .binding import BindError, BoundListener, Inherited, Rebinding, bind_all, rebind, unclaimed
 from .limits import ClientLimits, ClientLimitsStatistics
-from .listener import Listeners, ListenersStatistics, open_listeners
+from .listener import Listeners, ListenersChange, ListenersStatistics, open_listeners
 from .relay import RelayDecision, is_trusted, may_relay, may_send
 from .session import SessionView
 
@@ -15,8 +15,11 @@ __all__ = [
     "BoundListener",
     "ClientLimits",
     "ClientLimitsStatistics",
+    "Inherited",
     "Listeners",
+    "ListenersChange",
     "ListenersStatistics",
+    "Rebinding",
     "RelayDecision",
     "SessionView",
     "bind_all",
@@ -24,4 +27,6 @@ __all__ = [
     "may_relay",
     "may_send",
     "open_listeners",
+    "rebind",
+    "unclaimed",
 ]

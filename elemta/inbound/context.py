@@ -7,13 +7,17 @@ from random import Random
 import attrs
 
 from elemta import smtp
-from elemta.config import Config, LineEndPolicy, ListenerConfig, ListenerRole, ListenerTls
+from elemta.auth import Authenticator
+from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole
 from elemta.events import EventBus, TaskCrashed
-from elemta.mail import make_id
+from elemta.mail import Domain, make_id, parse_domain
+from elemta.policy import Gate
 from elemta.routing import Router
-from elemta.runtime import Drain, WallClock, summarize
+from elemta.runtime import Drain, LoadGauge, WallClock, summarize
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
+
+from .offers import Offers
 
 _ID_RANDOM_BITS = 35
 
@@ -29,6 +33,12 @@ class Services:
     random: Random
     drain: Drain
     tls: TlsContexts | None = None
+    authenticator: Authenticator | None = None
+    """None: nobody can log in."""
+    gate: Gate | None = None
+    """None: every client is welcome."""
+    load: LoadGauge | None = None
+    """None: there is never too much to do."""
 
     def make_id(self) -> str:
         """A fresh id for a session or a message."""
@@ -42,6 +52,11 @@ class Services:
             )
         )
 
+    @property
+    def has_certificate(self) -> bool:
+        """Whether TLS can begin now; a reload may change it."""
+        return self.tls is not None and self.tls.server is not None
+
 
 @attrs.frozen(eq=False)
 class SessionContext:
@@ -51,49 +66,54 @@ class SessionContext:
     listener: ListenerConfig
     services: Services
     smtp_limits: smtp.Limits
-    capabilities: smtp.Capabilities
-    """In clear text, before STARTTLS is added."""
-    starttls_capabilities: smtp.Capabilities
+    dialect: smtp.Dialect
+    offers: Offers
+    message_size: int
+    """Octets of a message at most."""
+    recipients: int
+    """In one transaction at most."""
 
     @property
     def lmtp(self) -> bool:
         return self.listener.role is ListenerRole.LMTP
 
-    def capabilities_now(self, *, tls: bool) -> smtp.Capabilities:
-        """What is offered: STARTTLS only where there is a certificate now and no TLS yet (RFC 3207 §4.2)."""
-        contexts = self.services.tls
-        if (
-            tls
-            or self.listener.tls is not ListenerTls.STARTTLS
-            or contexts is None
-            or contexts.server is None
-        ):
-            return self.capabilities
-        return self.starttls_capabilities
+    @property
+    def authenticator(self) -> Authenticator | None:
+        """None where the listener has no AUTH."""
+        return self.services.authenticator if self.listener.auth is not ListenerAuth.OFF else None
+
+
+def _own_domain(config: Config) -> Domain | None:
+    """What completes an address of a user that has no domain."""
+    if config.submission.domain is not None:
+        return config.submission.domain
+    if config.domains.local:
+        return config.domains.local[0]
+    hostname = parse_domain(config.hostname)
+    return hostname if isinstance(hostname, Domain) else None
 
 
 def make_context(config: Config, listener: ListenerConfig, services: Services) -> SessionContext:
     """Derive once what every session of the listener would derive."""
     limits = config.limits
-    capabilities = smtp.Capabilities(
-        pipelining=True,
-        size=limits.message_size,
-        eight_bit_mime=True,
-        enhanced_status_codes=True,
-        smtputf8=True,
-        help=True,
-    )
+    message_size = limits.message_size if listener.message_size is None else listener.message_size
+    recipients = limits.recipients if listener.recipients is None else listener.recipients
     return SessionContext(
         config=config,
         listener=listener,
         services=services,
         smtp_limits=smtp.Limits(
             command_line=limits.command_line,
-            message_size=limits.message_size,
+            message_size=message_size,
             text_line=limits.text_line,
             header_size=limits.header_size,
             repair_line_ends=limits.line_ends is LineEndPolicy.REPAIR,
         ),
-        capabilities=capabilities,
-        starttls_capabilities=attrs.evolve(capabilities, starttls=True),
+        dialect=smtp.Dialect(
+            blank_before_path=limits.blank_before_path,
+            default_domain=_own_domain(config) if listener.role is ListenerRole.SUBMISSION else None,
+        ),
+        offers=Offers(config, listener, message_size=message_size, recipients=recipients),
+        message_size=message_size,
+        recipients=recipients,
     )

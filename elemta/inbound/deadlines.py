@@ -17,8 +17,16 @@ PACE_WINDOW = 60.0
 class Phase(enum.StrEnum):
     """What a session waits for now; shown to people."""
 
+    PROXY = "proxy"
+    """The header of a load balancer."""
     TLS = "tls"
     """The handshake."""
+    GREETING = "greeting"
+    """Holding back the greeting."""
+    POLICY = "policy"
+    """A check asks DNS, or what is remembered."""
+    AUTH = "auth"
+    """Whether a password is right."""
     COMMAND = "command"
     BODY = "body"
     """More of the message."""

@@ -1,15 +1,15 @@
-"""Accept connections and run their sessions, until the drain.
+"""Accept connections and run their sessions, until the drain; and change what listens meanwhile.
 
 The accept loops and the sessions live in two nurseries: when a drain begins accepting stops at once,
-and the sessions get until its deadline. A crash ends its session only, never the nursery.
+and the sessions get until its deadline. A crash ends its session only, never the nursery. A reload
+gives each accept loop the context of its next sessions, begins loops and ends others; sessions
+keep the context that they began with.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
-import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -17,34 +17,26 @@ import attrs
 import trio
 
 from elemta import smtp
-from elemta.config import Config, HostPort, ListenerTls
-from elemta.events import EventBus, SessionRefused
+from elemta.auth import Authenticator
+from elemta.config import Config, HostPort, ListenerConfig, ListenerTls
+from elemta.events import EventBus
 from elemta.mail import Reply, replies
+from elemta.policy import Gate
 from elemta.routing import Router
-from elemta.runtime import Drain, QuickSocketStream, WallClock, bind, contain, peer_address, quick, supervise
+from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, supervise
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
-from .binding import BoundListener
+from .accepting import CAPACITY_ERRORS, Arrival, ListenerSource, SocketSource, Source
+from .binding import BoundListener, Inherited, rebind
 from .context import Services, SessionContext, make_context
 from .limits import Admission, ClientLimits, ClientLimitsStatistics
 from .presence import send_and_close
+from .refusals import CapacityReporter, RefusalReporter
 from .session import Session, SessionView
 
-_CAPACITY_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""The system is out of something; it may have it again in a moment (accept(2))."""
-_CONNECTION_ERRORS = frozenset(
-    # accept(2): what became of the connection before it was accepted, or a firewall's no
-    {
-        errno.ECONNABORTED, errno.ECONNRESET, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT,
-        errno.EHOSTDOWN, errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH,
-        errno.ETIMEDOUT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.ENOSR,
-    }
-)  # fmt: skip
 _CAPACITY_PAUSE = 0.1
-"""Seconds without accepting after such an error."""
-_CAPACITY_REPORTS = 60.0
-"""Seconds between two reports of it."""
+"""Seconds without accepting after the system was out of something."""
 _LAST_WORD = 1.0
 """Seconds that a client which is turned away has to take the reply, where that can take any."""
 _CLOSING = 5.0
@@ -60,21 +52,71 @@ class ListenersStatistics:
     """Sessions that ended by a bug of ours."""
     paused: int
     """Times that accepting paused because the system was out of descriptors or memory."""
+    shed: int
+    """Connections turned away because the machine could not keep up."""
+
+
+@attrs.define(eq=False)
+class _Acceptor:
+    """One accept loop: of one socket of one listener."""
+
+    source: Source
+    context: SessionContext
+    """Of the sessions that begin from now on."""
+    refusals: RefusalReporter
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+@attrs.frozen
+class ListenersChange:
+    """What becomes of the listeners by a reload, ready to be made."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Those that keep their sockets and treat new sessions otherwise, or got another address."""
+    commit: Callable[[], None]
+    """Make the change. Sync, cannot fail."""
+    abandon: Callable[[], None]
+    """Or do not: everything is as before."""
 
 
 class Listeners:
     """Handle on what listens. Made by `open_listeners`."""
 
-    def __init__(self, addresses: tuple[HostPort, ...], config: Config, services: Services) -> None:
-        self.addresses = addresses
-        """Where connections are accepted; port 0 has become a number."""
+    def __init__(
+        self,
+        bound: Sequence[BoundListener],
+        config: Config,
+        services: Services,
+        *,
+        inherited: Inherited | None = None,
+        most_sessions: int | None = None,
+    ) -> None:
+        self._bound = tuple(bound)
         self._config = config
         self._services = services
-        self._limits = ClientLimits(config.limits, config.relay.networks)
+        self._inherited = inherited
+        self._limits = ClientLimits(config.limits, config.relay.networks, most=most_sessions)
+        self._acceptors: dict[object, _Acceptor] = {}
+        """By the socket or listener that they accept from."""
+        self._accepting: trio.Nursery | None = None
+        self._serving: trio.Nursery | None = None
         self._sessions: set[Session] = set()
         self._accepted = 0
         self._crashed = 0
         self._paused = 0
+        self._shed = 0
+
+    @property
+    def bound(self) -> tuple[BoundListener, ...]:
+        """The listeners as they are now."""
+        return self._bound
+
+    @property
+    def addresses(self) -> tuple[HostPort, ...]:
+        """Where connections are accepted; port 0 has become a number."""
+        return tuple(address for each in self._bound for address in each.addresses)
 
     @property
     def sessions(self) -> tuple[SessionView, ...]:
@@ -82,64 +124,136 @@ class Listeners:
         return tuple(sorted((session.view() for session in self._sessions), key=lambda view: -view.seconds))
 
     def statistics(self) -> ListenersStatistics:
-        return ListenersStatistics(self._limits.statistics(), self._accepted, self._crashed, self._paused)
+        return ListenersStatistics(
+            self._limits.statistics(), self._accepted, self._crashed, self._paused, self._shed
+        )
+
+    # --- Changing ---------------------------------------------------------------------------------------
+
+    def prepare(self, config: Config) -> ListenersChange:
+        """Bind what a new configuration has more, and say what would change. Nothing has changed yet.
+
+        On commit a listener that is gone stops accepting, and its sessions go on; new sessions of all
+        listeners have the new configuration, with its limits and timeouts.
+
+        Raises:
+          BindError: an address cannot be used; everything is as before.
+        """
+        before = {each.config.name: each.config for each in self._bound}
+        after = {each.name: each for each in config.listeners}
+        rebinding = rebind(config.listeners, self._bound, inherited=self._inherited)
+
+        def commit() -> None:
+            self._config = config
+            self._bound = rebinding.bound
+            self._limits.replace(config.limits, config.relay.networks)
+            if self._accepting is None or self._services.drain.draining:
+                abandon()  # the server stops, and nobody would close them
+            else:
+                self._reconcile(self._accepting)
+
+        def abandon() -> None:
+            for each in rebinding.added:
+                each.close()
+
+        return ListenersChange(
+            added=tuple(name for name in after if name not in before),
+            removed=tuple(name for name in before if name not in after),
+            changed=tuple(name for name in after if name in before and after[name] != before[name]),
+            commit=commit,
+            abandon=abandon,
+        )
+
+    def replace_authenticator(self, authenticator: Authenticator | None) -> None:
+        """Let clients log in by this one; sessions that began before keep theirs. Holds from the next change
+        that is committed."""
+        self._services = attrs.evolve(self._services, authenticator=authenticator)
+
+    def _reconcile(self, accepting: trio.Nursery) -> None:
+        """Let exactly what is bound be accepted from, each with its context."""
+        wanted: dict[object, ListenerConfig] = {}
+        for each in self._bound:
+            for source in (*each.sockets, *each.listeners):
+                wanted[source] = each.config
+        for source in [source for source in self._acceptors if source not in wanted]:
+            self._acceptors.pop(source).scope.cancel(reason="the listener is gone")
+        contexts: dict[str, SessionContext] = {}
+        for source, listener in wanted.items():
+            if listener.name not in contexts:
+                contexts[listener.name] = self._make_context(listener)
+            context = contexts[listener.name]
+            acceptor = self._acceptors.get(source)
+            if acceptor is not None:
+                acceptor.context = context
+                continue
+            acceptor = _Acceptor(_source_of(source), context, RefusalReporter(self._services))
+            self._acceptors[source] = acceptor
+            accepting.start_soon(self._run_acceptor, acceptor, name=f"listener {listener.name}")
+
+    def _make_context(self, listener: ListenerConfig) -> SessionContext:
+        services, tls = self._services, self._services.tls
+        if tls is not None and listener.client_certificates:
+            services = attrs.evolve(services, tls=tls.for_listener(listener))
+        return make_context(self._config, listener, services)
 
     # --- Accepting --------------------------------------------------------------------------------------
 
-    async def _accept(
-        self, context: SessionContext, listener: trio.abc.Listener[trio.abc.Stream], sessions: trio.Nursery
-    ) -> None:
+    async def _run_acceptor(self, acceptor: _Acceptor) -> None:
+        """Accept until the listener is gone. Those who connected before that still get a session."""
+        accept = functools.partial(self._accept, acceptor)
+        name = f"listener {acceptor.context.listener.name}"
+        services = self._services
+        try:
+            with acceptor.scope:
+                await supervise(name, accept, on_crash=services.report_crash, drain=services.drain)
+            if acceptor.scope.cancel_called:
+                for arrival in acceptor.source.leftover():
+                    await self._admit(acceptor, arrival)
+        finally:
+            await trio.aclose_forcefully(acceptor.source)
+
+    async def _accept(self, acceptor: _Acceptor) -> None:
         """Accept until cancelled. Raises for errors that say that the listener itself is broken."""
-        reporter = _CapacityReporter(context)
+        reporter = CapacityReporter(self._services)
         while True:
             trouble: OSError | None = None
+            arrivals: Sequence[Arrival] = ()
             try:
-                stream = await listener.accept()
+                arrivals = await acceptor.source.accept()
             except OSError as error:
-                if error.errno not in _CAPACITY_ERRORS | _CONNECTION_ERRORS:
+                if error.errno not in CAPACITY_ERRORS:
                     raise
                 trouble = error
-            if trouble is None:
-                await self._admit(context, stream, sessions)
-            elif trouble.errno in _CAPACITY_ERRORS:
+            for arrival in arrivals:
+                await self._admit(acceptor, arrival)
+            if trouble is not None:
                 self._paused += 1
-                reporter.report(trouble)
+                context = acceptor.context
+                told = acceptor.source.turn_all_away(_words(context, replies.SERVER_BUSY))
+                reporter.report(context.listener.name, trouble, told)
                 await trio.sleep(_CAPACITY_PAUSE)
-            else:
-                await trio.lowlevel.checkpoint()
 
-    async def _admit(self, context: SessionContext, stream: trio.abc.Stream, sessions: trio.Nursery) -> None:
-        """Start the session of a new connection, or turn it away."""
-        if isinstance(stream, trio.SocketStream):
-            stream = quick(stream)
-        try:
-            address = peer_address(stream)
-        except OSError:
-            address = None  # it came and went
-        if address is None:
-            await trio.aclose_forcefully(stream)
+    async def _admit(self, acceptor: _Acceptor, arrival: Arrival) -> None:
+        """Start the session of a new connection, or turn it away; for a socket both without waiting."""
+        context = acceptor.context
+        overload = self._services.load.overload() if self._services.load is not None else ""
+        if overload:
+            self._shed += 1
+            await self._turn_away(acceptor, arrival, replies.overloaded(overload))
             return
-        peer, port = address
-        admission = self._limits.admit(peer)
+        forwarded = context.listener.proxy_protocol
+        admission = self._limits.admit(arrival.peer, forwarded=forwarded)
         if isinstance(admission, Reply):
-            await self._turn_away(context, stream, peer, admission)
+            await self._turn_away(acceptor, arrival, admission)
             return
         self._accepted += 1
-        sessions.start_soon(self._serve, context, stream, peer, port, admission, name=f"session {peer}")
+        assert self._serving is not None
+        self._serving.start_soon(self._serve, context, arrival, admission, name=f"session {arrival.peer}")
 
-    async def _turn_away(
-        self, context: SessionContext, stream: trio.abc.Stream, peer: str, reply: Reply
-    ) -> None:
-        services = context.services
-        services.bus.publish(
-            SessionRefused(
-                time=services.clock.time(), listener=context.listener.name, peer=peer, reason=str(reply)
-            )
-        )
-        # RFC 5321 §3.1, §3.8. With its enhanced code, though RFC 2034 §4 keeps them out of greetings: this
-        # is the only word the client gets, and the code says which of our limits it met, as Postfix's
-        # does. A client that expects TLS could not read it.
-        words = b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply)
+    async def _turn_away(self, acceptor: _Acceptor, arrival: Arrival, reply: Reply) -> None:
+        acceptor.refusals.report(acceptor.context.listener.name, arrival.peer, reply)
+        words = _words(acceptor.context, reply)
+        stream = arrival.stream
         if isinstance(stream, QuickSocketStream):
             send_and_close(stream, words)
             return
@@ -152,15 +266,15 @@ class Listeners:
 
     # --- Sessions ---------------------------------------------------------------------------------------
 
-    async def _serve(
-        self, context: SessionContext, stream: trio.abc.Stream, peer: str, port: int, admission: Admission
-    ) -> None:
+    async def _serve(self, context: SessionContext, arrival: Arrival, admission: Admission) -> None:
         """One session from its stream to the closed stream. Raises nothing but what cancels everything."""
+        stream = arrival.stream
         session: Session | None = None
 
         async def hold() -> None:
             nonlocal session
-            session = Session(stream, context, peer, port)
+            identify = functools.partial(self._limits.identify, admission)
+            session = Session(stream, context, arrival.peer, arrival.port, identify=identify)
             self._sessions.add(session)
             with bind(session=session.id):
                 await session.run()
@@ -184,62 +298,39 @@ class Listeners:
 
     # --- From begin to end ------------------------------------------------------------------------------
 
-    async def _run(self, bound: Sequence[BoundListener]) -> None:
+    async def _run(  # noqa: ASYNC114 - open_listeners starts it
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Accept until the drain begins; then let each session come to its end."""
         drain = self._services.drain
         # Not the nursery around the block of `open_listeners`: the hard deadline must not cancel that.
         async with trio.open_nursery() as sessions:
             drain.attach_hard(sessions.cancel_scope)
-            await self._accept_all(bound, sessions)
+            self._serving = sessions
+            async with trio.open_nursery() as accepting:
+                self._accepting = accepting
+                self._reconcile(accepting)
+                task_status.started()
+                await drain.wait_draining()
+                self._accepting = None
+                accepting.cancel_scope.cancel(reason="the server is stopping")
+            for each in self._bound:
+                each.close()  # those that were never accepted from, as the drain came first
             for session in tuple(self._sessions):
                 session.begin_drain()
 
-    async def _accept_all(self, bound: Sequence[BoundListener], sessions: trio.Nursery) -> None:
-        drain = self._services.drain
-        opened = [(each.config, listener) for each in bound for listener in _listeners_of(each)]
-        try:
-            async with trio.open_nursery() as accepting:
-                for listener_config, listener in opened:
-                    context = make_context(self._config, listener_config, self._services)
-                    accept = functools.partial(self._accept, context, listener, sessions)
-                    name = f"listener {listener_config.name}"
-                    accepting.start_soon(
-                        functools.partial(
-                            supervise, name, accept, on_crash=self._services.report_crash, drain=drain
-                        )
-                    )
-                await drain.wait_draining()
-                accepting.cancel_scope.cancel(reason="the server is stopping")
-        finally:
-            for _, listener in opened:
-                await trio.aclose_forcefully(listener)
+
+def _source_of(source: object) -> Source:
+    if isinstance(source, trio.abc.Listener):
+        return ListenerSource(source)
+    return SocketSource(source)  # type: ignore[arg-type]  # the other thing that a BoundListener has
 
 
-class _CapacityReporter:
-    """Tells that the system is out of descriptors or memory: at once, then once per interval."""
-
-    def __init__(self, context: SessionContext) -> None:
-        self._context = context
-        self._next = -math.inf
-        self._times = 0
-
-    def report(self, error: OSError) -> None:
-        self._times += 1
-        now = trio.current_time()
-        if now < self._next:
-            return
-        self._next = now + _CAPACITY_REPORTS
-        name = errno.errorcode.get(error.errno or 0, "")
-        services = self._context.services
-        services.bus.publish(
-            SessionRefused(
-                time=services.clock.time(),
-                listener=self._context.listener.name,
-                peer="",
-                reason=f"accepting pauses: {name} ({self._times} times)",
-            )
-        )
-        self._times = 0
+def _words(context: SessionContext, reply: Reply) -> bytes:
+    """What a client that is turned away can read: nothing, where it expects TLS."""
+    # RFC 5321 §3.1, §3.8. With its enhanced code, though RFC 2034 §4 keeps them out of greetings: this is
+    # the only word the client gets, and the code says which of our limits it met, as Postfix's does.
+    return b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply)
 
 
 def _ignore(name: str, error: BaseException) -> None:
@@ -258,6 +349,11 @@ async def open_listeners(
     random: Random,
     drain: Drain,
     tls: TlsContexts | None = None,
+    authenticator: Authenticator | None = None,
+    gate: Gate | None = None,
+    load: LoadGauge | None = None,
+    inherited: Inherited | None = None,
+    most_sessions: int | None = None,
 ) -> AsyncGenerator[Listeners, None]:
     """Accept connections on what was bound while the block runs; the sockets are ours from here on.
 
@@ -265,20 +361,28 @@ async def open_listeners(
     the others may finish what is under way until the drain's deadline, and whatever still runs at its
     hard deadline is cancelled. Leaving the block waits for that; where nobody has begun a drain yet, it
     begins one. Cancelled: all sessions end at once; what was not committed is discarded.
+
+    Args:
+      inherited: what a reload may find further sockets in.
+      most_sessions: bounds the sessions beside `limits.sessions`, by what the system allows.
     """
-    services = Services(spool, router, bus, clock, random, drain, tls)
-    addresses = tuple(address for each in bound for address in each.addresses)
+    services = Services(
+        spool=spool,
+        router=router,
+        bus=bus,
+        clock=clock,
+        random=random,
+        drain=drain,
+        tls=tls,
+        authenticator=authenticator,
+        gate=gate,
+        load=load,
+    )
     async with trio.open_nursery() as nursery:
-        listeners = Listeners(addresses, config, services)
-        nursery.start_soon(listeners._run, bound)
+        listeners = Listeners(bound, config, services, inherited=inherited, most_sessions=most_sessions)
+        await nursery.start(listeners._run)
         yield listeners
         if not drain.draining:
             timeouts = config.timeouts
             grace = max(0.0, timeouts.drain - timeouts.hard_cancel)
             drain.begin("listeners closed", grace, timeouts.hard_cancel)
-
-
-def _listeners_of(bound: BoundListener) -> tuple[trio.abc.Listener[trio.abc.Stream], ...]:
-    return bound.listeners + tuple(
-        trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in bound.sockets
-    )

@@ -8,7 +8,7 @@ import socket
 
 import trio
 
-from elemta.runtime import QuickSocketStream
+from elemta.runtime import QuickSocketStream, ReplayStream
 
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -20,8 +20,8 @@ def is_gone(stream: trio.abc.Stream) -> bool:
     sends it again (RELIABILITY D3). Streams that are no sockets cannot tell; then it is False.
     """
     inner: object = stream
-    while isinstance(inner, trio.SSLStream):
-        inner = inner.transport_stream
+    while isinstance(inner, (trio.SSLStream, ReplayStream)):
+        inner = inner.stream if isinstance(inner, ReplayStream) else inner.transport_stream
     if not isinstance(inner, (QuickSocketStream, trio.SocketStream)):
         return False
     poll = select.poll()

@@ -1,6 +1,6 @@
 """Who may send where: never an open relay. Pure table look-ups, one decision per recipient.
 
-Decided by the connection's real address and the recipient's domain, never by what the client says
+Decided by the client's address, its account and the recipient's domain, never by what the client says
 of itself: not by the name in EHLO, not by the sender address (RFC 5321 §7.1, §7.9).
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from elemta.config import ListenerAuth, ListenerRole, Network, TransportKind
-from elemta.mail import ForwardPath, Mailbox, Reply, replies
+from elemta.mail import Domain, ForwardPath, Mailbox, Reply, replies
 from elemta.routing import Destination, Router
 
 _ROUTING_MARKS = frozenset("@%!")
@@ -44,6 +44,16 @@ def is_trusted(peer: str, networks: Iterable[Network]) -> bool:
     return any(address in _plain_network(network) for network in networks)
 
 
+def is_loopback(peer: str) -> bool:
+    """Whether the peer is this machine itself."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 def _plain_network(network: Network) -> Network:
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
@@ -52,15 +62,35 @@ def _plain_network(network: Network) -> Network:
     return network
 
 
-def may_send(*, trusted: bool, role: ListenerRole, auth: ListenerAuth = ListenerAuth.OFF) -> Reply | None:
+def may_send(
+    *,
+    trusted: bool,
+    role: ListenerRole,
+    auth: ListenerAuth = ListenerAuth.OFF,
+    authenticated: bool = False,
+) -> Reply | None:
     """Whether the client may begin a transaction at all: `None`, or the reply that refuses it."""
-    if not trusted and (role is ListenerRole.SUBMISSION or auth is ListenerAuth.REQUIRED):
+    if authenticated:
+        return None
+    # Where authentication is required, an address is none.
+    if auth is ListenerAuth.REQUIRED or (role is ListenerRole.SUBMISSION and not trusted):
         return replies.AUTH_REQUIRED  # RFC 6409 §4.3, RFC 4954 §6
     return None
 
 
+def is_incomplete(mailbox: Mailbox, router: Router) -> bool:
+    """Whether the domain is a single label that means something only where it comes from, and is none of
+    ours (RFC 6409 §4.2)."""
+    domain = mailbox.domain
+    return (
+        isinstance(domain, Domain)
+        and "." not in domain.text
+        and router.destination(mailbox) is Destination.FOREIGN
+    )
+
+
 def may_relay(router: Router, path: ForwardPath, *, trusted: bool, role: ListenerRole) -> RelayDecision:
-    """Decide about one recipient of a client that is `trusted` (see `is_trusted`) or not.
+    """Decide about one recipient of a client that is `trusted` (see `is_trusted`, or authenticated) or not.
 
     mx: local and relay domains from anyone, everything from trusted clients. submission: everything
     from trusted clients, nothing from others. lmtp: local domains, everything from trusted clients.

@@ -9,43 +9,39 @@ the client at a place nobody knows, so nothing is sent after it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from elemta import smtp
 from elemta.config import ListenerTls
-from elemta.events import SessionClosed, SessionOpened, SessionTls
+from elemta.events import SessionClosed, SessionOpened, SessionRefused, SessionTls
 from elemta.mail import Reply, SessionId, replies
-from elemta.runtime import QuickSocketStream, get_logger
+from elemta.runtime import get_logger
 from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
-from elemta.tls import TlsFailed, start_tls
+from elemta.tls import TlsFailed
 
 from .context import SessionContext
-from .deadlines import BodyPace, Deadlines, Expiry, Phase
-from .dialogue import Dialogue
-from .presence import is_gone
+from .deadlines import Deadlines, Expiry, Phase
+from .dialogue import AUTH_STEP, Dialogue
+from .ending import SessionEnds
+from .forwarding import ForwardedClient
+from .judged import answer_judged, meet, meet_another
+from .login import Login
+from .proxied import receive_header
+from .relay import is_trusted
 from .transaction import ClientGone, CommitFailed, Transaction
+from .visitor import Visitor
+from .wire import FLUSH_SIZE, Wire
 
-RECEIVE_SIZE = 65536
-"""Octets asked for at once. The kernel has rarely more, and the buffer is gone when the data is."""
-_FLUSH_SIZE = 32768
-"""Octets of replies that are gathered at most."""
+_FAREWELL = 60.0
+"""Seconds that a client has to leave when it was told at once that it is not welcome."""
 _EVENTS_PER_TURN = 16
 """Events (some 10 µs each) that one client may have handled before other tasks get their turn."""
-_LEAST_FINAL_REPLY = 1.0
-"""Seconds that the reply to a stored message has even when the drain is at its end."""
 
 _log = get_logger(__name__)
-
-
-class _SessionEnds(Exception):
-    """The session is over; `reply` is the last word, if there may be one."""
-
-    def __init__(self, cause: str, reply: Reply | None = None) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.reply = reply
 
 
 @attrs.frozen
@@ -64,64 +60,75 @@ class SessionView:
     tls: bool
     commands: int
     messages: int
+    account: str = ""
+    """Who has authenticated."""
 
 
 class Session:
     """A conversation with one client over one stream. `run` it once; it does not close the stream."""
 
     __slots__ = (
-        "_command_since",
         "_connection",
         "_context",
         "_deadlines",
         "_dialogue",
-        "_octets_in",
-        "_out",
-        "_pace",
-        "_peer",
-        "_port",
+        "_identify",
+        "_login",
+        "_opened",
+        "_patience",
         "_started",
+        "_visitor",
+        "_wire",
         "id",
-        "stream",
     )
 
-    def __init__(self, stream: trio.abc.Stream, context: SessionContext, peer: str, port: int) -> None:
-        self.stream = stream
-        """What to close in the end: another one after STARTTLS."""
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        context: SessionContext,
+        peer: str,
+        port: int,
+        *,
+        identify: Callable[[str], Reply | None] = lambda peer: None,
+    ) -> None:
+        """`identify` counts the session as another client's than its connection's, or says why not."""
         self.id = SessionId(context.services.make_id())
         self._context = context
-        self._peer = peer
-        self._port = port
         self._started = trio.current_time()
-        self._connection = ServerConnection(
-            context.smtp_limits, context.capabilities_now(tls=False), lmtp=context.lmtp
-        )
+        self._connection = ServerConnection(context.smtp_limits, lmtp=context.lmtp, dialect=context.dialect)
         self._deadlines = Deadlines(context.config.timeouts.session, context.services.drain)
-        self._dialogue = Dialogue(context, self._connection, self._deadlines, self.id, peer, port)
-        self._pace: BodyPace | None = None
-        """Of the body that is under way."""
-        self._command_since: float | None = None
-        """Since when the next command is awaited, however many octets of it have come."""
-        self._out = b""
-        """Replies that are to be sent."""
-        self._octets_in = 0
+        self._wire = Wire(stream, self._connection, context, self._deadlines)
+        self._visitor = Visitor(context, self._connection, self.id, peer, port)
+        self._dialogue = Dialogue(context, self._connection, self._deadlines, self.id, self._visitor)
+        self._login = Login(context, self._dialogue, self._deadlines)
+        self._identify = identify
+        self._patience = context.config.limits.pipelining_errors
+        self._opened = False
+        """Whether it was told that the session has begun; before a PROXY header it has not."""
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """What to close in the end: another one after STARTTLS."""
+        return self._wire.stream
 
     # --- For those who watch and steer ----------------------------------------------------------------
 
     def view(self) -> SessionView:
         """How it stands now."""
         now = trio.current_time()
+        visitor = self._visitor
         return SessionView(
             id=self.id,
             listener=self._context.listener.name,
-            peer=self._peer,
-            port=self._port,
+            peer=visitor.peer,
+            port=visitor.port,
             phase=str(self._deadlines.phase),
             seconds=now - self._started,
             seconds_left=max(0.0, self._deadlines.next - now),
-            tls=self._dialogue.tls is not None,
+            tls=visitor.tls is not None,
             commands=self._dialogue.commands,
             messages=self._dialogue.messages,
+            account=visitor.identity.name if visitor.identity else "",
         )
 
     def begin_drain(self) -> None:
@@ -140,19 +147,12 @@ class Session:
         Returns when it is over for whatever the client did. Cancelled, or raising (a bug): nothing is
         left behind, and what was not committed is discarded.
         """
-        services = self._context.services
         dialogue = self._dialogue
-        services.bus.publish(
-            SessionOpened(
-                time=services.clock.time(),
-                session=self.id,
-                listener=self._context.listener.name,
-                peer=self._peer,
-                port=self._port,
-            )
-        )
+        detail = ""
+        if not self._context.listener.proxy_protocol:
+            self._tell_opened()
         try:
-            await self._hold()
+            detail = await self._hold()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             dialogue.cause = dialogue.cause or "reset"
         except Exception:
@@ -162,30 +162,62 @@ class Session:
             cause = dialogue.cause or "cancelled"
             dialogue.reset(cause)
             self._deadlines.close()
+            self._tell_closed(cause, detail)
+
+    def _tell_opened(self) -> None:
+        services, visitor = self._context.services, self._visitor
+        self._opened = True
+        services.bus.publish(
+            SessionOpened(
+                time=services.clock.time(),
+                session=self.id,
+                listener=self._context.listener.name,
+                peer=visitor.peer,
+                port=visitor.port,
+            )
+        )
+
+    def _tell_closed(self, cause: str, detail: str) -> None:
+        services, dialogue = self._context.services, self._dialogue
+        if not self._opened:
             services.bus.publish(
-                SessionClosed(
+                SessionRefused(
                     time=services.clock.time(),
-                    session=self.id,
-                    cause=cause,
-                    seconds=trio.current_time() - self._started,
-                    commands=dialogue.commands,
-                    messages=dialogue.messages,
-                    errors=dialogue.errors,
-                    octets_in=self._octets_in,
+                    listener=self._context.listener.name,
+                    peer=self._visitor.via,
+                    reason=f"PROXY header: {detail or cause}",
                 )
             )
+            return
+        services.bus.publish(
+            SessionClosed(
+                time=services.clock.time(),
+                session=self.id,
+                cause=cause,
+                seconds=round(trio.current_time() - self._started, 3),
+                commands=dialogue.commands,
+                messages=dialogue.messages,
+                errors=dialogue.errors,
+                octets_in=self._wire.octets_in,
+                early=self._connection.early_data,
+                detail=detail,
+            )
+        )
 
-    async def _hold(self) -> None:
+    async def _hold(self) -> str:
+        """Converse to the end, with a last word; what is to be told of the end beside its cause."""
         last_word: Reply | None = None
+        detail = ""
         with self._deadlines.scope as scope:
             try:
                 await self._converse()
-            except _SessionEnds as end:
+            except SessionEnds as end:
                 self._dialogue.cause = self._dialogue.cause or end.cause
-                last_word = end.reply
+                last_word, detail = end.reply, end.detail
         if scope.cancelled_caught:
             last_word = self._expire()
         await self.say(last_word)
+        return detail
 
     def _expire(self) -> Reply | None:
         """Note why the scope was cancelled; the last word that goes with it."""
@@ -198,7 +230,7 @@ class Session:
         else:
             dialogue.cause = "timeout"
             reply = replies.COMMAND_TIMEOUT if expiry is Expiry.PHASE else replies.SESSION_TIMEOUT
-        return None if phase is Phase.TLS else reply
+        return None if phase in (Phase.TLS, Phase.PROXY) else reply
 
     async def say(self, reply: Reply | None) -> None:
         """Send what is still to be sent and a last word, if the client can understand it.
@@ -207,21 +239,24 @@ class Session:
         """
         connection = self._connection
         if reply is not None and connection.state not in (State.CLOSED, State.TLS, State.ERROR):
-            self._out += connection.reply(reply)
-        if self._out and connection.state is not State.ERROR:
+            self._wire.out += connection.reply(reply)
+        if self._wire.out and connection.state is not State.ERROR:
             with trio.move_on_after(self._context.config.timeouts.write):
-                await self._send()
+                await self._wire.send()
 
     # --- The loop ---------------------------------------------------------------------------------------
 
     async def _converse(self) -> None:
         connection = self._connection
         context = self._context
+        if context.listener.proxy_protocol:
+            await self._receive_proxy_header()
         if context.listener.tls is ListenerTls.IMPLICIT:
             await self._start_tls()
         if context.services.drain.draining:  # it came in at the last moment
-            raise _SessionEnds("drain", replies.SHUTTING_DOWN)
-        self._out = connection.greet(replies.banner(context.config.hostname, lmtp=context.lmtp))
+            raise SessionEnds("drain", replies.SHUTTING_DOWN)
+        await self._greet()
+        wire = self._wire
         turn = 0
         while True:
             try:
@@ -230,8 +265,8 @@ class Session:
                 trouble = error
                 break
             if event is NEED_DATA:
-                await self._flush()
-                await self._receive()
+                await wire.flush()
+                await wire.receive()
                 turn = 0
                 continue
             if isinstance(event, smtp.CommandReceived):
@@ -240,6 +275,8 @@ class Session:
                 await self._body_piece(event.data)
             elif isinstance(event, smtp.BodyEnd):
                 await self._body_end(event)
+            elif isinstance(event, smtp.ChunkEnd):
+                self._chunk_end(event)
             else:
                 assert isinstance(event, smtp.ConnectionClosed), event
                 self._dialogue.cause = self._dialogue.cause or "eof"
@@ -253,76 +290,92 @@ class Session:
                 await trio.lowlevel.checkpoint()
         await self._end_out_of_step(trouble)
 
-    async def _receive(self) -> None:
-        connection = self._connection
-        since = trio.current_time()
-        pace = self._pace
-        if pace is not None:
-            self._deadlines.enter(Phase.BODY, pace.allowance())
-        elif self._context.services.drain.draining:
-            raise _SessionEnds("drain", replies.SHUTTING_DOWN)
-        else:
-            if self._command_since is None:
-                self._command_since = since
-            waited = since - self._command_since
-            # RFC 5321 §4.5.3.2.7
-            self._deadlines.enter(Phase.COMMAND, self._context.config.timeouts.command - waited)
-        data = await self.stream.receive_some(RECEIVE_SIZE)
-        self._deadlines.phase = Phase.WORK
-        self._octets_in += len(data)
-        if pace is not None:
-            pace.received(len(data), trio.current_time() - since)
-        connection.receive_data(bytes(data))
-
-    async def _flush(self) -> None:
-        if self._out:
-            self._deadlines.enter(Phase.WRITE, self._context.config.timeouts.write)
-            await self._send()
-
-    async def _send(self) -> None:
-        if self._send_now():
-            await trio.lowlevel.checkpoint_if_cancelled()
-            return
-        data, self._out = self._out, b""
-        try:
-            await self.stream.send_all(data)
-        except BaseException:
-            self._connection.send_failed()  # some, all or none of it was sent (TRIO 3.8)
-            raise
-
-    def _send_now(self) -> bool:
-        """Send what goes without waiting, which is nearly always all; whether nothing is left."""
-        if isinstance(self.stream, QuickSocketStream):
-            try:
-                self._out = self._out[self.stream.send_now(self._out) :]
-            except BaseException:
-                self._connection.send_failed()
-                raise
-        return not self._out
-
     async def _end_out_of_step(self, error: smtp.RemoteProtocolError) -> None:
         """Send the last word after what cannot be answered in step; the machine gives no more bytes."""
         self._dialogue.cause = "protocol"
         self._dialogue.errors += 1
         self._dialogue.tell_rejected("", error.reply_hint)
-        self._out += smtp.format_reply(error.reply_hint)
-        await self._flush()
+        self._wire.out += smtp.format_reply(error.reply_hint)
+        await self._wire.flush()
+
+    # --- Before the first command -----------------------------------------------------------------------
+
+    async def _receive_proxy_header(self) -> None:
+        """Learn who the client is, before anything else, also before TLS (HAProxy, proxy-protocol.txt §5)."""
+        context, visitor, wire = self._context, self._visitor, self._wire
+        if not is_trusted(visitor.via, context.config.proxies.proxy_protocol):
+            raise SessionEnds("proxy", detail="not taken from this address")
+        self._deadlines.enter(Phase.PROXY, context.config.timeouts.proxy_header)
+        header, rest = await receive_header(wire.stream)
+        self._deadlines.phase = Phase.WORK
+        if header.source is not None:  # else the proxy speaks for itself
+            visitor.stand_for(header.source, header.tls)
+        refusal = self._identify(visitor.peer)
+        self._tell_opened()
+        if header.source is not None:
+            visitor.tell_forwarded("proxy", ForwardedClient(visitor.peer, visitor.port))
+        if context.listener.tls is ListenerTls.IMPLICIT:
+            if refusal is not None:  # a client that expects TLS could not read it
+                raise SessionEnds("limit")
+            wire.replay(rest, (visitor.peer, visitor.port))
+            return
+        if rest:
+            wire.take(rest)
+        if refusal is not None:
+            self._turn_away(refusal, "limit")
+
+    async def _greet(self) -> None:
+        """Say who we are; or why we will not talk to this client."""
+        connection, config = self._connection, self._context.config
+        if connection.state is not State.GREETING:
+            return  # it was turned away
+        judge = self._visitor.judge
+        if judge is not None:
+            refusal = await meet(judge, self._wire, connection, self._deadlines)
+            if refusal is not None:
+                self._dialogue.reason = refusal.reason
+                self._turn_away(refusal.reply, "policy")
+                return
+        self._wire.out += connection.greet(replies.banner(config.hostname, lmtp=self._context.lmtp))
+
+    def _turn_away(self, reply: Reply, cause: str) -> None:
+        """Say no in the place of the greeting. After 554 there is still to wait for QUIT (RFC 5321 §3.1)."""
+        self._deadlines.begin_transaction(_FAREWELL)
+        self._dialogue.cause = cause
+        self._dialogue.tell_rejected("CONNECT", reply)
+        self._wire.out += self._connection.greet(reply)
+
+    # --- Commands ---------------------------------------------------------------------------------------
 
     async def _command(self, command: smtp.Command | smtp.BadCommand) -> None:
-        self._command_since = None
-        reply = self._dialogue.answer(command)
-        if self._dialogue.is_held_back(reply):
-            self._deadlines.enter(Phase.DELAY)
-            await trio.sleep(self._context.config.limits.error_delay)
-        if reply is replies.TLS_READY:
+        self._wire.command_came()
+        dialogue = self._dialogue
+        judge = self._visitor.judge
+        if self._patience and self._connection.early_data > self._patience:
+            dialogue.cause = "pipelining"
+            reply = replies.OUT_OF_TURN
+        elif judge is None:
+            reply = dialogue.answer(command)
+        else:
+            reply = await answer_judged(command, judge, dialogue, self._deadlines)
+        if reply is AUTH_STEP:
+            assert isinstance(command, (smtp.Auth, smtp.AuthResponse))
+            reply = await self._login.answer(command)
+        if reply.code >= 400:
+            reply = dialogue.refuse(command, reply)
+            if dialogue.is_held_back(reply):
+                self._deadlines.enter(Phase.DELAY)
+                await trio.sleep(self._context.config.limits.error_delay)
+        elif reply is replies.TLS_READY:
             await self._answer_starttls(reply)
             return
-        self._out += self._connection.reply(reply)
-        if reply is replies.START_DATA:
-            timeouts = self._context.config.timeouts
-            self._pace = BodyPace(timeouts.body_idle, timeouts.body_rate)
-        if len(self._out) > _FLUSH_SIZE:
-            await self._flush()
+        elif reply.code == 220:
+            reply = await self._meet_again(reply)
+        self._wire.out += self._connection.reply(reply)
+        if type(command) is smtp.BadCommand and command.verb == smtp.Verb.BDAT:
+            self._forget_chunks(reply)
+        if len(self._wire.out) > FLUSH_SIZE:  # who pipelines has to take his replies now and then
+            await self._wire.flush()
 
     # --- The message ------------------------------------------------------------------------------------
 
@@ -334,23 +387,25 @@ class Session:
             await transaction.write(data)
         except SpoolUnavailable as cause:
             # No commit was begun, so it may be said.
-            raise _SessionEnds("storage", replies.INTERNAL_ERROR) from cause
+            raise SessionEnds("storage", replies.INTERNAL_ERROR) from cause
 
     async def _body_end(self, end: smtp.BodyEnd) -> None:
         transaction = self._dialogue.transaction
         assert transaction is not None
         connection = self._connection
-        self._pace = None
+        self._wire.body_ended()
         self._deadlines.enter(Phase.COMMIT)
         try:
-            reply = await transaction.finish(end, self._is_gone)
+            reply = await transaction.finish(end, self._wire.is_gone)
         except ClientGone:
-            raise _SessionEnds("eof") from None
+            raise SessionEnds("eof") from None
         except CommitFailed as cause:
             connection.send_failed()  # not even a 421: the message may be there (RELIABILITY D4)
-            raise _SessionEnds("storage") from cause
+            raise SessionEnds("storage") from cause
+        except SpoolUnavailable as cause:
+            raise SessionEnds("storage", replies.INTERNAL_ERROR) from cause
         try:
-            self._out += connection.reply(reply)  # over LMTP once per recipient (RFC 2033 §4.2)
+            self._wire.out += connection.reply(reply)  # over LMTP once per recipient (RFC 2033 §4.2)
         except Exception:
             connection.send_failed()  # what is stored must not be answered 421 (RELIABILITY P2)
             raise
@@ -361,60 +416,76 @@ class Session:
     async def _acknowledge(self, transaction: Transaction) -> None:
         """Say that the message is ours, even when a cancel is pending, which acts right after."""
         self._dialogue.message_accepted()
-        self._deadlines.phase = Phase.FINAL_REPLY
         try:
-            if self._send_now():
-                return
-            with trio.move_on_after(self._final_reply_seconds(), shield=True) as scope:
-                await self._send()
+            sent = await self._wire.send_final_reply()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._log_unacknowledged(transaction)
             raise
-        if scope.cancelled_caught:
+        if not sent:
             self._log_unacknowledged(transaction)
-            raise _SessionEnds("timeout")
+            raise SessionEnds("timeout")
+        if self._visitor.judge is not None:
+            self._visitor.judge.accepted(transaction.recipients)
 
     def _log_unacknowledged(self, transaction: Transaction) -> None:
         # It stays: the reply may have arrived. If not, the client sends a duplicate (RELIABILITY D2).
         _log.warning("stored, but the reply was lost", session=self.id, message=transaction.message)
 
-    def _final_reply_seconds(self) -> float:
-        left = self._context.services.drain.hard_deadline - trio.current_time()
-        return max(_LEAST_FINAL_REPLY, min(self._context.config.timeouts.final_reply, left))
+    def _chunk_end(self, end: smtp.ChunkEnd) -> None:
+        """Answer a chunk of BDAT that is not the last, or that was refused from its begin (RFC 3030 §2)."""
+        transaction = self._dialogue.transaction
+        assert transaction is not None
+        reply = end.refusal or transaction.end_chunk(end.problem) or replies.chunk_ok(end.size)
+        self._wire.body_ended()
+        self._wire.out += self._connection.reply(reply)
+        if reply.code >= 400:
+            self._forget_chunks(reply)
 
-    def _is_gone(self) -> bool:
-        # Who has sent more does not wait for this reply, and may have left by intention.
-        return not self._connection.has_buffered and is_gone(self.stream)
+    def _forget_chunks(self, reply: Reply) -> None:
+        """A chunk was refused, so nothing can become of its message any more."""
+        transaction = self._dialogue.transaction
+        if transaction is not None:
+            transaction.refuse_body(reply, "chunk refused")
+        if self._connection.state is State.READY:
+            self._dialogue.reset("refused")
 
-    # --- TLS --------------------------------------------------------------------------------------------
+    # --- Another client, or TLS -------------------------------------------------------------------------
+
+    async def _meet_again(self, greeting: Reply) -> Reply:
+        """Answer XCLIENT: the client is another one now."""
+        dialogue, judge = self._dialogue, self._visitor.judge
+        reply, cause = self._identify(self._visitor.peer), "limit"
+        if reply is None and judge is not None:
+            refusal = await meet_another(judge, self._deadlines)
+            if refusal is not None:
+                dialogue.reason = refusal.reason
+                reply, cause = refusal.reply, "policy"
+        if reply is None:
+            return greeting
+        dialogue.cause = cause
+        dialogue.tell_rejected("XCLIENT", reply)
+        return reply
 
     async def _answer_starttls(self, reply: Reply) -> None:
         trouble: smtp.RemoteProtocolError | None = None
         try:
-            self._out += self._connection.reply(reply)
+            self._wire.out += self._connection.reply(reply)
         except smtp.RemoteProtocolError as error:  # commands in clear text behind it (RFC 3207 §4.2)
             trouble = error
         if trouble is not None:
             await self._end_out_of_step(trouble)
-            raise _SessionEnds("protocol") from trouble
-        await self._flush()
+            raise SessionEnds("protocol") from trouble
+        await self._wire.flush()
         await self._start_tls()
         self._connection.tls_started()
 
     async def _start_tls(self) -> None:
         services = self._context.services
-        context = services.tls.server if services.tls is not None else None
-        if context is None:
-            raise _SessionEnds("tls")
-        self._deadlines.enter(Phase.TLS, self._context.config.timeouts.tls_handshake)
         try:
-            self.stream, facts = await start_tls(self.stream, context, server_side=True)
+            facts = await self._wire.start_tls(self._visitor.behind)
         except TlsFailed as cause:
-            self._connection.send_failed()
-            raise _SessionEnds("tls") from cause
-        self._deadlines.phase = Phase.WORK
+            raise SessionEnds("tls", detail=cause.reason) from cause
         self._dialogue.tls_started(facts)
-        self._connection.capabilities = self._context.capabilities_now(tls=True)
         services.bus.publish(
             SessionTls(
                 time=services.clock.time(),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
-
+from elemta.config import ListenerRole
 from elemta.events import MessageAccepted, MessageRejected
 from elemta.mail import (
     NO_DSN_OPTIONS,
@@ -23,10 +22,13 @@ from elemta.mail import (
     received,
     replies,
 )
+from elemta.policy import Refusal
 from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
 from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
 
 from .context import SessionContext
+from .fixup import HeaderFixer, missing_fields
+from .promises import Promises
 from .relay import may_relay
 
 _PROBLEMS = {
@@ -48,14 +50,6 @@ class CommitFailed(Exception):
     """What became of the commit is not known: no reply may be sent, neither yes nor no (RELIABILITY D4)."""
 
 
-@attrs.frozen(slots=True)
-class Refusal:
-    """Why a body will not be accepted, known before its end: told there."""
-
-    reply: Reply
-    reason: str
-
-
 class Transaction:
     """Collects an envelope and a body, then commits both.
 
@@ -66,13 +60,15 @@ class Transaction:
     __slots__ = (
         "_context",
         "_draft",
+        "_fixer",
+        "_may_relay",
         "_origin",
         "_params",
+        "_promises",
         "_recipients",
         "_refusal",
-        "_sender",
-        "_trusted",
         "message",
+        "sender",
     )
 
     def __init__(
@@ -81,17 +77,22 @@ class Transaction:
         origin: Origin,
         sender: ReversePath,
         params: MailParams,
+        promises: Promises,
         *,
-        trusted: bool,
+        may_relay: bool,
     ) -> None:
         self._context = context
         self._origin = origin
-        self._sender = sender
+        self.sender = sender
         self._params = params
-        self._trusted = trusted
+        self._promises = promises
+        self._may_relay = may_relay
         self._recipients: dict[Mailbox, Recipient] = {}
         self._draft: Draft | None = None
+        self._fixer: HeaderFixer | None = None
+        """Where the header may be mended (RFC 6409 §8)."""
         self._refusal: Refusal | None = None
+        """Why the body will not be accepted, known before its end: told there."""
         self.message: MessageId | None = None
 
     # --- Envelope -----------------------------------------------------------------------------------
@@ -99,12 +100,14 @@ class Transaction:
     def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
         """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us)."""
         context = self._context
-        decision = may_relay(context.services.router, path, trusted=self._trusted, role=context.listener.role)
+        decision = may_relay(
+            context.services.router, path, trusted=self._may_relay, role=context.listener.role
+        )
         mailbox = decision.mailbox
         if mailbox is None:
             return decision.reply
         if mailbox not in self._recipients:
-            if len(self._recipients) >= context.config.limits.recipients:
+            if len(self._recipients) >= context.recipients:
                 return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
             dsn = (
                 NO_DSN_OPTIONS
@@ -114,10 +117,19 @@ class Transaction:
             self._recipients[mailbox] = Recipient(mailbox, dsn)
         return decision.reply
 
+    @property
+    def recipients(self) -> int:
+        """How many there are."""
+        return len(self._recipients)
+
+    def forget_last_recipient(self) -> None:
+        """Undo `add_recipient`: the policy refuses it."""
+        self._recipients.popitem()
+
     # --- Body ---------------------------------------------------------------------------------------
 
     def begin_body(self) -> Reply:
-        """Answer DATA. From here on the message has an id and a draft.
+        """Answer DATA, or the first BDAT. From here on the message has an id and a draft.
 
         Raises:
           SpoolUnavailable: storage failed.
@@ -129,7 +141,16 @@ class Transaction:
         except SpoolFull:
             return replies.STORAGE_FULL
         self.message = message
+        domain = self._context.dialect.default_domain
+        if self._mends and domain is not None:
+            self._fixer = HeaderFixer(domain.text, self._context.config.limits.header_size)
         return replies.START_DATA
+
+    @property
+    def _mends(self) -> bool:
+        """Whether the message is one of our users', whose header may be completed."""
+        context = self._context
+        return context.listener.role is ListenerRole.SUBMISSION and context.config.submission.fix_header
 
     async def write(self, data: bytes) -> None:
         """Keep a piece of the body. Once the body is refused its rest is read and dropped.
@@ -140,6 +161,10 @@ class Transaction:
         assert self._draft is not None
         if self._refusal is not None:
             return
+        if self._fixer is not None:
+            data = self._fixer.feed(data)
+            if not data:
+                return
         try:
             await self._draft.write(data)
         except SpoolFull:
@@ -157,7 +182,11 @@ class Transaction:
         Raises:
           ClientGone: nothing is stored.
           CommitFailed: send no reply.
+          SpoolUnavailable: storage failed before the commit; nothing is stored, which may be said.
         """
+        if self._fixer is not None:
+            fixer, self._fixer = self._fixer, None
+            await self.write(fixer.end())
         refusal = self._refusal or self._check(end)
         if refusal is None:
             if is_gone():
@@ -171,12 +200,32 @@ class Transaction:
         self._reject(refusal.reply, refusal.reason)
         return refusal.reply
 
+    def end_chunk(self, problem: BodyProblem | None) -> Reply | None:
+        """Answer a chunk that is not the last (RFC 3030 §2): None to go on, or the reply that ends the body,
+        which is forgotten."""
+        refusal = self._refusal or self._refuse(problem)
+        if refusal is None:
+            return None
+        self._reject(refusal.reply, refusal.reason)
+        return refusal.reply
+
+    def refuse_body(self, reply: Reply, reason: str) -> None:
+        """Forget a body that was begun."""
+        if self._draft is not None:
+            self._reject(reply, reason)
+
+    def _refuse(self, problem: BodyProblem | None) -> Refusal | None:
+        """The refusal of a body that has a problem."""
+        if problem is None:
+            return None
+        if problem is BodyProblem.TOO_BIG:
+            return Refusal(replies.size_exceeded(self._context.message_size), problem.value)
+        return Refusal(_PROBLEMS[problem], problem.value)
+
     def _check(self, end: BodyEnd) -> Refusal | None:
-        if end.problem is BodyProblem.TOO_BIG:
-            limit = self._context.config.limits.message_size
-            return Refusal(replies.size_exceeded(limit), end.problem.value)
-        if end.problem is not None:
-            return Refusal(_PROBLEMS[end.problem], end.problem.value)
+        refusal = self._refuse(end.problem)
+        if refusal is not None:
+            return refusal
         assert self._draft is not None
         head = self._draft.head
         # RFC 5321 §6.3
@@ -192,6 +241,9 @@ class Transaction:
         try:
             envelope = self._envelope()
             prefix = self._trace(envelope, message)
+            if self._mends:
+                config, now = context.config, services.clock.time()
+                prefix += missing_fields(draft.head, message, config.hostname, now)
             accepted = self._accepted_event(draft, len(prefix), message)
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services.report_crash("transaction", error, session=self._origin.session, message=message)
@@ -216,16 +268,18 @@ class Transaction:
         return None
 
     def _envelope(self) -> Envelope:
-        params = self._params
+        params, promises = self._params, self._promises
         return Envelope(
-            self._sender,
+            self.sender,
             tuple(self._recipients.values()),
             params.body_type or BodyType.SEVEN_BIT,
             params.smtputf8,
             params.ret,
             params.envelope_id,
             params.require_tls,
-            params.priority or 0,
+            promises.priority,
+            promises.deliver_by,
+            promises.release_at,
         )
 
     def _trace(self, envelope: Envelope, message: MessageId) -> bytes:
@@ -283,7 +337,7 @@ class Transaction:
 
     def sender_text(self) -> str:
         """As events show it: without brackets, except `<>`."""
-        mailbox = self._sender.mailbox
+        mailbox = self.sender.mailbox
         return "<>" if mailbox is None else str(mailbox)
 
     def _recipient_texts(self) -> tuple[str, ...]:

@@ -27,18 +27,21 @@ from .envelope import (
     DEFAULT_NOTIFY,
     NO_DSN_OPTIONS,
     BodyType,
+    DeliverBy,
+    DeliverByMode,
     DsnOptions,
     Envelope,
     Notify,
     Recipient,
     Ret,
 )
-from .errors import MailSyntaxError
+from .errors import MailSyntaxError, PathTooLong
 from .header import HeaderBlock, HeaderField, split_header
 from .ids import MessageId, SessionId, is_id, make_id
 from .origin import Identity, Origin, TlsFacts
-from .outcome import Cause, Deferred, Delivered, Failed, Outcome
+from .outcome import Cause, Deferred, Delivered, Failed, Outcome, Relay
 from .reply import EnhancedCode, Reply, Severity
+from .seven_bit import CannotConvert, SevenBitEncoder
 from .trace import date, received, return_path
 
 __all__ = [
@@ -48,8 +51,11 @@ __all__ = [
     "Action",
     "AddressLiteral",
     "BodyType",
+    "CannotConvert",
     "Cause",
     "Deferred",
+    "DeliverBy",
+    "DeliverByMode",
     "Delivered",
     "Domain",
     "DsnOptions",
@@ -68,11 +74,14 @@ __all__ = [
     "Notify",
     "Origin",
     "Outcome",
+    "PathTooLong",
     "Recipient",
+    "Relay",
     "Reply",
     "Ret",
     "ReversePath",
     "SessionId",
+    "SevenBitEncoder",
     "Severity",
     "TlsFacts",
     "build_dsn",

@@ -7,7 +7,7 @@ import re
 import attrs
 
 from .domain import AddressLiteral, Domain, parse_domain
-from .errors import MailSyntaxError
+from .errors import MailSyntaxError, PathTooLong
 
 MAX_LOCAL_PART = 64
 """Octets, RFC 5321 §4.5.3.1.1."""
@@ -76,45 +76,51 @@ def quote_local_part(local_part: str) -> str:
     return '"' + local_part.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def parse_mailbox(text: str, *, utf8: bool = False) -> Mailbox:
-    """Read `local-part@domain`.
+def parse_mailbox(text: str, *, utf8: bool = False, default_domain: Domain | None = None) -> Mailbox:
+    """Read `local-part@domain`; without the domain only where one stands in for it (RFC 6409 §4.2).
 
     Raises:
       MailSyntaxError: the text is no mailbox.
     """
     local, at, domain = text.rpartition("@")
-    if not at:
+    if at and not text.endswith('"'):
+        return Mailbox(_parse_local_part(local, utf8=utf8), parse_domain(domain, utf8=utf8))
+    # No "@", or one within a quoted local part such as `"a@b"`
+    if default_domain is None:
         raise MailSyntaxError("no domain in the address")
-    # RFC 5321 §4.5.3.1.1
-    if len(local.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART:
-        raise MailSyntaxError("local part is too long")
-    return Mailbox(_parse_local_part(local, utf8=utf8), parse_domain(domain, utf8=utf8))
+    return Mailbox(_parse_local_part(text, utf8=utf8), default_domain)
+
+
+def _is_longer(text: str, limit: int) -> bool:
+    """In octets; without counting them where they must be few enough."""
+    return len(text) * 4 > limit and len(text.encode("utf-8", "surrogatepass")) > limit
 
 
 def _parse_local_part(text: str, *, utf8: bool) -> str:
-    if (_DOT_STRING_UTF8 if utf8 else _DOT_STRING).fullmatch(text) and not _C1.search(text):
+    if _is_longer(text, MAX_LOCAL_PART):  # RFC 5321 §4.5.3.1.1
+        raise PathTooLong("local part is too long")
+    if _DOT_STRING.fullmatch(text) or (utf8 and _DOT_STRING_UTF8.fullmatch(text) and not _C1.search(text)):
         return text
     quoted = (_QUOTED_UTF8 if utf8 else _QUOTED).fullmatch(text)
-    # The grammar allows `""`, but no mailbox is named by nothing, and not all software keeps it apart
-    # from an address without a local part.
-    if not quoted or not quoted[1] or _C1.search(text):
+    if not quoted or _C1.search(text):  # `""` is one: the local part that is empty (RFC 5321 §4.1.2)
         raise MailSyntaxError("not a local part")
     return _QUOTED_PAIR.sub(r"\1", quoted[1])
 
 
-def parse_reverse_path(text: str, *, utf8: bool = False) -> ReversePath:
-    """Read the argument of MAIL FROM, angle brackets included.
+def parse_reverse_path(text: str, *, utf8: bool = False, default_domain: Domain | None = None) -> ReversePath:
+    """Read the argument of MAIL FROM, angle brackets included; the domain as in `parse_mailbox`.
 
     Raises:
       MailSyntaxError: the text is no path.
     """
     if text == "<>":
         return NULL_PATH
-    return ReversePath(parse_mailbox(_strip_path(text, utf8=utf8), utf8=utf8))
+    inner = _strip_path(text, utf8=utf8)
+    return ReversePath(parse_mailbox(inner, utf8=utf8, default_domain=default_domain))
 
 
-def parse_forward_path(text: str, *, utf8: bool = False) -> ForwardPath:
-    """Read the argument of RCPT TO, angle brackets included.
+def parse_forward_path(text: str, *, utf8: bool = False, default_domain: Domain | None = None) -> ForwardPath:
+    """Read the argument of RCPT TO, angle brackets included; the domain as in `parse_mailbox`.
 
     Raises:
       MailSyntaxError: the text is no path.
@@ -122,14 +128,14 @@ def parse_forward_path(text: str, *, utf8: bool = False) -> ForwardPath:
     inner = _strip_path(text, utf8=utf8)
     if inner.lower() == "postmaster":  # RFC 5321 §4.1.1.3
         return ForwardPath(None)
-    return ForwardPath(parse_mailbox(inner, utf8=utf8))
+    return ForwardPath(parse_mailbox(inner, utf8=utf8, default_domain=default_domain))
 
 
 def _strip_path(text: str, *, utf8: bool) -> str:
     if not (text.startswith("<") and text.endswith(">")):
         raise MailSyntaxError("path without angle brackets")
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH:
-        raise MailSyntaxError("path is too long")
+    if _is_longer(text, MAX_PATH):  # RFC 5321 §4.5.3.1.3
+        raise PathTooLong("path is too long")
     inner = text[1:-1]
     if inner.startswith("@"):  # RFC 5321 §4.1.1.3, appendix C: a source route is accepted and ignored
         route = _ROUTE.match(inner)

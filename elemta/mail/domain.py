@@ -9,7 +9,7 @@ import string
 import attrs
 import idna
 
-from .errors import MailSyntaxError
+from .errors import MailSyntaxError, PathTooLong
 
 MAX_DOMAIN = 255
 """Octets, RFC 5321 §4.5.3.1.2."""
@@ -80,12 +80,12 @@ def parse_domain(text: str, *, utf8: bool = False) -> Domain | AddressLiteral:
     """
     # The length is checked first, so that nothing below can be made slow.
     if len(text) > MAX_DOMAIN:
-        raise MailSyntaxError("domain name is too long")
+        raise PathTooLong("domain name is too long")
     if text.startswith("["):
         return _parse_literal(text)
     if _DOMAIN.fullmatch(text):
         domain = text.lower()
-        if _IPV4.fullmatch(domain):
+        if domain[-1].isdigit() and _IPV4.fullmatch(domain):
             raise MailSyntaxError("an IPv4 address belongs in brackets")
         return Domain(domain)
     if utf8 and not text.isascii():
@@ -126,6 +126,15 @@ def _parse_literal(text: str) -> AddressLiteral:
     except ValueError as cause:
         raise MailSyntaxError("not an address literal") from cause
     tagged = _TAGGED.fullmatch(inner)
-    if not tagged:
+    # An IPv6 address whose tag was forgotten would pass for one with the tag "2001"
+    if not tagged or _is_ipv6(inner):
         raise MailSyntaxError("not an address literal")
     return AddressLiteral(None, tagged[1], tagged[2])
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -249,6 +249,8 @@ def _message_fields(report: DsnReport) -> list[str]:
         fields.append(f"Original-Envelope-Id: {_visible(report.envelope.envelope_id, utf8=False)}")
     fields.append(f"Reporting-MTA: dns; {report.hostname}")  # RFC 3464 §2.2.2
     fields.append(f"Arrival-Date: {date(report.arrival)}")
+    if report.envelope.deliver_by is not None:
+        fields.append(f"Deliver-By-Date: {date(report.envelope.deliver_by.deadline)}")  # RFC 2852 §5
     return fields
 
 

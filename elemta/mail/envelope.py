@@ -1,4 +1,4 @@
-"""Who sends, to whom, under which promises (RFC 5321 §2.3.1, RFC 3461)."""
+"""Who sends, to whom, under which promises (RFC 5321 §2.3.1, RFC 3461, RFC 2852, RFC 4865)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ class BodyType(enum.StrEnum):
     SEVEN_BIT = "7BIT"
     EIGHT_BIT_MIME = "8BITMIME"
     BINARY_MIME = "BINARYMIME"
+
+
+class DeliverByMode(enum.StrEnum):
+    """What becomes of a message that could not be delivered in time (RFC 2852 §4)."""
+
+    RETURN = "R"
+    """It is returned as undeliverable, and not tried any more."""
+    NOTIFY = "N"
+    """The sender is told of the delay, and it is tried on."""
 
 
 class Ret(enum.StrEnum):
@@ -63,6 +72,17 @@ class Recipient:
 
 
 @attrs.frozen(slots=True)
+class DeliverBy:
+    """By when the message has to be delivered (RFC 2852)."""
+
+    deadline: float
+    """Wall clock, seconds since the epoch. May be over already where the mode is NOTIFY."""
+    mode: DeliverByMode
+    trace: bool = False
+    """The sender wants a notice when the message goes on to a server that does not know DELIVERBY."""
+
+
+@attrs.frozen(slots=True)
 class Envelope:
     """Sender, recipients in the order they were given, and what MAIL asked for."""
 
@@ -77,3 +97,6 @@ class Envelope:
     """REQUIRETLS (RFC 8689)."""
     priority: int = 0
     """MT-PRIORITY, -9 to 9 (RFC 6710)."""
+    deliver_by: DeliverBy | None = None
+    release_at: float | None = None
+    """FUTURERELEASE (RFC 4865): not before that time; wall clock, seconds since the epoch."""

@@ -21,6 +21,10 @@ class TlsFacts:
     cipher: str
     verified: bool = False
     """Whether the peer's certificate was checked and matched."""
+    peer_name: str = ""
+    """Whom a client's verified certificate names: its mail address, else host name, else common name."""
+    end_point: bytes | None = attrs.field(default=None, repr=False)
+    """Channel binding `tls-server-end-point`: the hash of the server's certificate (RFC 5929 §4)."""
 
 
 @attrs.frozen(slots=True)

@@ -30,6 +30,8 @@ class Cause(enum.StrEnum):
     LOOP = "loop"
     """The best next hop is this server, or the message was here too often."""
     TLS = "tls"
+    LOGIN = "login"
+    """The next hop did not take our account."""
     UNKNOWN_AFTER_DOT = "unknown-after-dot"
     """The final dot was sent and no reply came: it may have been delivered (RFC 1047)."""
     UNSUPPORTED = "unsupported"
@@ -42,8 +44,20 @@ class Cause(enum.StrEnum):
     SHUTDOWN = "shutdown"
     BUSY = "busy"
     """Our own limits for that destination were reached."""
+    FUTURE_RELEASE = "future-release"
+    """It waits for the time that its sender set (RFC 4865)."""
     EXPIRED = "expired"
     OPERATOR = "operator"
+
+
+@attrs.frozen(slots=True)
+class Relay:
+    """A server that took a message to pass it on, and which of the sender's wishes it was told."""
+
+    dsn: bool = False
+    """It offers DSN and got what was asked for: notices of success are its duty (RFC 3461 §5.2.1)."""
+    deliver_by: bool = False
+    """It offers DELIVERBY and got the deadline (RFC 2852 §4)."""
 
 
 @attrs.frozen(slots=True)
@@ -53,6 +67,10 @@ class Delivered:
     reply: Reply
     remote: str = ""
     """Who said so, as `host[address]:port`, or the transport's own word such as a folder."""
+    from_remote: bool = False
+    """Whether `reply` is the remote's own word (a notice quotes it as smtp Diagnostic-Code)."""
+    relay: Relay | None = None
+    """Where it was passed on; `None`: it is in a mailbox, which is final delivery."""
 
 
 @attrs.frozen(slots=True)

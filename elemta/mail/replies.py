@@ -29,10 +29,14 @@ NOOP_OK = Reply.of(250, "2.0.0", "ok")
 """NOOP (§4.1.1.9)."""
 RESET_OK = Reply.of(250, "2.0.0", "transaction reset")
 """RSET (§4.1.1.5)."""
+FORWARDED = Reply.of(250, "2.0.0", "noted")
+"""XFORWARD (XFORWARD_README of Postfix)."""
 HELP = Reply.of(214, "2.0.0", "commands: see RFC 5321 and the answer to EHLO")
 """HELP (§4.1.1.8)."""
 CANNOT_VERIFY = Reply.of(252, "2.0.0", "cannot verify; send some mail, and it will be tried")
 """VRFY that tells nothing, the same for every address (§3.5.3, §7.3)."""
+VERIFIED = Reply.of(250, "2.1.5", "mail for this address is accepted here")
+"""VRFY where the configuration allows it (§3.5.1): without the address, which the client knows."""
 
 # --- Mail transaction ---------------------------------------------------------------------------------
 
@@ -42,6 +46,16 @@ RECIPIENT_OK = Reply.of(250, "2.1.5", "recipient ok")
 """RCPT (§3.3)."""
 START_DATA = Reply.of(354, None, "end data with <CR><LF>.<CR><LF>")
 """DATA (§4.1.1.4)."""
+
+
+def priority_changed(priority: int) -> Reply:
+    """MAIL whose MT-PRIORITY this client may not have (RFC 6710 §5)."""
+    return Reply.of(250, "2.3.6", f"{priority} is the new priority of the message")
+
+
+def chunk_ok(size: int) -> Reply:
+    """A chunk that is not the last (RFC 3030 §2)."""
+    return Reply.of(250, "2.0.0", f"{size} octets received")
 
 
 def queued(message: MessageId) -> Reply:
@@ -68,10 +82,16 @@ ARGUMENT_SYNTAX = Reply.of(501, "5.5.4", "syntax error in the argument")
 """§4.2.2."""
 BAD_HELLO = Reply.of(501, "5.5.4", "give a domain name or an address literal")
 """HELO, EHLO (§4.1.1.1)."""
+BAD_CHUNK_SIZE = Reply.of(501, "5.5.4", "give the size of the chunk, and LAST with the last one")
+"""BDAT (RFC 3030 §2)."""
 BAD_SENDER_SYNTAX = Reply.of(501, "5.1.7", "bad sender address syntax")
 """MAIL (§4.1.1.2)."""
 BAD_RECIPIENT_SYNTAX = Reply.of(501, "5.1.3", "bad recipient address syntax")
 """RCPT (§4.1.1.3)."""
+SENDER_TOO_LONG = Reply.of(501, "5.1.7", "sender address too long")
+"""§4.5.3.1.1 to §4.5.3.1.3, §4.5.3.1.10."""
+RECIPIENT_TOO_LONG = Reply.of(501, "5.1.3", "recipient address too long")
+"""§4.5.3.1.1 to §4.5.3.1.3, §4.5.3.1.10."""
 UNKNOWN_PARAMETER = Reply.of(555, "5.5.4", "parameter not known")
 """A parameter of MAIL or RCPT whose extension is not offered (§4.1.1.11)."""
 BAD_PARAMETER_VALUE = Reply.of(501, "5.5.4", "bad parameter value")
@@ -86,6 +106,12 @@ MAIL_FIRST = Reply.of(503, "5.5.1", "no mail transaction is open")
 """RCPT before MAIL (§3.3)."""
 NO_RECIPIENTS = Reply.of(503, "5.5.1", "no recipient yet")
 """DATA before any RCPT (§3.3: 503 or 554)."""
+DATA_AFTER_BDAT = Reply.of(503, "5.5.1", "the message has begun with BDAT")
+"""DATA (RFC 3030 §2: not both in one transaction)."""
+CHUNK_LOST = Reply.of(503, "5.5.1", "an earlier chunk was refused, say RSET")
+"""BDAT or DATA (RFC 3030 §2)."""
+BINARY_NEEDS_BDAT = Reply.of(503, "5.5.1", "BODY=BINARYMIME needs BDAT")
+"""DATA (RFC 3030 §3)."""
 NO_VALID_RECIPIENTS = Reply.of(554, "5.5.1", "no valid recipients")
 """DATA after RCPT commands that all failed (§3.3, §4.1.1.4)."""
 
@@ -103,6 +129,16 @@ TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "too many recipients")
 """§4.5.3.1.10: the client sends the rest in another transaction."""
 SMTPUTF8_NEEDED = Reply.of(553, "5.6.7", "the address needs SMTPUTF8")
 """RFC 6531 §3.5: an internationalized address in a transaction without the parameter."""
+SENDER_NOT_OWNED = Reply.of(553, "5.7.1", "this account may not send from that address")
+"""RFC 6409 §6.1: the submission right of who has authenticated."""
+SENDER_DOMAIN_INCOMPLETE = Reply.of(554, "5.1.8", "the sender's domain is not complete")
+"""RFC 6409 §4.2."""
+RECIPIENT_DOMAIN_INCOMPLETE = Reply.of(554, "5.1.2", "the recipient's domain is not complete")
+"""RFC 6409 §4.2."""
+DELIVER_BY_PAST = Reply.of(501, "5.5.4", "the time to deliver by is over or too soon")
+"""RFC 2852 §4: with mode R it cannot be kept."""
+HOLD_TOO_LONG = Reply.of(501, "5.5.4", "messages are not held back for so long")
+"""RFC 4865 §4.2: beyond what was announced."""
 NULL_SENDER_ONE_RECIPIENT = Reply.of(452, "4.5.3", "too many recipients for the null sender")
 """A notice goes to one sender (§4.5.5); more is how spam dresses."""
 
@@ -152,7 +188,11 @@ SERVER_BUSY = Reply.of(421, "4.3.2", "too busy, try again later")
 """§3.8, §7.8."""
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "too many errors, closing connection")
 """§7.8."""
+OUT_OF_TURN = Reply.of(421, "4.5.1", "commands were sent before their turn, closing connection")
+"""RFC 2920 §3.1: the client did not wait for a reply where it must."""
 TOO_MANY_CONNECTIONS = Reply.of(421, "4.7.0", "too many connections from your address")
+"""§7.8."""
+TOO_MANY_FROM_NETWORK = Reply.of(421, "4.7.0", "too many connections from your network")
 """§7.8."""
 TOO_MANY_TRANSACTIONS = Reply.of(421, "4.7.0", "too many transactions in this session")
 """§7.8."""
@@ -160,6 +200,61 @@ INTERNAL_ERROR = Reply.of(421, "4.3.0", "internal error, closing connection")
 """§3.8."""
 PROTOCOL_ERROR = Reply.of(421, "4.5.0", "protocol error, closing connection")
 """§3.8: what cannot be answered in step, such as a line without an end."""
+
+
+def overloaded(reason: str) -> Reply:
+    """In the place of the greeting (§3.8): the machine cannot keep up, and why."""
+    return Reply.of(421, "4.3.2", f"overloaded, try again later: {reason}")
+
+
+def overloaded_now(reason: str) -> Reply:
+    """MAIL, while the machine cannot keep up (§4.2.2)."""
+    return Reply.of(452, "4.3.2", f"overloaded, try again later: {reason}")
+
+
+# --- Clients that are not welcome ------------------------------------------------------------------------
+
+# 550 is the reply for policy (§4.2.2, §7.8), 450 and 451 its counterparts for now; in place of a greeting
+# only 554 and 421 are left (§3.1), which `elemta.policy` makes of them.
+TOO_FAST = Reply.of(421, "4.7.0", "too many connections from you in a short time, try again later")
+"""In place of the greeting (§3.1, §7.8)."""
+TOO_MUCH_MAIL = Reply.of(450, "4.7.0", "too much mail from you in a short time, try again later")
+"""MAIL above a rate (§7.8)."""
+TOO_MANY_RECIPIENTS_FOR_NOW = Reply.of(
+    450, "4.7.0", "too many recipients from you in a short time, try again later"
+)
+"""RCPT above a rate (§7.8)."""
+EARLY_TALKER = Reply.of(554, "5.5.1", "protocol error: wait for the greeting")
+"""In place of the greeting (§3.1, §4.3.1)."""
+EARLY_TALKER_DEFERRED = Reply.of(421, "4.5.1", "protocol error: wait for the greeting")
+"""The same for now."""
+NO_REVERSE_DNS = Reply.of(550, "5.7.25", "your address has no name in DNS that leads back to it")
+"""RFC 7372 §3.3: reverse DNS validation failed."""
+NO_REVERSE_DNS_FOR_NOW = Reply.of(450, "4.7.25", "no name for your address could be found in DNS for now")
+"""The same while DNS gives no answer."""
+HELLO_REFUSED = Reply.of(550, "5.7.1", "the name that you gave is not accepted")
+"""The argument of HELO or EHLO (§4.1.1.1, §7.9)."""
+HELLO_DEFERRED = Reply.of(450, "4.7.1", "the name that you gave is not accepted for now")
+"""The same while DNS gives no answer."""
+
+
+def listed(what: str, lists: str, *, permanent: bool) -> Reply:
+    """Refused because DNS lists have it (RFC 5782 §6); both texts are ours."""
+    text = f"{what} is listed by {lists}"
+    return Reply.of(550, "5.7.1", text) if permanent else Reply.of(450, "4.7.1", text)
+
+
+def greylisted(seconds: int) -> Reply:
+    """Client, sender and recipient were not seen together before (RFC 6647 §5)."""
+    return Reply.of(451, "4.7.1", f"greylisted, try again in {seconds} seconds")
+
+
+# --- Proxies and filters in front of us -------------------------------------------------------------------
+
+FORWARDED_OK = Reply.of(250, "2.0.0", "ok")
+"""XFORWARD (Postfix, XFORWARD_README); XCLIENT is answered by a new greeting."""
+NOT_A_PROXY = Reply.of(550, "5.7.0", "you may not speak for another client")
+"""XCLIENT and XFORWARD of those they are not offered to (Postfix, XCLIENT_README)."""
 
 # --- TLS and authentication ----------------------------------------------------------------------------
 
@@ -175,6 +270,24 @@ AUTH_REQUIRED = Reply.of(530, "5.7.0", "authentication required")
 """RFC 4954 §6."""
 AUTH_NOT_AVAILABLE = Reply.of(502, "5.5.1", "authentication is not offered here")
 """§4.2.4: AUTH that was not announced."""
+AUTHENTICATED = Reply.of(235, "2.7.0", "authentication succeeded")
+"""RFC 4954 §6."""
+AUTH_FAILED = Reply.of(535, "5.7.8", "authentication credentials invalid")
+"""RFC 4954 §6; the same for an unknown account, a wrong secret and a missing right."""
+AUTH_LATER = Reply.of(454, "4.7.0", "temporary authentication failure, try again later")
+"""RFC 4954 §6: too many failures before, or what decides cannot be asked now."""
+AUTH_CANCELLED = Reply.of(501, "5.7.0", "authentication cancelled")
+"""RFC 4954 §4: the client sent `*`."""
+AUTH_MALFORMED = Reply.of(501, "5.5.2", "cannot read the authentication response")
+"""RFC 4954 §4: it decodes, but is not what the mechanism has there."""
+AUTH_TOO_LONG = Reply.of(500, "5.5.6", "authentication exchange line is too long")
+"""RFC 4954 §6."""
+AUTH_UNKNOWN_MECHANISM = Reply.of(504, "5.5.4", "unrecognized authentication type")
+"""RFC 4954 §4."""
+AUTH_TOO_WEAK = Reply.of(534, "5.7.9", "authentication mechanism is too weak")
+"""RFC 4954 §6: known here, but not allowed."""
+AUTH_NEEDS_TLS = Reply.of(538, "5.7.11", "encryption required for this authentication mechanism")
+"""RFC 4954 §4, §6."""
 
 # --- What this server finds itself when it delivers (texts of outcomes; they reach the sender in a notice) --
 

@@ -16,6 +16,10 @@ class Severity(enum.Enum):
     PERMANENT = 5
 
 
+# On the hot path an enumeration looked up by its value is a call too many
+_SEVERITIES = {severity.value: severity for severity in Severity}
+
+
 @attrs.frozen(slots=True)
 class EnhancedCode:
     """Subject and detail of RFC 3463; the class is the reply's severity and never stored twice."""
@@ -48,7 +52,7 @@ class Reply:
 
     @property
     def severity(self) -> Severity:
-        return Severity(self.code // 100)
+        return _SEVERITIES[self.code // 100]
 
     @property
     def is_positive(self) -> bool:

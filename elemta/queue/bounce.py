@@ -1,40 +1,34 @@
-"""Which notice goes to whom, if any (RFC 3461 §5.2, RFC 3464, RFC 5321 §6.1). Pure."""
+"""The notice to the sender of a message, ready to be stored (RFC 3461 §5.2, RFC 3464, RFC 5321 §6.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import attrs
+from elemta.mail import (
+    Cause,
+    DsnRecipient,
+    DsnReport,
+    Failed,
+    MessageId,
+    Origin,
+    Ret,
+    build_dsn,
+    notice_envelope,
+)
+from elemta.spool import NewMessage, StoredMessage
 
-from elemta.mail import MessageId, Notify, Origin, Outcome, Ret
-from elemta.mail.dsn import Action, DsnRecipient, DsnReport, build_dsn, notice_envelope
-from elemta.spool import ClaimedRecipient, NewMessage, StoredMessage
-
-
-@attrs.frozen
-class Subject:
-    """One recipient that a notice is about."""
-
-    claimed: ClaimedRecipient
-    outcome: Outcome
-    retry_until: float | None = None
-
-
-def wanted(message: StoredMessage, claimed: ClaimedRecipient, when: Notify) -> bool:
-    """Whether the sender is to be told. Never for the null sender: no bounce of a bounce (RFC 5321 §6.1)."""
-    return not message.envelope.reverse_path.is_null and when in claimed.recipient.notify
+from .verdict import Verdict
 
 
 def wants_whole_message(message: StoredMessage) -> bool:
-    """Whether the notice carries the message whole (RET=FULL, RFC 3461 §4.3), not only its header."""
+    """Whether a failure notice carries the message whole (RET=FULL, RFC 3461 §4.3), not only its header."""
     return message.envelope.ret is Ret.FULL
 
 
 def plan_notice(
     message: StoredMessage,
-    subjects: Sequence[Subject],
-    action: Action,
+    verdicts: Sequence[Verdict],
     *,
     original: bytes,
     complete: bool,
@@ -42,7 +36,7 @@ def plan_notice(
     notice: MessageId,
     now: float,
 ) -> NewMessage:
-    """The notice to the sender of `message` about `subjects`, ready to be stored.
+    """The notice to the sender of `message` about recipients that it is to be told of.
 
     `original` is the message as stored: its header block at least, all of it where `complete`.
     """
@@ -55,15 +49,16 @@ def plan_notice(
         arrival=message.received,
         recipients=tuple(
             DsnRecipient(
-                recipient=subject.claimed.recipient,
-                action=action,
-                reply=subject.outcome.reply,
-                remote=subject.outcome.remote,
-                from_remote=getattr(subject.outcome, "from_remote", False),
-                last_attempt=now,
-                retry_until=subject.retry_until,
+                recipient=verdict.claimed.recipient,
+                action=verdict.notice,
+                reply=verdict.outcome.reply,
+                remote=verdict.outcome.remote,
+                from_remote=verdict.outcome.from_remote,
+                last_attempt=None if _gave_no_attempt(verdict) else now,
+                retry_until=verdict.retry_until,
             )
-            for subject in subjects
+            for verdict in verdicts
+            if verdict.notice is not None
         ),
         content=original,
         complete=complete,
@@ -79,3 +74,8 @@ def plan_notice(
         digest=blake2b(body, digest_size=16).digest(),
         received=now,
     )
+
+
+def _gave_no_attempt(verdict: Verdict) -> bool:
+    """Whether it is about a deadline rather than about what came of an attempt just now."""
+    return isinstance(verdict.outcome, Failed) and verdict.outcome.cause is Cause.EXPIRED

@@ -21,7 +21,9 @@ from .site import Job, Site
 if TYPE_CHECKING:
     from .manager import QueueManager
 
-_BEFORE_DATA = frozenset({"connect", "idle", "greeting", "hello", "starttls", "mail", "rcpt", "data", "rset"})
+_BEFORE_DATA = frozenset(
+    {"connect", "idle", "greeting", "hello", "starttls", "login", "mail", "rcpt", "data", "rset"}
+)
 """Phases in which a drain ends an attempt at once: nothing of the message has been sent."""
 
 
@@ -122,11 +124,12 @@ class Dispatcher:
     def _look_ahead(self) -> Parcel | None:
         """Take the next job while the present one is finished, if it is sure to go over this connection."""
         site = self.site
-        if not site.ready or self.following is not None or self._must_stop():
+        first = site.peek()
+        if first is None or self.following is not None or self._must_stop():
             return None
         if self.carried + 1 >= self.manager.config.delivery.messages_per_connection:
             return None
-        parcel = self.manager.parcel(site.ready[0])
+        parcel = self.manager.parcel(first)
         if parcel.content.body is None:  # it has to be read first, which may fail
             return None
         job = site.take()
@@ -148,7 +151,7 @@ class Dispatcher:
     def _give_following_back(self) -> None:
         """Nothing of its content was sent, and whoever takes it next names it on his own connection."""
         if self.following is not None:
-            self.site.ready.appendleft(self.following[0])
+            self.site.put_back(self.following[0])
             self.following = None
 
     def _connection_fits(self) -> bool:

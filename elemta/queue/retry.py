@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import attrs
 
 from elemta.config import QueueConfig
+from elemta.mail import DeliverBy, DeliverByMode
 
 
 @attrs.frozen
@@ -19,7 +21,10 @@ class TryAgain:
 
 @attrs.frozen
 class GiveUp:
-    """The lifetime is over."""
+    """The time is over."""
+
+    deadline: bool = False
+    """The sender's own (RFC 2852), rather than the lifetime."""
 
 
 @attrs.frozen
@@ -32,6 +37,25 @@ class RetrySchedule:
         """Seconds from acceptance to giving up."""
         return self.config.bounce_lifetime if null_sender else self.config.lifetime
 
+    def end(self, received: float, *, null_sender: bool, deliver_by: DeliverBy | None = None) -> float:
+        """When it is given up."""
+        end = received + self.lifetime(null_sender=null_sender)
+        if deliver_by is not None and deliver_by.mode is DeliverByMode.RETURN:  # RFC 2852 §4
+            return min(end, deliver_by.deadline)
+        return end
+
+    def late(self, received: float, *, null_sender: bool, deliver_by: DeliverBy | None = None) -> float:
+        """From when on the sender is told that it is late; infinite: never.
+
+        One who named a time to be told at (RFC 2852, mode N) is told then instead of by our own rule,
+        unless it was over when the message came: then the server before us has told him.
+        """
+        if null_sender:
+            return math.inf
+        if deliver_by is not None and deliver_by.mode is DeliverByMode.NOTIFY:
+            return deliver_by.deadline if deliver_by.deadline > received else math.inf
+        return received + self.config.delay_notice if self.config.delay_notice else math.inf
+
     def after(
         self,
         attempts: int,
@@ -42,23 +66,32 @@ class RetrySchedule:
         delay_noticed: bool,
         random: Random,
         not_before: float = 0.0,
+        deliver_by: DeliverBy | None = None,
     ) -> TryAgain | GiveUp:
         """What follows when attempt number `attempts` (from 1) was deferred.
 
         The last attempt falls on the end of the lifetime rather than after it, so that a message
-        is given up at most one wait late. A wall clock that was set back makes no message younger
-        than zero and no wait longer than the schedule's longest.
+        is given up at most one wait late; in the same way a deadline of the sender is met. A wall
+        clock that was set back makes no message younger than zero and no wait longer than the
+        schedule's longest.
         """
-        end = received + self.lifetime(null_sender=null_sender)
+        end = self.end(received, null_sender=null_sender, deliver_by=deliver_by)
         if now >= end:
-            return GiveUp()
+            lifetime = self.end(received, null_sender=null_sender)
+            return GiveUp(deadline=end < lifetime)
         waits = self.config.retry
         wait = waits[min(attempts, len(waits)) - 1]
         jitter = self.config.retry_jitter
         wait *= 1.0 + random.uniform(-jitter, jitter)
-        due = max(now + wait, not_before)
-        if due > end > now:
-            due = end
-        late = self.config.delay_notice
-        notice = bool(late) and not null_sender and not delay_noticed and now - received >= late
-        return TryAgain(due, notice)
+        due = min(max(now + wait, not_before), end)
+        if delay_noticed:
+            return TryAgain(due)
+        late = self.late(received, null_sender=null_sender, deliver_by=deliver_by)
+        if deliver_by is not None and deliver_by.mode is DeliverByMode.NOTIFY and now < late < due:
+            due = late
+        return TryAgain(due, delay_notice=now >= late)
+
+    @property
+    def longest_wait(self) -> float:
+        """No recipient waits longer for its next attempt than this."""
+        return max(self.config.retry) * (1.0 + self.config.retry_jitter)

@@ -7,15 +7,18 @@ due, and when room has returned. Once a minute it looks again in any case, becau
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from elemta.spool import Spool, SpoolFull
+from elemta.events import ClockChanged
+from elemta.spool import SpoolFull
 
-if TYPE_CHECKING:
-    from .manager import QueueManager
+from .care import Care
+from .claims import Claims
+from .clockwatch import ClockWatch, Jump
+from .context import QueueContext
+from .sites import SUSPEND_SECONDS
 
 CLAIM_LIMIT = 500
 """Recipients in one claim, so that a long backlog never holds up the commits of new mail."""
@@ -29,51 +32,74 @@ LONGEST_SLEEP = 60.0
 class Scheduler:
     """The one task that takes mail out of the spool's backlog."""
 
-    manager: QueueManager
-    spool: Spool
-    _next_due: float = math.inf
-    _wake: trio.Event = attrs.field(factory=trio.Event)
-
-    def wake(self) -> None:
-        """Look again now. Sync, cannot fail."""
-        self._wake.set()
-
-    def note_due(self, due: float) -> None:
-        """Something will be due then; wakes the scheduler where that is earlier than what it waits for."""
-        if due < self._next_due:
-            self._next_due = due
-            self._wake.set()
+    context: QueueContext
+    claims: Claims
+    care: Care
+    watch: ClockWatch
+    _unshifted: list[Jump] = attrs.field(factory=list)
+    """Jumps of the clock that the due times have not followed yet."""
+    _clamped: bool = False
+    """Whether it was made sure that nobody waits for longer than any schedule says."""
 
     async def run(self) -> None:
         """Claim until cancelled or draining. What was claimed and not handed on comes back with its lease."""
-        while not self.manager.drain.draining:
-            self._wake = trio.Event()
-            room = self.manager.backlog_room()
-            if room <= 0 or self.spool.deliveries_paused:
-                await self._sleep(LONGEST_SLEEP if room <= 0 else 1.0)
+        bell, spool = self.context.bell, self.context.spool
+        while not self.context.drain.draining:
+            bell.rearm()
+            now = await self._look_at_clock()
+            room = self.claims.room.for_backlog()
+            if room <= 0 or spool.deliveries_paused:
+                await bell.wait(LONGEST_SLEEP if room <= 0 else 1.0)
                 continue
-            limit = min(room, CLAIM_LIMIT)
             try:
-                claims = await self.spool.claim(limit)
+                claims = await spool.claim(min(room, CLAIM_LIMIT), now=now)
             except SpoolFull:
                 claims = []
             for claim in claims:
-                self.manager.take_claim(claim)
+                self.claims.take(claim)
             if claims:
                 await trio.lowlevel.checkpoint()
                 continue
-            self._next_due = math.inf
+            bell.due = math.inf
             try:
-                due = await self.spool.next_due()
+                due = await spool.next_due()
             except SpoolFull:
-                due = self.manager.clock.time()
+                due = now
             if due is not None:
-                self._next_due = min(self._next_due, due)
+                bell.due = min(bell.due, due)
             # What is due and was not given (a full disk) is asked for again, but not in a hot loop.
-            wait = max(SHORTEST_SLEEP, self._next_due - self.manager.clock.time())
-            await self._sleep(min(LONGEST_SLEEP, wait))
+            wait = max(SHORTEST_SLEEP, bell.due - self.context.clock.time())
+            await bell.wait(min(LONGEST_SLEEP, wait))
 
-    async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            with trio.move_on_after(seconds):
-                await self._wake.wait()
+    async def _look_at_clock(self) -> float:
+        """The time to claim by; where the clock was set, due times and leases have been moved along."""
+        now = self._look()
+        while self._unshifted or not self._clamped:
+            try:
+                await self._mend_due_times(now)
+            except SpoolFull:
+                return self._look()  # what is left to mend is kept in mind until there is room
+            now = self._look()
+        return now
+
+    def _look(self) -> float:
+        now, jump = self.watch.look()
+        if jump is not None:
+            # Before anything is claimed: a clock set forward ends every lease, and what is under way would be
+            # tried twice.
+            self.care.extend_leases(older_than=0.0)
+            self._unshifted.append(jump)
+            self._clamped = False
+        return now
+
+    async def _mend_due_times(self, now: float) -> None:
+        spool = self.context.spool
+        while self._unshifted:
+            jump = self._unshifted[0]
+            moved = await spool.shift_due(*jump.span, by=jump.seconds)
+            self._unshifted.pop(0)
+            self.context.bus.publish(ClockChanged(time=now, seconds=round(jump.seconds, 3), moved=moved))
+        if not self._clamped:
+            longest = self.claims.results.judge.schedule.longest_wait + 2 * SUSPEND_SECONDS
+            await spool.clamp_due(now, waiting=longest, leased=self.context.config.queue.lease)
+            self._clamped = True

@@ -2,18 +2,25 @@
 
 All changes are made by synchronous functions between two checkpoints, so there is no lock: the site
 decides, the dispatchers act (TRIO rules: a sync core, an async shell).
+
+What is ready is ordered by when it was claimed and by its priority (RFC 6710): each level is worth
+PRIORITY_SECONDS of waiting. So an urgent message overtakes what waits, and nothing is overtaken for
+ever: what comes later than that difference stays behind, however urgent it is.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
 
-from elemta.mail import Outcome
+from elemta.mail import Deferred, Delivered, Outcome
 from elemta.routing import Route
-from elemta.spool import ClaimedRecipient, StoredMessage
+from elemta.spool import PRIORITY_SECONDS, ClaimedRecipient, StoredMessage
 
 from .window import ConcurrencyWindow
 
@@ -29,6 +36,8 @@ class Active:
     """Whether it came straight from its acceptance (its place was reserved as such)."""
     since: float
     """Trio time of the claim or its last extension."""
+    suspect: bool = False
+    """Whether attempts for it were under way at so many crashes that one more is too many."""
     jobs: int = 0
 
 
@@ -38,10 +47,21 @@ class Job:
 
     active: Active
     recipients: tuple[ClaimedRecipient, ...]
+    deadline: float = math.inf
+    """Trio time from which on it is returned instead of tried (RFC 2852, mode R)."""
 
     @property
     def message(self) -> StoredMessage:
         return self.active.message
+
+    @property
+    def rank(self) -> float:
+        """Smaller comes first."""
+        return self.active.since - PRIORITY_SECONDS * self.message.envelope.priority
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.deadline < math.inf and trio.current_time() >= self.deadline
 
 
 @attrs.frozen
@@ -66,7 +86,10 @@ class Site:
 
     route: Route
     window: ConcurrencyWindow
-    ready: deque[Job] = attrs.field(factory=deque)
+    on_overdue: Callable[[Site, Job], None]
+    """Gets what waited here until its sender's deadline."""
+    ready: list[tuple[float, int, Job]] = attrs.field(factory=list)
+    """A heap by rank, then in the order of coming."""
     dispatchers: int = 0
     """Running now, idle ones included."""
     starting: int = 0
@@ -79,10 +102,13 @@ class Site:
     delivered: int = 0
     deferred: int = 0
     failed: int = 0
+    _added: int = 0
+    _returned: int = 0
 
     def add(self, job: Job) -> None:
-        """Put a job at the end and wake an idle dispatcher if there is one."""
-        self.ready.append(job)
+        """Put a job into its place and wake an idle dispatcher if there is one."""
+        self._added += 1
+        heapq.heappush(self.ready, (job.rank, self._added, job))
         if self.waiting:
             self.wake_one()
 
@@ -92,8 +118,41 @@ class Site:
         self.waiting.pop().set()
 
     def take(self) -> Job | None:
-        """The next job, if any."""
-        return self.ready.popleft() if self.ready else None
+        """The next job that may still be tried, if any."""
+        self._drop_overdue()
+        return heapq.heappop(self.ready)[2] if self.ready else None
+
+    def peek(self) -> Job | None:
+        """What `take` would give."""
+        self._drop_overdue()
+        return self.ready[0][2] if self.ready else None
+
+    def put_back(self, job: Job) -> None:
+        """Undo a `take`: the job comes before all that have its rank."""
+        self._returned -= 1
+        heapq.heappush(self.ready, (job.rank, self._returned, job))
+
+    def _drop_overdue(self) -> None:
+        while self.ready and self.ready[0][2].is_overdue:
+            self.on_overdue(self, heapq.heappop(self.ready)[2])
+
+    def drop_all_overdue(self) -> None:
+        """The same for those that are not next: the connections may be busy for long."""
+        late = [entry for entry in self.ready if entry[2].is_overdue]
+        if late:
+            self.ready = [entry for entry in self.ready if not entry[2].is_overdue]
+            heapq.heapify(self.ready)
+            for _, _, job in late:
+                self.on_overdue(self, job)
+
+    def count(self, outcome: Outcome) -> None:
+        """Add an outcome to the statistics."""
+        if isinstance(outcome, Delivered):
+            self.delivered += 1
+        elif isinstance(outcome, Deferred):
+            self.deferred += 1
+        else:
+            self.failed += 1
 
     def wants_dispatcher(self, now: float) -> bool:
         """Whether one more connection should be opened for what is ready."""

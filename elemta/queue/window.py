@@ -34,6 +34,11 @@ class ConcurrencyWindow:
         """Too many failures with no success between them."""
         return self._failures >= COHORTS_TO_DEATH
 
+    def resize(self, limit: int) -> None:
+        """Allow at most so many from now on."""
+        self.limit = limit
+        self._size = min(self._size, float(limit))
+
     def success(self) -> None:
         """A delivery ended with a word of the next hop, whatever it was: it is alive."""
         self._failures = 0.0

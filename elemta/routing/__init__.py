@@ -4,11 +4,13 @@ Not here: whether a client may relay (`elemta.inbound`), connecting (`elemta.del
 """
 
 from .mx import MxPlan, plan_mx
+from .prohibited import ProhibitedNetworks
 from .router import Destination, Route, Router
 
 __all__ = [
     "Destination",
     "MxPlan",
+    "ProhibitedNetworks",
     "Route",
     "Router",
     "plan_mx",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from random import Random
 
 import attrs
@@ -54,19 +54,21 @@ async def plan_mx(
     hostname: str,
     random: Random,
     is_ourselves: Callable[[str], bool] = lambda address: False,
+    prohibited: Container[str] = (),
     ipv6: bool = True,
 ) -> MxPlan | Failed | Deferred:
     """Ask where mail for the domain goes; equal preferences are shuffled.
 
     We drop ourselves, known by `hostname` or by an address for which `is_ourselves` is true, and all
     that is not preferred to us: from there mail would come back to us. Addresses of the hosts are
-    asked for here, all at once, so that hosts without any do not cost an attempt.
+    asked for here, all at once, so that hosts without any do not cost an attempt. A host all of whose
+    addresses are `prohibited` is left out; of the others these addresses are still the caller's to avoid.
 
     Returns `Failed` for a domain that does not exist (5.1.2), takes no mail (5.1.10, RFC 7505), leads
     back here (5.4.6), or has no usable host (5.4.4); `Deferred` (4.4.3) where DNS failed.
     """
     if isinstance(domain, AddressLiteral):
-        return _literal(domain, is_ourselves=is_ourselves, ipv6=ipv6)
+        return _literal(domain, is_ourselves=is_ourselves, prohibited=prohibited, ipv6=ipv6)
     answer = await resolver.query(domain.text, RecordKind.MX)
     match answer.status:
         case Status.FAILED:
@@ -94,12 +96,16 @@ async def plan_mx(
         [(record.host, found[record.host]) for record in candidates],
         answer,
         found_us=found_us or found_us_by_address,
+        prohibited=prohibited,
     )
 
 
 def _result(
-    hosts: list[tuple[str, HostAddresses]], answer: Answer, *, found_us: bool
+    hosts: list[tuple[str, HostAddresses]], answer: Answer, *, found_us: bool, prohibited: Container[str]
 ) -> MxPlan | Failed | Deferred:
+    allowed = [(host, found) for host, found in hosts if not _is_out_of_bounds(found.addresses, prohibited)]
+    only_prohibited = bool(hosts) and not allowed
+    hosts = allowed
     usable = tuple(host for host, found in hosts if found.status in (Status.OK, Status.FAILED))
     if any(found.status is Status.OK for _, found in hosts):
         return MxPlan(usable, implicit=answer.status is Status.NODATA, authentic=answer.authentic)
@@ -107,11 +113,22 @@ def _result(
         return _dns_failed("; ".join(found.detail for _, found in hosts if found.detail))
     if found_us:
         return _loop()
+    if only_prohibited:
+        return _out_of_bounds()
     return _failed(Cause.DNS, "5.4.4", "No mail host of the recipient's domain has an address")
 
 
+def _is_out_of_bounds(addresses: Collection[str], prohibited: Container[str]) -> bool:
+    """Whether a host has addresses, and none of them may be connected to."""
+    return bool(addresses) and all(address in prohibited for address in addresses)
+
+
 def _literal(
-    literal: AddressLiteral, *, is_ourselves: Callable[[str], bool], ipv6: bool
+    literal: AddressLiteral,
+    *,
+    is_ourselves: Callable[[str], bool],
+    prohibited: Container[str],
+    ipv6: bool,
 ) -> MxPlan | Failed | Deferred:
     address = literal.address
     if isinstance(address, ipaddress.IPv6Address):
@@ -120,6 +137,8 @@ def _literal(
         return _failed(Cause.UNSUPPORTED, "5.1.2", "This kind of address literal cannot be reached from here")
     if is_ourselves(str(address)):
         return _loop()
+    if str(address) in prohibited:
+        return _out_of_bounds()
     return MxPlan((str(address),))
 
 
@@ -182,6 +201,13 @@ def _failed(cause: Cause, enhanced: str, text: str) -> Failed:
 
 def _loop() -> Failed:
     return _failed(Cause.LOOP, "5.4.6", "The best mail host of the recipient's domain is this server")
+
+
+def _out_of_bounds() -> Failed:
+    # Permanent, like Exim's ignore_target_hosts: such a record is a mistake, or an attempt to make us talk to
+    # what only we can reach; waiting for days helps neither.
+    text = "The mail host of the recipient's domain has an address that no mail host of the internet can have"
+    return _failed(Cause.DNS, "5.4.4", text)
 
 
 def _dns_failed(detail: str) -> Deferred:

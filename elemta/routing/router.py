@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import attrs
@@ -37,6 +38,9 @@ class Route:
     use_mx: bool = False
     """Whether `next_hop` is a domain whose MX records say where to go."""
     tls: RouteTls = RouteTls.OPPORTUNISTIC
+    username: str | None = None
+    """The account to log in with; the password is in `password_file`."""
+    password_file: Path | None = None
 
     def __str__(self) -> str:
         if self.transport in (TransportKind.SMTP, TransportKind.LMTP):
@@ -91,22 +95,39 @@ class _Tables:
 class Router:
     """The routing tables. Each method is one look-up in the configuration of that moment.
 
-    `local_addresses` are those that we are reached at, beside those of the listeners. A recipient at
+    `local_addresses` are those that we are reached at, beside those of the listeners; `is_our_address` says
+    whether an address is, for listeners that are reached at all of the machine's. A recipient at
     such an address literal is still FOREIGN, so nobody relays through it, except postmaster, who must
     be reachable wherever we take mail (RFC 5321 §4.5.1).
 
     Raises:
-      ValueError: of the constructor and of `replace`: a route lacks what its transport needs (host
+      ValueError: of the constructor, `prepare` and `replace`: a route lacks what its transport needs (host
         for lmtp, path for maildir), or a name is none. Then nothing has changed.
     """
 
-    def __init__(self, config: Config, *, local_addresses: Iterable[IpAddress | str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        local_addresses: Iterable[IpAddress | str] = (),
+        is_our_address: Callable[[str], bool] = lambda address: False,
+    ) -> None:
+        self._is_our_address = is_our_address
         self._local_addresses = frozenset(_unmap(ipaddress.ip_address(item)) for item in local_addresses)
         self._tables = _Tables.of(config, self._local_addresses)
 
     def replace(self, config: Config) -> None:
         """Use another configuration from now on."""
-        self._tables = _Tables.of(config, self._local_addresses)
+        self.prepare(config)()
+
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Make the tables of another configuration; what is returned puts them to use and cannot fail."""
+        tables = _Tables.of(config, self._local_addresses)
+
+        def swap() -> None:
+            self._tables = tables
+
+        return swap
 
     @property
     def postmaster(self) -> Mailbox:
@@ -154,7 +175,14 @@ class Router:
             case _:
                 default = LMTP_PORT if config.transport is TransportKind.LMTP else SMTP_PORT
                 host = _fixed_host(config.host or "")
-                return Route(config.transport, host, config.port or default, tls=config.tls)
+                return Route(
+                    config.transport,
+                    host,
+                    config.port or default,
+                    tls=config.tls,
+                    username=config.username,
+                    password_file=config.password_file,
+                )
 
     def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
         return Route(
@@ -171,7 +199,10 @@ class Router:
             return False
         if isinstance(mailbox.domain, AddressLiteral):
             address = mailbox.domain.address
-            return address is not None and _unmap(address) in self._tables.addresses
+            if address is None:
+                return False
+            address = _unmap(address)
+            return address in self._tables.addresses or self._is_our_address(str(address))
         return (
             mailbox.domain == self._tables.hostname
             and mailbox.domain not in self._tables.local

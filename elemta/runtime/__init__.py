@@ -4,15 +4,19 @@ Not here: anything about mail. Nothing in this package knows a message, a sessio
 """
 
 from .alarms import Alarm
+from .blocks import address_block
 from .clock import SystemClock, TrioWallClock, WallClock, rfc3339
 from .drain import Drain
 from .groups import leaves, summarize
-from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimiterStatistics
+from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimiterStatistics, take_from_all
+from .load import LoadGauge, LoadStatistics
 from .log import LEVELS, Logger, Logging, RecordSink, bind, get_logger, logging_to
+from .memo import Memo
 from .pump import LogPump, LogStatistics
 from .render import ConsoleRenderer, Record, Renderer, render_json
 from .sockets import QuickSocketStream, quick
 from .streams import (
+    UNIX_PEER,
     Network,
     ReplayStream,
     SocketAddress,
@@ -28,16 +32,20 @@ from .threads import ThreadPool, ThreadPools, ThreadPoolStatistics, run_in_threa
 
 __all__ = [
     "LEVELS",
+    "UNIX_PEER",
     "Alarm",
     "Backoff",
     "ConsoleRenderer",
     "Drain",
     "KeyedLimiter",
     "KeyedLimiterStatistics",
+    "LoadGauge",
+    "LoadStatistics",
     "LogPump",
     "LogStatistics",
     "Logger",
     "Logging",
+    "Memo",
     "Network",
     "OnCrash",
     "QuickSocketStream",
@@ -56,6 +64,7 @@ __all__ = [
     "ThreadPools",
     "TrioWallClock",
     "WallClock",
+    "address_block",
     "bind",
     "contain",
     "escape_text",
@@ -72,4 +81,5 @@ __all__ = [
     "run_in_thread",
     "summarize",
     "supervise",
+    "take_from_all",
 ]

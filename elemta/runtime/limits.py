@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 import attrs
@@ -115,6 +115,12 @@ class RateLimiter(Generic[K]):
         self._allowed += 1
         return True
 
+    def has(self, key: K, amount: float = 1.0) -> bool:
+        """Whether the key's bucket has that much now. Takes nothing and remembers nothing."""
+        bucket = self._buckets.get(key)
+        level = self.burst if bucket is None else self._level(bucket, self._clock.time())
+        return level >= amount
+
     def wait_time(self, key: K, amount: float = 1.0) -> float:
         """Seconds until the key's bucket will have the amount, 0 if it has it now; inf if never."""
         if amount > self.burst:
@@ -123,6 +129,12 @@ class RateLimiter(Generic[K]):
         if bucket is None:
             return 0.0
         return max(0.0, (amount - self._level(bucket, self._clock.time())) / self.rate)
+
+    def refuse(self, key: K) -> None:
+        """Count a refusal that was found by `has`; the key counts as used, so that it is not forgotten."""
+        if key in self._buckets:
+            self._buckets.move_to_end(key)
+        self._refused += 1
 
     def statistics(self) -> RateLimiterStatistics:
         return RateLimiterStatistics(
@@ -145,3 +157,17 @@ class RateLimiter(Generic[K]):
         bucket.filled = now
         self._buckets.move_to_end(key)
         return bucket
+
+
+def take_from_all(buckets: Sequence[tuple[RateLimiter[K], K]], amount: float = 1.0) -> int | None:
+    """Take the amount from every bucket, or from none where one of them has not that much.
+
+    Returns the index of the first that has not, which counts the refusal; None where it was taken.
+    """
+    for index, (limiter, key) in enumerate(buckets):
+        if not limiter.has(key, amount):
+            limiter.refuse(key)
+            return index
+    for limiter, key in buckets:
+        limiter.allow(key, amount)
+    return None

@@ -18,6 +18,7 @@ SocketAddress: TypeAlias = tuple[str, int]
 UNIX_PEER: SocketAddress = ("unix", 0)
 """The other end of a Unix domain socket."""
 
+_DISCARD_PORT = 9
 _IP_BIND_ADDRESS_NO_PORT = 24
 """linux/in.h: choose the source port at connect, so that one port serves many destinations."""
 
@@ -148,12 +149,18 @@ def _address(stream: trio.abc.Stream, attribute: str, method: str) -> SocketAddr
 
 
 def is_own_address(host: str) -> bool:
-    """Whether this machine has that IP address, as the kernel sees it: only then can it be bound to."""
-    version = ipaddress.ip_address(host).version
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    """Whether this machine has that IP address, as the kernel sees it. Nothing is sent.
+
+    What is sent to an address of one's own is sent from it. (To try to bind to it says less: where
+    `ip_nonlocal_bind` is set, for a fail-over, any address can be bound to.)
+    """
+    address = ipaddress.ip_address(host)
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.bind((host, 0))
+            sock.connect((host, _DISCARD_PORT))
+            return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) == address
     except OSError:
         return False
-    return True

@@ -1,21 +1,23 @@
 """SMTP and LMTP without I/O, both sides: bytes to events, replies and commands to bytes.
 
 Not here: sockets, TLS, time, policy, storage. What a mailbox, a path or a reply is: `elemta.mail`.
-RFCs: 5321, 1870 (SIZE), 2033 (LMTP), 2034 (enhanced codes), 2920 (PIPELINING), 3207 (STARTTLS),
-3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 6710 (MT-PRIORITY), 8689 (REQUIRETLS).
+RFCs: 5321, 1870 (SIZE), 2033 (LMTP), 2034 (enhanced codes), 2852 (DELIVERBY), 2920 (PIPELINING),
+3030 (CHUNKING, BINARYMIME), 3207 (STARTTLS), 3461 (DSN), 4865 (FUTURERELEASE), 4954 (AUTH),
+6152 (8BITMIME), 6531 (SMTPUTF8), 6710 (MT-PRIORITY), 8689 (REQUIRETLS), 9422 (LIMITS). Beside them
+XCLIENT and XFORWARD of Postfix, and the PROXY protocol of HAProxy.
 """
 
-from .body import DotDecoder, DotEncoder, Limits, dot_encode
+from .body import ChunkDecoder, DotDecoder, DotEncoder, Limits, dot_encode
 from .client import ClientConnection
 from .commands import (
     Auth,
     AuthResponse,
     BadCommand,
+    Bdat,
     Command,
     Data,
     Ehlo,
     EndOfBody,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -27,8 +29,8 @@ from .commands import (
     Rset,
     StartTls,
     Vrfy,
-    format_command,
-    parse_command,
+    Xclient,
+    Xforward,
 )
 from .errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from .events import (
@@ -37,6 +39,7 @@ from .events import (
     BodyChunk,
     BodyEnd,
     BodyProblem,
+    ChunkEnd,
     ClientEvent,
     CommandReceived,
     ConnectionClosed,
@@ -44,12 +47,16 @@ from .events import (
     ServerEvent,
     Signal,
 )
-from .extensions import Capabilities, Extension
+from .extensions import Capabilities, Extension, FutureRelease
+from .formatting import format_command
 from .lines import LineBuffer
-from .params import MailParams, RcptParams, decode_xtext, encode_xtext
+from .params import ByTime, MailParams, RcptParams
+from .parsing import Dialect, parse_command
+from .proxy import ProxyEndpoint, ProxyHeader, ProxyParser, ProxyTls
 from .replies import ReplyParser, format_reply
 from .server import ServerConnection
 from .states import GROUP_ENDERS, TRANSITIONS, State, Verb, is_legal
+from .xtext import decode_xtext, encode_xtext
 
 __all__ = [
     "GROUP_ENDERS",
@@ -59,23 +66,28 @@ __all__ = [
     "Auth",
     "AuthResponse",
     "BadCommand",
+    "Bdat",
     "BodyChunk",
     "BodyEnd",
     "BodyProblem",
+    "ByTime",
     "Capabilities",
+    "ChunkDecoder",
+    "ChunkEnd",
     "ClientConnection",
     "ClientEvent",
     "Command",
     "CommandReceived",
     "ConnectionClosed",
     "Data",
+    "Dialect",
     "DotDecoder",
     "DotEncoder",
     "Ehlo",
     "EndOfBody",
-    "Etrn",
     "Expn",
     "Extension",
+    "FutureRelease",
     "Helo",
     "Help",
     "Lhlo",
@@ -86,6 +98,10 @@ __all__ = [
     "MailParams",
     "Noop",
     "ProtocolError",
+    "ProxyEndpoint",
+    "ProxyHeader",
+    "ProxyParser",
+    "ProxyTls",
     "Quit",
     "Rcpt",
     "RcptParams",
@@ -100,6 +116,8 @@ __all__ = [
     "State",
     "Verb",
     "Vrfy",
+    "Xclient",
+    "Xforward",
     "decode_xtext",
     "dot_encode",
     "encode_xtext",

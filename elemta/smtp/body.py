@@ -1,4 +1,4 @@
-r"""The message between 354 and `<CRLF>.<CRLF>`: un-stuffing with its checks, and stuffing (RFC 5321 §4.5.2).
+r"""The octets of a message: read behind DATA and BDAT, with their checks, and stuffed (RFC 5321 §4.5.2).
 
 Theory of operation. Only CRLF "." CRLF ends the message; no mixture of bare CR, bare LF or NUL does
 (that is how messages are smuggled), and what is wrong with the content is remembered and told at the
@@ -9,6 +9,9 @@ they come, with a handful of searches each, and never line by line:
   octets. So no CRLF and no "dot at the begin of a line" is ever split between two pieces.
 - Before the first octet there is a CRLF that is only thought: the one that ended the DATA line. With
   it a dot at the very begin needs no case of its own. It is cut off the first piece.
+
+A chunk of BDAT has its size before it, so nothing is searched for its end; but a CRLF may be split
+between two chunks, so a CR at the end of a piece is held back, too.
 """
 
 from __future__ import annotations
@@ -51,25 +54,25 @@ class Limits:
     """Whether bare CR and bare LF become CRLF within the message instead of being a `BodyProblem`."""
 
 
-class DotDecoder:
-    """Takes the octets of one message and gives its content, however they are split."""
+class _Checks:
+    """What is counted and looked for in the content of a message, however it is split."""
 
     __slots__ = (
+        "_any_octets",
         "_at_line_start",
         "_found",
         "_header_done",
-        "_held",
         "_limits",
         "_line",
-        "_started",
+        "_text_line",
         "header",
         "size",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, any_octets: bool) -> None:
         self._limits = limits
-        self._held = b"\r\n"  # the CRLF that is only thought
-        self._started = False
+        self._any_octets = any_octets
+        self._text_line = 0 if any_octets else limits.text_line
         self._found: set[BodyProblem] = set()
         self._header_done = limits.header_size <= 0
         self._at_line_start = True
@@ -87,44 +90,13 @@ class DotDecoder:
             return None
         return next(problem for problem in BodyProblem if problem in self._found)
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """Give the next content (maybe none), and once the message has ended what came behind it.
-
-        The second value is None before the end. Nothing may be fed after the end.
-        """
-        piece = self._held + data if self._held else data
-        suspect = _SUSPECT.search(piece)
-        place = len(piece) if suspect is None else suspect.start()
-        end = place if piece.startswith(END, place) else piece.find(END, place)
-        if end >= 0:
-            return self._content(piece[: end + 2], plain=place == end), piece[end + 5 :]
-        held = 0
-        if piece and piece[-1] in _LAST_OCTETS:
-            for text, size in _HELD:
-                if piece.endswith(text):
-                    held = size
-                    break
-        size = len(piece) - held
-        self._held = piece[size:]
-        return self._content(piece[:size] if held else piece, plain=place >= size), None
-
-    def _content(self, content: bytes, *, plain: bool) -> bytes:
-        """`plain`: it has neither a bare CR nor a dot at the begin of a line."""
-        if not content:
-            return b""
-        if not plain:
-            # RFC 5321 §4.5.2: a dot at the begin of a line is deleted, whatever follows it in the line.
-            # The line with nothing else is the end, and was found before.
-            content = content.replace(b"\r\n.", b"\r\n")
-        if not self._started:
-            self._started = True
-            content = content[2:]
-            if not content:
-                return b""
-        content = self._check_octets(content, no_bare_cr=plain)
+    def _check(self, content: bytes, no_bare_cr: bool) -> bytes:
+        """The content as it is to be kept. No CRLF may be split between two calls."""
+        if not self._any_octets:
+            content = self._check_octets(content, no_bare_cr=no_bare_cr)
         if not self._header_done:
             self._check_header(content)
-        if self._limits.text_line > 0 and BodyProblem.LINE_TOO_LONG not in self._found:
+        if self._text_line > 0 and BodyProblem.LINE_TOO_LONG not in self._found:
             self._check_lines(content)
         self._at_line_start = content.endswith(b"\r\n")
         return self._check_size(content)
@@ -165,7 +137,7 @@ class DotDecoder:
     def _check_lines(self, content: bytes) -> None:
         # RFC 5321 §4.5.3.1.6 counts the CRLF, so the text of a line may have two octets less. The
         # search goes backwards from the last octet where the line may end: a step passes many lines.
-        longest = self._limits.text_line - 2
+        longest = self._text_line - 2
         position = -self._line
         while position + longest < len(content):
             end = content.rfind(b"\r\n", max(position, 0), position + longest + 2)
@@ -185,6 +157,77 @@ class DotDecoder:
             # Up to the limit exactly, so that what is handed out does not depend on the pieces
             return content[: limit - before] if before < limit else b""
         return content
+
+
+class DotDecoder(_Checks):
+    """Takes the octets of one message behind DATA and gives its content."""
+
+    __slots__ = ("_held", "_started")
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, any_octets=False)
+        self._held = b"\r\n"  # the CRLF that is only thought
+        self._started = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """Give the next content (maybe none), and once the message has ended what came behind it.
+
+        The second value is None before the end. Nothing may be fed after the end.
+        """
+        piece = self._held + data if self._held else data
+        suspect = _SUSPECT.search(piece)
+        place = len(piece) if suspect is None else suspect.start()
+        end = place if piece.startswith(END, place) else piece.find(END, place)
+        if end >= 0:
+            return self._content(piece[: end + 2], plain=place == end), piece[end + 5 :]
+        held = 0
+        if piece and piece[-1] in _LAST_OCTETS:
+            for text, size in _HELD:
+                if piece.endswith(text):
+                    held = size
+                    break
+        size = len(piece) - held
+        self._held = piece[size:]
+        return self._content(piece[:size] if held else piece, plain=place >= size), None
+
+    def _content(self, content: bytes, *, plain: bool) -> bytes:
+        """`plain`: it has neither a bare CR nor a dot at the begin of a line."""
+        if not content:
+            return b""
+        if not plain:
+            # RFC 5321 §4.5.2: a dot at the begin of a line is deleted, whatever follows it in the line.
+            # The line with nothing else is the end, and was found before.
+            content = content.replace(b"\r\n.", b"\r\n")
+        if not self._started:
+            self._started = True
+            content = content[2:]
+            if not content:
+                return b""
+        return self._check(content, plain)
+
+
+class ChunkDecoder(_Checks):
+    """Takes the octets of one message, of all its chunks behind BDAT, and gives its content (RFC 3030 §2)."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, limits: Limits, *, binary: bool = False) -> None:
+        # RFC 3030 §2: text has CRLF at the end of its lines, as with DATA; BINARYMIME has no lines (§3)
+        super().__init__(limits, any_octets=binary)
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The next content, maybe none."""
+        content = self._held + data if self._held else data
+        self._held = b"\r" if content.endswith(b"\r") else b""
+        if self._held:
+            content = content[:-1]
+        return self._check(content, False) if content else b""
+
+    def end(self) -> bytes:
+        """What was held back, now that no more comes."""
+        content, self._held = self._held, b""
+        return self._check(content, False) if content else b""
 
 
 class DotEncoder:

@@ -11,26 +11,31 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from elemta.mail import BodyType
+
 from .body import DotEncoder
 from .commands import (
     Auth,
     AuthResponse,
+    Bdat,
     Command,
+    Data,
     Ehlo,
     EndOfBody,
-    Etrn,
     Expn,
     Helo,
     Lhlo,
     Mail,
     Rcpt,
     StartTls,
-    format_command,
+    Xclient,
+    Xforward,
 )
 from .errors import LocalProtocolError, RemoteProtocolError
 from .events import NEED_DATA, PAUSED, ClientEvent, ConnectionClosed, ReplyReceived
 from .extensions import Capabilities
-from .params import missing_extension
+from .formatting import format_command
+from .params import NO_MAIL_PARAMS, missing_extension
 from .replies import ReplyParser
 from .states import GROUP_ENDERS, State, Verb, state_after, state_expected
 
@@ -63,8 +68,8 @@ class ClientConnection:
         self._expected = State.GREETING
         self._outstanding: deque[Command | EndOfBody | _Greeting] = deque([_GREETING])
         self._encoder: DotEncoder | None = None
-        self._utf8 = False
-        """The transaction that is being sent has SMTPUTF8."""
+        self._sender = NO_MAIL_PARAMS
+        """Of the transaction that is being sent."""
         self._accepted: list[Rcpt] = []
         """Accepted in the transaction that is being answered."""
 
@@ -102,18 +107,18 @@ class ClientConnection:
           LocalProtocolError: a command is out of sequence, is not announced, or may not be pipelined
             here. Nothing of the call counts as sent then.
         """
-        before = self._expected, self._utf8, len(self._outstanding)
+        before = self._expected, self._sender, len(self._outstanding)
         output = []
         try:
             for command in commands:
                 expected = self._check(command)
-                utf8 = command.params.smtputf8 if isinstance(command, Mail) else self._utf8
-                output.append(format_command(command, utf8=utf8))
-                self._utf8 = utf8
+                sender = command.params if isinstance(command, Mail) else self._sender
+                output.append(format_command(command, utf8=sender.smtputf8))
+                self._sender = sender
                 self._expected = expected
                 self._outstanding.append(command)
         except LocalProtocolError:
-            self._expected, self._utf8, count = before
+            self._expected, self._sender, count = before
             while len(self._outstanding) > count:
                 self._outstanding.pop()
             raise
@@ -138,6 +143,9 @@ class ClientConnection:
                 missing = missing_extension(params, offered)
                 if missing:  # RFC 5321 §4.1.1.11: only what was announced
                     raise LocalProtocolError(f"{verb} with {missing}, which is not announced")
+            case Data():
+                if self._sender.body_type is BodyType.BINARY_MIME:  # RFC 3030 §3
+                    raise LocalProtocolError("BODY=BINARYMIME needs BDAT")
             case Ehlo() | Helo():
                 if self._lmtp:  # RFC 2033 §4.1
                     raise LocalProtocolError(f"{verb} in LMTP")
@@ -153,8 +161,12 @@ class ClientConnection:
                 raise LocalProtocolError("AUTH within an exchange")
             case AuthResponse() if self._expected is not State.AUTH:
                 raise LocalProtocolError("no response is asked for")
-            case Etrn() if not offered.etrn:
-                raise LocalProtocolError("ETRN is not announced")
+            case Bdat():
+                raise LocalProtocolError("BDAT goes with its octets: send_chunk")
+            case Xclient(attributes) if not set(attributes) <= set(offered.xclient):
+                raise LocalProtocolError("XCLIENT with attributes that are not announced")
+            case Xforward(attributes) if not set(attributes) <= set(offered.xforward):
+                raise LocalProtocolError("XFORWARD with attributes that are not announced")
             case Expn() if not offered.expn:
                 raise LocalProtocolError("EXPN is not announced")
         return expected
@@ -174,13 +186,46 @@ class ClientConnection:
             raise LocalProtocolError("no message is asked for")
         output = self._encoder.end()
         self._encoder = None
+        self._await_verdict()
+        return output
+
+    def send_chunk(self, data: bytes, *, last: bool = False) -> bytes:
+        """Some of the message behind its BDAT line, dots as they are (RFC 3030 §2). Without DATA before it.
+
+        Chunks may follow each other while their replies are outstanding where PIPELINING is announced;
+        once one is refused no more may be sent. The reply to the last is that to the message. An empty
+        message has one chunk, and an empty last one may follow.
+
+        Raises:
+          LocalProtocolError: CHUNKING is not announced, replies to other commands are outstanding, no
+            recipient was accepted, or a chunk was refused.
+        """
+        if not self._capabilities.chunking:
+            raise LocalProtocolError("CHUNKING is not announced")
+        if self._state not in (State.RCPT, State.CHUNKS):
+            raise LocalProtocolError(f"no message can be sent in {self._state.value}")
+        for command in self._outstanding:
+            # Which recipients were accepted has to be known, so that it is known how many replies come
+            if not isinstance(command, Bdat):
+                raise LocalProtocolError(f"BDAT has to wait for the reply to {command.verb}")
+        if self._outstanding and not self._capabilities.pipelining:
+            raise LocalProtocolError("BDAT has to wait for the reply to the chunk before")
+        command = Bdat(len(data), last)
+        if last:
+            self._await_verdict()
+        else:
+            self._outstanding.append(command)
+            self._expected = State.CHUNKS
+        return format_command(command) + data
+
+    def _await_verdict(self) -> None:
+        """The message was sent."""
         self._expected = State.READY
-        if self._lmtp:  # RFC 2033 §4.2
+        if self._lmtp:  # RFC 2033 §4.2, §4.3
             self._outstanding.extend(EndOfBody(recipient) for recipient in self._accepted)
         else:
             self._outstanding.append(EndOfBody())
         self._accepted = []
-        return output
 
     # --- Bytes in, replies out ----------------------------------------------------------------------
 

@@ -57,6 +57,20 @@ class BodyChunk:
 
 
 @attrs.frozen(slots=True)
+class ChunkEnd:
+    """Server: a chunk is complete that is not the last, or that is refused (RFC 3030 §2). It must be answered
+    with `reply()`.
+    """
+
+    size: int
+    """Octets of the chunk, as its BDAT line said."""
+    problem: BodyProblem | None = None
+    """What is wrong with the message so far, as in `BodyEnd`; a reason to refuse now."""
+    refusal: Reply | None = None
+    """What the BDAT line was answered, to be said now: the octets were dropped."""
+
+
+@attrs.frozen(slots=True)
 class BodyEnd:
     """Server: the message is complete. It must be answered with `reply()` or `body_replies()`."""
 
@@ -71,8 +85,8 @@ class ReplyReceived:
     """Client: a reply and what it answers."""
 
     command: Command | EndOfBody | None
-    """The very object that was sent; `EndOfBody` for the reply to a message; None for the greeting, and
-    for what the server says unasked before it goes (the state is CLOSED then)."""
+    """The very object that was sent; `EndOfBody` for the reply to a message or to its last chunk; None for
+    the greeting, and for what the server says unasked before it goes (the state is CLOSED then)."""
     reply: Reply
 
 
@@ -81,5 +95,5 @@ class ConnectionClosed:
     """Nothing more will come: end of file, or the session ended by QUIT or 421."""
 
 
-ServerEvent: TypeAlias = CommandReceived | BodyChunk | BodyEnd | ConnectionClosed | Signal
+ServerEvent: TypeAlias = CommandReceived | BodyChunk | ChunkEnd | BodyEnd | ConnectionClosed | Signal
 ClientEvent: TypeAlias = ReplyReceived | ConnectionClosed | Signal

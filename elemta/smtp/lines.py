@@ -77,6 +77,10 @@ class LineBuffer:
         return bytes(self._buffer[start:end])
 
     def _wait(self, limit: int) -> LineSignal:
+        if self._start == len(self._buffer):
+            # A client that waits costs no memory for what it sent before: 64 KiB, perhaps
+            self._buffer.clear()
+            self._start = 0
         size = len(self._buffer)
         # A CR at the very end may be half of the CRLF
         self._scan = max(self._start, size - 1) if self._buffer.endswith(b"\r") else size
@@ -93,6 +97,15 @@ class LineBuffer:
         data = bytes(memoryview(self._buffer)[self._start :]) if self._start else bytes(self._buffer)
         self._buffer.clear()
         self._start = self._scan = 0
+        return data
+
+    def take(self, count: int) -> bytes:
+        """So many octets as they are, or all where there are not so many."""
+        if count >= len(self._buffer) - self._start:
+            return self.take_all()
+        end = self._start + count
+        data = bytes(memoryview(self._buffer)[self._start : end])
+        self._start = self._scan = end
         return data
 
 

@@ -1,4 +1,4 @@
-"""Parameters of MAIL and RCPT as typed values, from text and to text; xtext (RFC 3461 §4)."""
+"""Parameters of MAIL and RCPT as typed values, from text and to text (RFC 5321 §4.1.1.11)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import attrs
 
-from elemta.mail import BodyType, MailSyntaxError, Notify, Reply, Ret, replies
+from elemta.mail import BodyType, DeliverByMode, MailSyntaxError, Notify, Reply, Ret, replies
 
-from .extensions import Capabilities
+from .extensions import Capabilities, format_date_time, parse_date_time
+from .xtext import decode_xtext, encode_xtext
 
 MAX_ENVELOPE_ID = 100
 """Characters of xtext, RFC 3461 §4.4."""
@@ -24,6 +25,16 @@ class CommandRefused(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply))
         self.reply = reply
+
+
+@attrs.frozen(slots=True)
+class ByTime:
+    """BY= of MAIL (RFC 2852 §4)."""
+
+    seconds: int
+    """From the command on. Above zero with the mode RETURN; with NOTIFY it may be over already."""
+    mode: DeliverByMode
+    trace: bool = False
 
 
 @attrs.frozen(slots=True)
@@ -42,6 +53,11 @@ class MailParams:
     require_tls: bool = False
     priority: int | None = None
     """MT-PRIORITY, -9 to 9 (RFC 6710)."""
+    deliver_by: ByTime | None = None
+    hold_for: int | None = None
+    """HOLDFOR in seconds (RFC 4865)."""
+    hold_until: int | None = None
+    """HOLDUNTIL, seconds since the epoch; maybe over already. Never both."""
 
 
 @attrs.frozen(slots=True)
@@ -56,51 +72,17 @@ class RcptParams:
 NO_MAIL_PARAMS = MailParams()
 NO_RCPT_PARAMS = RcptParams()
 
-# --- xtext --------------------------------------------------------------------------------------
-
-# RFC 3461 §4: xchar is "!" to "~" without "+" and "="; hexchar is "+" and two digits
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+")
-_UTF8_XTEXT = re.compile("(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]|\\+[0-9A-Fa-f]{2})+")
-_HEXCHAR = re.compile(r"\+([0-9A-Fa-f]{2})")
-_TO_ENCODE = re.compile(r"[^!-*,-<>-~]")
-_PRINTABLE = re.compile("[ -~\u00a0-\ud7ff\ue000-\U0010ffff]+")
-
-
-def decode_xtext(text: str, *, utf8: bool = False) -> str:
-    """Read xtext; with `utf8` characters beyond ASCII may stand as they are (RFC 6533 §3).
-
-    Raises:
-      MailSyntaxError: it is no xtext, or means something that is not printable (RFC 3461 §4.4, §4.2).
-    """
-    if not (_UTF8_XTEXT if utf8 else _XTEXT).fullmatch(text):
-        raise MailSyntaxError("not xtext")
-    if "+" not in text:
-        return text
-    decoded = _HEXCHAR.sub(lambda match: chr(int(match[1], 16)), text)
-    # A "+80" to "+FF" would be an octet of no known character set, "+0D" an injection
-    if not (decoded.isascii() or utf8) or not _PRINTABLE.fullmatch(decoded):
-        raise MailSyntaxError("xtext that is not printable")
-    return decoded
-
-
-def encode_xtext(text: str, *, utf8: bool = False) -> str:
-    """Write xtext. Beyond ASCII: as it is with `utf8`, else as `\\x{...}` (RFC 6533 §3)."""
-
-    def encode(match: re.Match[str]) -> str:
-        character = match[0]
-        if character.isascii():
-            return f"+{ord(character):02X}"
-        return character if utf8 else f"\\x{{{ord(character):X}}}"
-
-    return _TO_ENCODE.sub(encode, text)
-
-
 # --- From text ----------------------------------------------------------------------------------
 
 # RFC 5321 §4.1.2: esmtp-value is any CHAR but "=", SP and control; RFC 6531 §3.3 adds UTF-8
 _PARAMETER = re.compile("([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §5
-_PRIORITY = re.compile(r"-?[0-9]")  # RFC 6710: -9 to 9
+_PRIORITY = re.compile(r"0|-?[1-9]")  # RFC 6710 §3: -9 to 9
+# RFC 2852 §4: by-time, by-mode, by-trace
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE | re.ASCII)
+_HOLD_FOR = re.compile(r"[1-9][0-9]{0,8}")  # RFC 4865 §4
+# RFC 6533 §3: a backslash only begins \x{...}, a code point without zeros before it
+_EMBEDDED = re.compile(r"\\(?:x\{([1-9A-Fa-f][0-9A-Fa-f]{1,5})\})?")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+")
 _BODY_TYPES = {item.value: item for item in BodyType}
 _RETS = {item.value: item for item in Ret}
@@ -163,7 +145,39 @@ def _original_recipient(value: str, *, utf8: bool) -> str:
     if not semicolon or not _ADDRESS_TYPE.fullmatch(kind):
         raise MailSyntaxError("ORCPT without an address type")
     # RFC 6533 §3: only the type utf-8 may go beyond ASCII, and only in an SMTPUTF8 transaction
-    return f"{kind};{decode_xtext(address, utf8=utf8 and kind.lower() == 'utf-8')}"
+    international = kind.lower() == "utf-8"
+    if international:
+        for match in _EMBEDDED.finditer(address):
+            if not match[1] or not _is_scalar(int(match[1], 16)):
+                raise MailSyntaxError("a backslash that begins no code point")
+    return f"{kind};{decode_xtext(address, utf8=utf8 and international)}"
+
+
+def _is_scalar(code: int) -> bool:
+    return code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF
+
+
+def _by_time(value: str) -> ByTime:
+    match = _BY.fullmatch(value)
+    if not match:
+        raise MailSyntaxError("not a time to deliver by")
+    seconds, mode = int(match[1]), DeliverByMode(match[2].upper())
+    if mode is DeliverByMode.RETURN and seconds <= 0:  # RFC 2852 §4
+        raise MailSyntaxError("no time left to deliver by")
+    return ByTime(seconds, mode, bool(match[3]))
+
+
+def _hold_for(value: str) -> int:
+    if not _HOLD_FOR.fullmatch(value):
+        raise MailSyntaxError("not a number of seconds")
+    return int(value)
+
+
+def _hold_until(value: str) -> int:
+    seconds = parse_date_time(value)
+    if seconds is None:
+        raise MailSyntaxError("not a time")
+    return seconds
 
 
 _Field = tuple[str, Callable[[str], Any] | None, Callable[[Capabilities], bool]]
@@ -178,6 +192,9 @@ _MAIL: dict[str, _Field] = {
     "AUTH": ("auth", _auth, lambda offered: bool(offered.auth)),
     "REQUIRETLS": ("require_tls", None, lambda offered: offered.require_tls),
     "MT-PRIORITY": ("priority", _priority, lambda offered: offered.mt_priority),
+    "BY": ("deliver_by", _by_time, lambda offered: offered.deliver_by is not None),
+    "HOLDFOR": ("hold_for", _hold_for, lambda offered: offered.future_release is not None),
+    "HOLDUNTIL": ("hold_until", _hold_until, lambda offered: offered.future_release is not None),
 }
 
 
@@ -228,7 +245,24 @@ def parse_mail_params(words: list[str], offered: Capabilities) -> MailParams:
     params = MailParams(**_parse(words, _MAIL, offered))
     if params.body_type is BodyType.BINARY_MIME and not offered.binary_mime:  # RFC 3030 §3
         raise CommandRefused(replies.UNKNOWN_PARAMETER)
+    if offered.deliver_by is not None or offered.future_release is not None:
+        refusal = _beyond_limits(params, offered)
+        if refusal is not None:
+            raise CommandRefused(refusal)
     return params
+
+
+def _beyond_limits(params: MailParams, offered: Capabilities) -> Reply | None:
+    by, least = params.deliver_by, offered.deliver_by
+    if by is not None and least is not None and by.mode is DeliverByMode.RETURN and by.seconds < least:
+        return replies.DELIVER_BY_PAST  # RFC 2852 §3
+    release = offered.future_release
+    if release is not None:
+        if params.hold_for is not None and params.hold_until is not None:
+            return replies.BAD_PARAMETER_VALUE  # RFC 4865 §4: one of them
+        if (params.hold_for or 0) > release.seconds or (params.hold_until or 0) > release.until:
+            return replies.HOLD_TOO_LONG
+    return None
 
 
 def parse_rcpt_params(words: list[str], offered: Capabilities, *, utf8: bool = False) -> RcptParams:
@@ -266,6 +300,13 @@ def format_mail_params(params: MailParams) -> str:
         words += " REQUIRETLS"
     if params.priority is not None:
         words += f" MT-PRIORITY={params.priority}"
+    if params.deliver_by is not None:
+        by = params.deliver_by
+        words += f" BY={by.seconds};{by.mode.value}{'T' if by.trace else ''}"
+    if params.hold_for is not None:
+        words += f" HOLDFOR={params.hold_for}"
+    if params.hold_until is not None:
+        words += f" HOLDUNTIL={format_date_time(params.hold_until)}"
     return words
 
 

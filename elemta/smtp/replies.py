@@ -29,8 +29,12 @@ def format_reply(reply: Reply, *, enhanced: bool = True, utf8: bool = False) -> 
     §3.7.4) other letters stay. Text that does not fit in 512 octets goes on in a further line.
     """
     # RFC 2034 §4: the code stands in each line; not in 3yz replies, since there is no such class
-    code = reply.enhanced_text if enhanced and reply.code // 100 != 3 else None
-    prefix = f"{code} " if code else ""
+    enhanced_code = reply.enhanced
+    prefix = ""
+    if enhanced and enhanced_code is not None:
+        digit = reply.code // 100
+        if digit != 3:
+            prefix = f"{digit}.{enhanced_code.subject}.{enhanced_code.detail} "
     lines = reply.lines
     if len(lines) == 1 and len(lines[0]) < MAX_LINE - 24 and lines[0].isascii() and lines[0].isprintable():
         return f"{reply.code} {prefix}{lines[0]}\r\n".encode("ascii")

@@ -3,6 +3,26 @@
 The machine hands out one thing at a time. After a command or the end of a message `next_event()`
 gives PAUSED until `reply()`; so pipelined commands wait in the buffer, their order is kept by
 construction, and all replies of a batch can leave in one write when the buffer has run dry.
+
+CHUNKING (RFC 3030). A body that comes by BDAT looks like one that comes by DATA:
+
+- `CommandReceived(Bdat(size, last))` comes for the *first* chunk of a transaction, before its octets,
+  and only where a body may begin. Answer it as DATA: `reply(replies.START_DATA)` begins the body and
+  gives `b""` (a BDAT line itself has no answer on the wire); any 4yz or 5yz refuses, and gives `b""` too,
+  since the octets have to be read before a refusal is said (§2). Further chunks are not handed out as
+  commands.
+- Octets come as `BodyChunk`, those of all chunks as one stream.
+- A chunk that is not the last ends with `ChunkEnd(size, problem, refusal)`, to be answered by `reply`:
+  `event.refusal` where that is not None (what the first BDAT was answered), else
+  `replies.chunk_ok(event.size)` to go on, or a 4yz or 5yz, as for a `problem`. A refused chunk ends the
+  body: forget it.
+- The last chunk ends with `BodyEnd`, answered as after DATA (in LMTP once for each recipient). Only if
+  the first BDAT was refused and was the last, too, `ChunkEnd` comes, with the refusal.
+- A BDAT that is out of sequence or behind a refused chunk is a `CommandReceived(BadCommand)`, as is any
+  other bad command; it comes when its octets were dropped. Chunk octets are never commands.
+- After a refused chunk only RSET, EHLO or QUIT lead on; but a chunk marked LAST ends the transaction
+  whatever its answer is. So: if after a `reply` the state is READY, no transaction is open.
+- `in_body` says whether octets of a message are awaited now (also those that are dropped), or a command.
 """
 
 from __future__ import annotations
@@ -10,25 +30,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from elemta.mail import Reply, replies
+from elemta.mail import BodyType, Reply, replies
 
-from .body import DotDecoder, Limits
+from .body import ChunkDecoder, DotDecoder, Limits
+from .chunks import Chunk
 from .commands import (
     Auth,
     AuthResponse,
     BadCommand,
+    Bdat,
     Command,
-    Data,
     Ehlo,
     Helo,
     Lhlo,
     Mail,
     Rcpt,
     Rset,
-    StartTls,
-    parse_auth_response,
-    parse_line,
-    split_line,
+    Xclient,
 )
 from .errors import LocalProtocolError, RemoteProtocolError
 from .events import (
@@ -36,44 +54,38 @@ from .events import (
     PAUSED,
     BodyChunk,
     BodyEnd,
+    ChunkEnd,
     CommandReceived,
     ConnectionClosed,
     ServerEvent,
 )
 from .extensions import Capabilities
 from .lines import INCOMPLETE, TOO_LONG, LineBuffer
+from .parsing import Dialect, Line, parse_auth_response, parse_line, split_line
 from .replies import format_reply
+from .sequence import out_of_sequence
 from .states import GROUP_ENDERS, State, Verb, is_legal, state_after, state_expected
 
 MAX_AUTH_LINE: Final = 12288
 """Octets of a line of a SASL exchange, RFC 4954 §4."""
-AUTH_LINE_TOO_LONG = Reply.of(500, "5.5.6", "authentication exchange line is too long")
-"""RFC 4954 §4."""
 
 _NO_CAPABILITIES: Final = Capabilities()
+_STRICT: Final = Dialect()
 _CLOSED: Final = ConnectionClosed()
 _HELLOS: Final = (Ehlo, Helo, Lhlo)
-
-# What a missing key of the table is told, where more than "bad sequence" can be said
-_OUT_OF_SEQUENCE: Final[dict[tuple[State, str], Reply]] = {
-    **{
-        # RFC 5321 §4.1.4: hello before a transaction; §4.1.1.1 for the extensions' commands
-        (State.HELLO, verb): replies.HELLO_FIRST
-        for verb in (Verb.MAIL, Verb.RCPT, Verb.DATA, Verb.STARTTLS, Verb.AUTH, Verb.ETRN)
-    },
-    # RFC 5321 §4.1.1.2, §4.1.4
-    **{(state, Verb.MAIL): replies.NESTED_MAIL for state in (State.MAIL, State.REFUSED, State.RCPT)},
-    (State.READY, Verb.RCPT): replies.MAIL_FIRST,  # RFC 5321 §3.3
-    (State.READY, Verb.DATA): replies.MAIL_FIRST,
-    (State.MAIL, Verb.DATA): replies.NO_RECIPIENTS,  # RFC 5321 §3.3
-}
+_RESTRICTED: Final = frozenset({Verb.DATA, Verb.AUTH, Verb.STARTTLS})
+"""Commands that depend on more than the state."""
+_WITH_CHUNKS: Final = frozenset({State.MAIL, State.REFUSED, State.RCPT, State.CHUNKS, State.FAILED})
+"""Where a refused BDAT has an effect: in a transaction."""
+_EXCEPTIONAL: Final = frozenset({BadCommand, Bdat, ChunkEnd, BodyEnd})
+"""What is pending and not answered as most commands are."""
 
 
 class ServerConnection:
     """One session of a server, over SMTP or with `lmtp` over LMTP (RFC 2033).
 
     `greet` first. Then, as long as the state is not CLOSED: give what was received to
-    `receive_data`, take events with `next_event`, answer each `CommandReceived` and each `BodyEnd`
+    `receive_data`, take events with `next_event`, answer each `CommandReceived`, `ChunkEnd` and `BodyEnd`
     with `reply`. Methods that give bytes expect all of them to be sent, in order.
     """
 
@@ -83,6 +95,7 @@ class ServerConnection:
         capabilities: Capabilities = _NO_CAPABILITIES,
         *,
         lmtp: bool = False,
+        dialect: Dialect = _STRICT,
     ) -> None:
         self.capabilities = capabilities
         """What is offered; decides which commands and parameters are legal. May be set at any time, such as
@@ -92,18 +105,25 @@ class ServerConnection:
         group, or without PIPELINING (RFC 2920 §3.1). Depends on how packets arrive."""
         self._limits = Limits() if limits is None else limits
         self._lmtp = lmtp
+        self._dialect = dialect
         self._state = State.GREETING
         self._lines = LineBuffer()
         self._eof = False
-        self._pending: Command | BadCommand | BodyEnd | None = None
+        self._pending: Command | BadCommand | ChunkEnd | BodyEnd | None = None
         self._body: DotDecoder | None = None
         self._body_ended = False
+        self._chunk: Chunk | None = None
+        """The one that is under way."""
+        self._chunks: ChunkDecoder | None = None
+        """Of the transaction, from its first BDAT on."""
         self._helo = False
         """HELO, which has no extensions (RFC 5321 §4.1.4)."""
         self._tls = False
         self._authenticated = False
         self._utf8 = False
         """The transaction has SMTPUTF8 (RFC 6531 §3.4)."""
+        self._binary = False
+        """The transaction has BODY=BINARYMIME (RFC 3030 §3)."""
         self._recipients = 0
 
     @property
@@ -119,6 +139,11 @@ class ServerConnection:
     def has_buffered(self) -> bool:
         """Whether octets were received that no event has shown yet."""
         return len(self._lines) > 0
+
+    @property
+    def in_body(self) -> bool:
+        """Whether octets of a message are awaited, kept or dropped, and not a command."""
+        return self._state is State.BODY or self._chunk is not None
 
     @property
     def recipients(self) -> int:
@@ -154,16 +179,19 @@ class ServerConnection:
         """
         if self._pending is not None:
             return PAUSED
-        if self._state is State.BODY:
+        state = self._state
+        if state is State.BODY:
             return self._next_of_body()
-        if self._state is State.CLOSED:
+        if self._chunk is not None:
+            return self._next_of_chunk(self._chunk)
+        if state is State.CLOSED:
             return _CLOSED
-        if self._state in (State.GREETING, State.TLS):
+        if state is State.GREETING or state is State.TLS:
             return PAUSED
-        if self._state is State.ERROR:
+        if state is State.ERROR:
             raise LocalProtocolError("the connection is in error")
         limit = self._limits.command_line
-        if self._state is State.AUTH:
+        if state is State.AUTH:
             limit = max(limit, MAX_AUTH_LINE)
         try:
             line = self._lines.take_line(limit)
@@ -172,13 +200,20 @@ class ServerConnection:
             raise
         if line is INCOMPLETE:
             return self._starved()
-        command: Command | BadCommand
+        command: Command | BadCommand | Chunk
         if line is TOO_LONG:
             command = self._too_long()
         else:
             assert isinstance(line, bytes)
             command = self._read(line)
-        if self.has_buffered and (command.verb in GROUP_ENDERS or not self.offered.pipelining):
+            if isinstance(command, Chunk):
+                return self._next_of_chunk(command)
+        # Behind a BDAT line its octets are, which are no talk out of turn
+        if (
+            self.has_buffered
+            and (command.verb in GROUP_ENDERS or not self.offered.pipelining)
+            and command.verb != Verb.BDAT
+        ):
             self.early_data += 1
         self._pending = command
         return CommandReceived(command)
@@ -192,10 +227,11 @@ class ServerConnection:
     def _too_long(self) -> BadCommand:
         # RFC 5321 §4.5.3.1.10: "500 Line too long"
         if self._state is State.AUTH:
-            return BadCommand(Verb.AUTH, AUTH_LINE_TOO_LONG)
+            return BadCommand(Verb.AUTH, replies.AUTH_TOO_LONG)
         return BadCommand("", replies.LINE_TOO_LONG)
 
-    def _read(self, line: bytes) -> Command | BadCommand:
+    def _read(self, line: bytes) -> Command | BadCommand | Chunk:
+        """The command; a chunk where it is not shown as one."""
         if self._state is State.AUTH:
             return parse_auth_response(line)
         offered = self.offered
@@ -209,19 +245,45 @@ class ServerConnection:
                     return BadCommand(split.verb, replies.BAD_SEQUENCE)
             return split
         verb = split.verb
+        if verb == Verb.BDAT:
+            return self._read_chunk(split)
         # Sequence before arguments: which parameters are right depends on where we are
         if not is_legal(self._state, verb):
-            return BadCommand(verb, _OUT_OF_SEQUENCE.get((self._state, verb), replies.BAD_SEQUENCE))
-        command = parse_line(split, offered, utf8=self._utf8)
-        if isinstance(command, Data) and self._state is State.REFUSED:
-            # RFC 5321 §3.3, §4.1.1.4: 503 or 554. The table has this key for clients, who meet servers
-            # that say 354 here (RFC 2920 §3.1); we never do. RFC 2033 §4.2 leaves LMTP 503 alone.
-            return BadCommand(verb, replies.NO_RECIPIENTS if self._lmtp else replies.NO_VALID_RECIPIENTS)
-        if isinstance(command, Auth) and self._authenticated:
-            return BadCommand(verb, replies.BAD_SEQUENCE)  # RFC 4954 §4
-        if isinstance(command, StartTls) and self._tls:
-            return BadCommand(verb, replies.TLS_ACTIVE)  # RFC 3207 §4.2
+            return BadCommand(verb, self._out_of_sequence(verb))
+        command = parse_line(split, offered, utf8=self._utf8, dialect=self._dialect)
+        if verb in _RESTRICTED and not isinstance(command, BadCommand):
+            refusal = self._restriction(verb)
+            if refusal is not None:
+                return BadCommand(verb, refusal)
         return command
+
+    def _restriction(self, verb: str) -> Reply | None:
+        """Why a command that is legal by the table is out of sequence all the same."""
+        if verb == Verb.AUTH:
+            return replies.BAD_SEQUENCE if self._authenticated else None  # RFC 4954 §4
+        if verb == Verb.STARTTLS:
+            return replies.TLS_ACTIVE if self._tls else None  # RFC 3207 §4.2
+        # The table has DATA here for clients, who meet servers that say 354 (RFC 2920 §3.1); we never do.
+        if self._state is State.REFUSED:
+            return self._out_of_sequence(verb)
+        return replies.BINARY_NEEDS_BDAT if self._binary else None  # RFC 3030 §3
+
+    def _out_of_sequence(self, verb: str) -> Reply:
+        return out_of_sequence(self._state, verb, lmtp=self._lmtp)
+
+    def _read_chunk(self, line: Line) -> Command | BadCommand | Chunk:
+        # By what is offered to anybody: whoever says how many octets follow will send them, and to read
+        # them as commands is what has to be avoided.
+        command = parse_line(line, self.capabilities)
+        if not isinstance(command, Bdat):
+            return command
+        refusal = None
+        if not self.offered.chunking:
+            refusal = replies.NOT_IMPLEMENTED
+        elif not is_legal(self._state, Verb.BDAT):
+            refusal = self._out_of_sequence(Verb.BDAT)
+        chunk = self._chunk = Chunk.begin(command, refusal)
+        return command if refusal is None and self._chunks is None else chunk
 
     def _next_of_body(self) -> ServerEvent:
         body = self._body
@@ -240,6 +302,16 @@ class ServerConnection:
         self._pending = end
         return end
 
+    def _next_of_chunk(self, chunk: Chunk) -> ServerEvent:
+        event = chunk.next_event(self._lines, self._chunks)
+        if event is None:
+            return self._starved()
+        if isinstance(event, CommandReceived):
+            self._pending = event.command
+        elif not isinstance(event, BodyChunk):
+            self._pending = event
+        return event
+
     # --- Replies out --------------------------------------------------------------------------------
 
     def greet(self, reply: Reply) -> bytes:
@@ -252,10 +324,10 @@ class ServerConnection:
         return format_reply(reply, enhanced=False)  # RFC 2034 §4
 
     def reply(self, reply: Reply) -> bytes:
-        """Answer what is pending: the command, or the message.
+        """Answer what is pending: the command, the chunk, or the message.
 
         421 may come at any time, and closes (RFC 5321 §3.8). At the end of an LMTP body the reply is
-        given once for each accepted recipient.
+        given once for each accepted recipient. For BDAT there is nothing to send yet.
 
         Raises:
           LocalProtocolError: nothing is pending, or this reply is none that the command has.
@@ -266,12 +338,9 @@ class ServerConnection:
         pending = self._pending
         if pending is None:
             raise LocalProtocolError(f"{reply.code} answers nothing")
-        if isinstance(pending, BodyEnd):
-            if self._lmtp:
-                return self.body_replies([reply] * self._recipients)
-            return self._finish_body([reply])
-        if isinstance(pending, BadCommand):
-            return self._refuse(pending, reply)
+        if type(pending) in _EXCEPTIONAL:
+            return self._reply_to_exceptional(reply)
+        assert not isinstance(pending, (BadCommand, ChunkEnd, BodyEnd))
         state = self._after(pending.verb, reply)
         if state is State.TLS and self.has_buffered:
             # RFC 3207 §4.2, CVE-2011-0411: what was sent before the handshake must not count after it
@@ -291,6 +360,31 @@ class ServerConnection:
             enhanced = False
         return format_reply(reply, enhanced=enhanced, utf8=self._utf8)
 
+    def _reply_to_exceptional(self, reply: Reply) -> bytes:
+        pending = self._pending
+        if isinstance(pending, BodyEnd):
+            if self._lmtp:
+                return self.body_replies([reply] * self._recipients)
+            state = self._after(Verb.BODY, reply)
+            output = format_reply(reply, utf8=self._utf8)
+            self._end_message(state)
+            return output
+        if isinstance(pending, ChunkEnd):
+            assert self._chunk is not None
+            return self._end_chunk(reply, self._chunk)
+        if isinstance(pending, BadCommand):
+            return self._refuse(pending, reply)
+        # BDAT has no answer of its own: a refusal waits until the octets were read (RFC 3030 §2)
+        assert self._chunk is not None
+        if reply.code < 300:
+            raise LocalProtocolError(f"{reply.code} does not answer BDAT before its octets")
+        if reply.is_positive:
+            self._chunks = ChunkDecoder(self._limits, binary=self._binary)
+        else:
+            self._chunk.refusal = reply
+        self._pending = None
+        return b""
+
     def body_replies(self, each: Sequence[Reply]) -> bytes:
         """Answer an LMTP body: one reply per accepted recipient, in order (RFC 2033 §4.2)."""
         if not self._lmtp or not isinstance(self._pending, BodyEnd):
@@ -299,41 +393,66 @@ class ServerConnection:
             raise LocalProtocolError(f"{len(each)} replies for {self._recipients} recipients")
         if any(reply.code == 421 for reply in each):
             raise LocalProtocolError("421 is for the session, not for a recipient")
-        return self._finish_body(each)
-
-    def _finish_body(self, each: Sequence[Reply]) -> bytes:
         for reply in each:
             state = self._after(Verb.BODY, reply)
         output = b"".join(format_reply(reply, utf8=self._utf8) for reply in each)
-        self._pending = self._body = None
+        self._end_message(state)
+        return output
+
+    def _end_message(self, state: State) -> None:
+        self._pending = self._body = self._chunk = None
         self._state = state
         self._end_transaction()
+
+    def _end_chunk(self, reply: Reply, chunk: Chunk) -> bytes:
+        """Answer one that does not complete the message."""
+        if chunk.refusal is not None and reply.is_positive:
+            raise LocalProtocolError(f"{reply.code} to a refused chunk")
+        last = chunk.command.last
+        state = self._after(Verb.BODY if last else Verb.BDAT, reply)
+        # RFC 2033 §4.3: LAST is answered once for each recipient
+        count = self._recipients if self._lmtp and last and self._recipients else 1
+        output = format_reply(reply, utf8=self._utf8) * count
+        if last:
+            self._end_message(state)
+            return output
+        self._pending = self._chunk = None
+        self._state = state
+        if state is State.FAILED:
+            self._chunks = None
         return output
 
     def _refuse(self, pending: BadCommand, reply: Reply) -> bytes:
         if reply.is_positive:
             raise LocalProtocolError(f"{reply.code} to a bad command")
-        self._pending = None
+        if pending.verb == Verb.BDAT and self.offered.chunking and self._state in _WITH_CHUNKS:
+            # Also where its size was not understood: what follows would make a message with a hole
+            return self._end_chunk(reply, self._chunk or Chunk.begin(Bdat(0), reply))
+        self._pending = self._chunk = None
         if self._state is State.AUTH:  # RFC 4954 §4: the exchange ends with it
             self._state = self._after(Verb.AUTH, reply)
         return format_reply(reply, enhanced=pending.verb not in (Verb.EHLO, Verb.HELO, Verb.LHLO))
 
     def _accepted(self, command: Command) -> bool:
         """Note what a command changed besides the state; say whether its reply has an enhanced code."""
-        match command:
-            case Rcpt():
-                self._recipients += 1
-            case Mail(_, params):
-                self._end_transaction()
-                self._utf8 = params.smtputf8
-            case Ehlo() | Helo() | Lhlo():
-                self._helo = isinstance(command, Helo)
-                self._end_transaction()
-                return False  # RFC 2034 §4
-            case Auth() | AuthResponse():
-                self._authenticated = True
-            case Rset():
-                self._end_transaction()
+        if isinstance(command, Rcpt):
+            self._recipients += 1
+        elif isinstance(command, Mail):
+            self._end_transaction()
+            self._utf8 = command.params.smtputf8
+            self._binary = command.params.body_type is BodyType.BINARY_MIME
+        elif isinstance(command, _HELLOS):
+            self._helo = isinstance(command, Helo)
+            self._end_transaction()
+            return False  # RFC 2034 §4
+        elif isinstance(command, (Auth, AuthResponse)):
+            self._authenticated = True
+        elif isinstance(command, Rset):
+            self._end_transaction()
+        elif isinstance(command, Xclient):
+            # The session begins anew; the TLS session is not the client's to change
+            self._helo = self._authenticated = False
+            return False  # as the greeting that it is (RFC 2034 §4)
         return True
 
     def _after(self, verb: str, reply: Reply) -> State:
@@ -349,12 +468,13 @@ class ServerConnection:
             raise LocalProtocolError(f"no reply can be sent in {self._state}")
         enhanced = self._state is not State.GREETING and not isinstance(self._pending, _HELLOS)
         self._state = State.CLOSED
-        self._pending = self._body = None
+        self._pending = self._body = self._chunk = self._chunks = None
         return format_reply(reply, enhanced=enhanced)
 
     def _end_transaction(self) -> None:
         self._recipients = 0
-        self._utf8 = False
+        self._utf8 = self._binary = False
+        self._chunks = None
 
     # --- What happened outside ------------------------------------------------------------------------
 
@@ -371,4 +491,4 @@ class ServerConnection:
     def send_failed(self) -> None:
         """A write raised, so what the client saw is not known: no further use."""
         self._state = State.ERROR
-        self._pending = self._body = None
+        self._pending = self._body = self._chunk = self._chunks = None

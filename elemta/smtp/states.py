@@ -8,6 +8,10 @@ see whether it may send it, and both move by the severity of the reply.
                                                        |  5yz           ^
                                                        +-----> REFUSED -+ RCPT 250
 
+    RCPT --BDAT 250--> CHUNKS --BDAT 250--> CHUNKS --BDAT LAST--> READY      (RFC 3030)
+                          |  4yz, 5yz
+                          +--> FAILED, until RSET
+
 A missing key *is* the "bad sequence of commands" error (RFC 5321 §4.1.4). What the table does not
 show, because it holds everywhere: a 421 reply closes (RFC 5321 §3.8), a command that is refused for
 its syntax changes nothing, and any protocol error leads to ERROR.
@@ -39,6 +43,10 @@ class State(enum.Enum):
     """MAIL was accepted, and every recipient so far was refused."""
     RCPT = "rcpt"
     """At least one recipient was accepted."""
+    CHUNKS = "chunks"
+    """Some of the message has come by BDAT; more is to come (RFC 3030)."""
+    FAILED = "failed"
+    """A chunk was refused: the transaction can only be reset (RFC 3030 §2)."""
     BODY = "body"
     """354 was given: what comes is the message, up to its end and the reply to it."""
     AUTH = "auth"
@@ -53,7 +61,10 @@ class State(enum.Enum):
 
 
 class Verb(enum.StrEnum):
-    """The commands, and three steps that are none but move the session in the same way."""
+    """The commands, and three steps that are none but move the session in the same way.
+
+    Which of its two replies a BDAT gets tells BDAT and BODY apart: a chunk marked LAST ends the message.
+    """
 
     CONNECT = "CONNECT"
     """The connection itself, answered by the greeting."""
@@ -63,26 +74,28 @@ class Verb(enum.StrEnum):
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"
+    BDAT = "BDAT"
+    """A chunk that is not the last."""
     BODY = "BODY"
-    """The end of the message, answered by its final reply."""
+    """The end of the message, by the final dot or with the last chunk, answered by its final reply."""
     RSET = "RSET"
     NOOP = "NOOP"
     QUIT = "QUIT"
     VRFY = "VRFY"
     EXPN = "EXPN"
     HELP = "HELP"
-    ETRN = "ETRN"
     STARTTLS = "STARTTLS"
     TLS = "TLS"
     """The handshake after STARTTLS; never on the wire."""
     AUTH = "AUTH"
+    XCLIENT = "XCLIENT"
+    XFORWARD = "XFORWARD"
 
     __hash__ = str.__hash__  # a member equals its text, and so does its hash
 
 
-_TRANSACTION = (State.MAIL, State.REFUSED, State.RCPT)
+_TRANSACTION = (State.MAIL, State.REFUSED, State.RCPT, State.CHUNKS, State.FAILED)
 _FAILURES = (Severity.TRANSIENT, Severity.PERMANENT)
-_FINAL = (Severity.POSITIVE, *_FAILURES)
 
 Key = tuple[State, str, Severity]
 
@@ -114,7 +127,10 @@ def _build() -> dict[Key, State]:
         # RFC 5321 §4.1.1.10: whatever the answer, nothing follows
         add(state, Verb.QUIT, done=State.CLOSED, refused=State.CLOSED)
 
-    add(State.READY, Verb.ETRN, done=State.READY, refused=State.READY)  # RFC 1985
+    # Postfix, XCLIENT_README: not within a transaction, and the session begins anew with the reply
+    for state in (State.HELLO, State.READY):
+        add(state, Verb.XCLIENT, done=State.HELLO, refused=state)
+        add(state, Verb.XFORWARD, done=state, refused=state)
     add(State.READY, Verb.STARTTLS, done=State.TLS, refused=State.READY)
     # RFC 3207 §4.2: both sides forget what they knew, and the client says EHLO again
     add(State.TLS, Verb.TLS, done=State.HELLO, refused=State.CLOSED)
@@ -133,6 +149,16 @@ def _build() -> dict[Key, State]:
         for severity in _FAILURES:
             # RFC 5321 §4.1.4: only a finished DATA, RSET or EHLO ends a transaction, so it stays open
             table[state, Verb.DATA, severity] = state
+    # RFC 3030 §2: more recipients are not named once the message has begun. Chunks that a client has sent
+    # before it knew of a refusal are refused, too, since a message with a hole must not come out of them.
+    for state in (State.RCPT, State.CHUNKS):
+        table[state, Verb.BDAT, Severity.POSITIVE] = State.CHUNKS
+        table[state, Verb.BODY, Severity.POSITIVE] = State.READY
+    for state in _TRANSACTION:
+        for severity in _FAILURES:
+            table[state, Verb.BDAT, severity] = State.FAILED
+            # RFC 2920 §3.1: a client may have sent MAIL behind its last chunk, so that ends the transaction
+            table[state, Verb.BODY, severity] = State.READY
     # RFC 5321 §4.1.1.4: whatever the reply to the body, the buffers are cleared
     add(State.BODY, Verb.BODY, done=State.READY, refused=State.READY)
     return table
@@ -151,11 +177,12 @@ _EXPECTED = {
 }
 
 GROUP_ENDERS = frozenset(
-    # RFC 2920 §3.1; for STARTTLS RFC 3207 §4, for AUTH RFC 4954 §4. HELP and ETRN are not in the
-    # list of what may be pipelined freely (RSET, MAIL, RCPT), so they end a group as well.
+    # RFC 2920 §3.1; for STARTTLS RFC 3207 §4, for AUTH RFC 4954 §4. HELP is not in the list of what may
+    # be pipelined freely (RSET, MAIL, RCPT), so it ends a group as well. BDAT does not (RFC 3030 §4.2 shows
+    # one that is pipelined), nor XCLIENT and XFORWARD (Postfix, XCLIENT_README).
     {
         *(Verb.EHLO, Verb.HELO, Verb.LHLO, Verb.DATA, Verb.VRFY, Verb.EXPN, Verb.QUIT, Verb.NOOP),
-        *(Verb.HELP, Verb.ETRN, Verb.STARTTLS, Verb.AUTH),
+        *(Verb.HELP, Verb.STARTTLS, Verb.AUTH),
     }
 )
 """Commands that must be the last of a pipelined group."""

@@ -15,12 +15,14 @@ from .errors import (
     SpoolUnavailable,
 )
 from .handover import Intake
+from .memo import FileMemo, MemoLimits, MemoStatistics, open_memo
 from .memory import MemoryStore
 from .opening import open_offline, open_readonly_spool, open_spool
-from .recover import Recovery
+from .recover import HELD_AS_CORRUPT, Recovery
 from .spool import Spool
 from .sqlite import SqliteStore
 from .store import (
+    PRIORITY_SECONDS,
     AttemptRecord,
     Claim,
     ClaimedRecipient,
@@ -41,6 +43,8 @@ from .store import (
 from .writer import WriterStatistics
 
 __all__ = [
+    "HELD_AS_CORRUPT",
+    "PRIORITY_SECONDS",
     "AttemptRecord",
     "BodyCorrupt",
     "BodyReader",
@@ -48,8 +52,11 @@ __all__ = [
     "ClaimedRecipient",
     "Corrupt",
     "Draft",
+    "FileMemo",
     "Intake",
     "LeaseLost",
+    "MemoLimits",
+    "MemoStatistics",
     "MemoryStore",
     "NewMessage",
     "QueueEntry",
@@ -73,6 +80,7 @@ __all__ = [
     "StoredContent",
     "StoredMessage",
     "WriterStatistics",
+    "open_memo",
     "open_offline",
     "open_readonly_spool",
     "open_spool",

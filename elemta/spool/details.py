@@ -8,6 +8,8 @@ from elemta.mail import (
     NULL_PATH,
     AddressLiteral,
     BodyType,
+    DeliverBy,
+    DeliverByMode,
     Delivered,
     Domain,
     DsnOptions,
@@ -87,6 +89,8 @@ class _Details(msgspec.Struct, array_like=True):
     require_tls: bool
     priority: int
     origin: _StoredOrigin
+    deliver_by: tuple[float, str, bool] | None = None
+    release_at: float | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -100,7 +104,7 @@ def encode_details(envelope: Envelope, origin: Origin) -> str:
       SpoolError: something in them is no text that can be stored.
     """
     sender = envelope.reverse_path.mailbox
-    tls, identity = origin.tls, origin.identity
+    tls, identity, by = origin.tls, origin.identity, envelope.deliver_by
     details = _Details(
         None if sender is None else (sender.local_part, sender.domain.text),
         [_stored_recipient(recipient) for recipient in envelope.recipients],
@@ -120,6 +124,8 @@ def encode_details(envelope: Envelope, origin: Origin) -> str:
             None if tls is None else (plain(tls.version), plain(tls.cipher), tls.verified),
             None if identity is None else (plain(identity.name), plain(identity.mechanism)),
         ),
+        None if by is None else (by.deadline, by.mode.value, by.trace),
+        envelope.release_at,
     )
     try:
         return _encoder.encode(details).decode()
@@ -145,7 +151,7 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
     """
     details = _decoder.decode(text)
     origin = details.origin
-    sender = details.sender
+    sender, by = details.sender, details.deliver_by
     envelope = Envelope(
         NULL_PATH if sender is None else ReversePath(Mailbox(sender[0], _domain(sender[1]))),
         tuple(_recipient(stored) for stored in details.recipients),
@@ -155,6 +161,8 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
         details.envelope_id,
         details.require_tls,
         details.priority,
+        None if by is None else DeliverBy(by[0], DeliverByMode(by[1]), by[2]),
+        details.release_at,
     )
     return envelope, Origin(
         origin.session,

@@ -14,6 +14,7 @@ import trio
 from elemta.mail import MessageId, is_id
 from elemta.runtime import ThreadPool, run_in_thread
 
+from .budget import MemoryBudget
 from .errors import SpoolUnavailable
 from .folder import BODIES, INCOMING, storage_error, sync_folder
 
@@ -22,6 +23,8 @@ _HEAD = 1024 * 1024
 """Octets of the header block that are kept at hand."""
 _BUFFER = 1024 * 1024
 """Octets that gather before they are written to the file; the head must fit."""
+_SCARCE_BUFFER = 16 * 1024
+"""The same while the memory for all drafts is used up."""
 
 
 class _State(enum.Enum):
@@ -37,7 +40,8 @@ class Draft:
     """One body on its way in. Used by one task; ended by `Spool.commit` or `discard`.
 
     Up to `inline_size` octets it lives in memory. A larger one goes to a file in pieces of 1 MiB,
-    so that its size does not show in the memory of the process.
+    so that its size does not show in the memory of the process. While `memory` is exceeded every body
+    goes to its file, in small pieces: a thousand slow clients with a body each are then no burden.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Draft:
         inline_size: int,
         pool: ThreadPool,
         on_failure: Callable[[SpoolUnavailable], None],
+        memory: MemoryBudget | None = None,
     ) -> None:
         if not is_id(message):
             raise ValueError("not a message id")  # it becomes a file name
@@ -56,8 +61,13 @@ class Draft:
         self._inline_size = inline_size
         self._pool = pool
         self._on_failure = on_failure
+        self._memory = memory or MemoryBudget(_BUFFER)
+        self._charged = 0
+        """Octets that are counted in `memory`."""
         self._buffer = bytearray()
         self._head: bytes | None = None
+        """Of a body that goes to a file; None where it is to be read from there."""
+        self._in_file = False
         self._size = 0
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
         self._descriptor: int | None = None
@@ -73,19 +83,16 @@ class Draft:
         """The header block with its empty line, as far as it was written; at most 1 MiB."""
         if self._head is not None:
             return self._head
-        if self._buffer.startswith(b"\r\n"):
+        start = self._written_start() + self._buffer[:_HEAD] if self._in_file else self._buffer
+        if start.startswith(b"\r\n"):
             return b"\r\n"
-        end = self._buffer.find(b"\r\n\r\n", 0, _HEAD)
-        return bytes(self._buffer[: _HEAD if end < 0 else end + 4])
+        end = start.find(b"\r\n\r\n", 0, _HEAD)
+        return bytes(start[: _HEAD if end < 0 else end + 4])
 
     @property
     def body(self) -> bytes | None:
         """The whole body where it is in memory, `None` where it goes to a file."""
         return None if self._in_file else bytes(self._buffer)
-
-    @property
-    def _in_file(self) -> bool:
-        return self._directory is not None and self._size > self._inline_size
 
     async def write(self, data: bytes) -> None:
         """Append a piece. Cancelled, it was taken wholly or not at all.
@@ -101,7 +108,13 @@ class Draft:
         self._buffer += data
         self._size += len(data)
         self._digest.update(data)
-        if self._in_file and len(self._buffer) >= _BUFFER:
+        self._charge()
+        if self._directory is None:
+            return
+        scarce = self._memory.exceeded
+        full = len(self._buffer) >= (_SCARCE_BUFFER if scarce else _BUFFER)
+        self._in_file = self._in_file or self._size > self._inline_size or (scarce and full)
+        if self._in_file and full:
             await self._in_thread(self._write_out)
 
     async def finish(self) -> None:
@@ -123,6 +136,7 @@ class Draft:
     def keep(self) -> None:
         """From now on a row refers to the body, or may: `discard` leaves it alone."""
         self._state = _State.KEPT
+        self._give_back()
 
     def discard(self) -> None:
         """Forget the draft and its file; does nothing after a commit. At any time, and again."""
@@ -139,6 +153,28 @@ class Draft:
                 self._final.unlink(missing_ok=True)
         self._buffer = bytearray()
         self._state = _State.DISCARDED
+        self._give_back()
+
+    def _charge(self) -> None:
+        """Count what is in memory now."""
+        octets = len(self._buffer) + len(self._head or b"")
+        self._memory.add(octets - self._charged)
+        self._charged = octets
+
+    def _give_back(self) -> None:
+        """The memory is no longer a draft's: nobody's, or the queue's."""
+        self._memory.add(-self._charged)
+        self._charged = 0
+
+    def _written_start(self) -> bytes:
+        """What a head can be in of what was written to the file. Read in the loop: it was written just now,
+        so the system has it in memory, and only bodies that came while memory was scarce need it."""
+        if self._descriptor is not None:
+            return os.pread(self._descriptor, _HEAD, 0)
+        if self._state is _State.OPEN:
+            return b""  # nothing yet
+        with self._final.open("rb") as file:
+            return file.read(_HEAD)
 
     # In the thread pool; the task waits, so nothing else touches the draft meanwhile.
 
@@ -150,6 +186,8 @@ class Draft:
             if isinstance(error, SpoolUnavailable):
                 self._on_failure(error)
             raise error from cause
+        finally:
+            self._charge()
 
     @property
     def _temporary(self) -> Path:
@@ -163,11 +201,12 @@ class Draft:
 
     def _write_out(self) -> None:
         if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(self._temporary, flags, 0o600)
             os.fchmod(self._descriptor, 0o600)
-        if self._head is None:
-            self._head = self.head
+            head = self.head
+            if len(head) < len(self._buffer) or not self._memory.exceeded:
+                self._head = head  # its end was seen, or there is room for all that it can be
         with memoryview(self._buffer) as rest:
             written = 0
             while written < len(rest):

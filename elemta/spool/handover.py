@@ -83,7 +83,7 @@ class Handover:
 
     def offer(self, message: NewMessage) -> Offer | None:
         """Ask the intake for room; with an offer the message is to be stored under its lease."""
-        if self.intake is None or message.hold is not None:
+        if self.intake is None or message.hold is not None or message.awaits_release:
             return None
         octets = len(message.prefix) + (0 if message.body is None else len(message.body))
         if not self.intake.reserve(octets, len(message.envelope.recipients)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -45,8 +46,11 @@ class SpoolLock:
                 f"{path} cannot be locked ({cause.strerror}); use a local file system"
             ) from cause
         os.fchmod(self._descriptor, 0o600)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Whose it is serves one message to people. A full disk, which a start must survive, may have no room.
+        with contextlib.suppress(OSError):
+            number = f"{os.getpid()}\n".encode()
+            os.pwrite(self._descriptor, number, 0)
+            os.ftruncate(self._descriptor, len(number))
 
     def _holder(self) -> str:
         number = os.pread(self._descriptor, 20, 0).strip()

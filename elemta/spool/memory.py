@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from elemta.mail import Cause, MessageId
 
-from .details import decode_details, describe, encode_details, plain, sender_text, to_milliseconds, to_seconds
+from .details import decode_details, encode_details, plain, to_milliseconds, to_seconds
 from .errors import LeaseLost, SpoolError
+from .slots import Entry, Slot, after_attempt, given_back, listed, matches, owns
 from .store import (
     NO_AFTERMATH,
     Aftermath,
@@ -21,8 +24,6 @@ from .store import (
     QueueEntries,
     QueueEntry,
     QueueFilter,
-    RecipientEntry,
-    RecipientResult,
     RecipientState,
     Removal,
     SpoolStatistics,
@@ -30,38 +31,7 @@ from .store import (
     StoredMessage,
 )
 
-
-@attrs.frozen
-class _Slot:
-    """One recipient; the fields are the columns of table recipient."""
-
-    address: str
-    domain: str
-    state: RecipientState
-    lease: int
-    due: int | None
-    attempts: int
-    reason: str
-    interrupted: int = 0
-    delay_noticed: bool = False
-    last_attempt: int | None = None
-    hold: str | None = None
-    reply: str = ""
-    remote: str = ""
-
-    @property
-    def waiting(self) -> bool:
-        return self.state is RecipientState.QUEUED and not self.lease
-
-    def held(self, reason: str) -> _Slot:
-        return attrs.evolve(self, state=RecipientState.HELD, due=None, lease=0, hold=None, reason=reason)
-
-
-@attrs.frozen
-class _Entry:
-    seq: int
-    message: StoredMessage
-    slots: tuple[_Slot, ...]
+_Waiting: TypeAlias = list[tuple[int, MessageId, int]]
 
 
 @attrs.frozen
@@ -83,7 +53,7 @@ class MemoryStore(Store):
     flushes = False
 
     def __init__(self) -> None:
-        self._entries: dict[MessageId, _Entry] = {}
+        self._entries: dict[MessageId, Entry] = {}
         self._counters = _Counters()
         self._seq = 0
         self._undo: list[Callable[[], None]] | None = None
@@ -117,14 +87,14 @@ class MemoryStore(Store):
             raise SpoolError("a store in memory has no body files")
         # Written down and read back, so that it is refused and changed where SQLite would do so.
         envelope, origin = decode_details(encode_details(message.envelope, message.origin))
-        due: int | None = to_milliseconds(message.received)
-        state, number, attempts, reason = RecipientState.QUEUED, 0, 0, "new"
+        due: int | None = to_milliseconds(message.first_due)
+        state, number, attempts, reason = RecipientState.QUEUED, 0, 0, message.first_reason
         if message.hold is not None:
             state, due, reason = RecipientState.HELD, None, plain(message.hold)
         elif lease is not None:
             number, attempts, due = lease, 1, to_milliseconds(lease_until)
         slots = tuple(
-            _Slot(str(recipient.mailbox), recipient.mailbox.domain.text, state, number, due, attempts, reason)
+            Slot(str(recipient.mailbox), recipient.mailbox.domain.text, state, number, due, attempts, reason)
             for recipient in envelope.recipients
         )
         received = to_seconds(to_milliseconds(message.received))
@@ -139,7 +109,7 @@ class MemoryStore(Store):
             received,
         )
         self._seq += 1
-        self._put(_Entry(self._seq, stored, slots))
+        self._put(Entry(self._seq, stored, slots))
         self._count(attrs.evolve(self._counters, accepted=self._counters.accepted + len(slots)))
 
     # Record
@@ -156,14 +126,14 @@ class MemoryStore(Store):
         if entry is None:
             raise LeaseLost(f"message {record.message} is gone")
         for result in record.results:
-            if not _owns(entry, result.index, result.lease):
+            if not owns(entry, result.index, result.lease):
                 raise LeaseLost(
                     f"recipient {result.index} of message {record.message} was given to someone else"
                 )
         start = self._mark()
         slots = list(entry.slots)
         for result in record.results:
-            slots[result.index] = _after(slots[result.index], result, to_milliseconds(now))
+            slots[result.index] = after_attempt(slots[result.index], result, to_milliseconds(now))
             if result.state.is_final:
                 self._count(self._counters.ended(result.state))
         gone = self._replace(entry, slots)
@@ -191,7 +161,7 @@ class MemoryStore(Store):
         claims = (self._take(self._entries[id], taken, lease, until) for id, taken in by_message.items())
         return [claim for claim in claims if claim.recipients]
 
-    def _take(self, entry: _Entry, indexes: list[int], lease: int, until: int) -> Claim:
+    def _take(self, entry: Entry, indexes: list[int], lease: int, until: int) -> Claim:
         slots, claimed = list(entry.slots), []
         for index in indexes:
             slot = slots[index]
@@ -213,35 +183,68 @@ class MemoryStore(Store):
         self, message: MessageId, leases: Sequence[tuple[int, int]], due: float, reason: Cause
     ) -> None:
         for entry, index, slot in self._leased(message, leases):
-            self._change(
-                entry, index, _given_back(slot, to_milliseconds(due), str(reason), slot.attempts - 1)
-            )
+            self._change(entry, index, given_back(slot, to_milliseconds(due), str(reason), slot.attempts - 1))
 
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]], lease_until: float) -> None:
         for entry, index, slot in self._leased(message, leases):
             self._change(entry, index, attrs.evolve(slot, due=to_milliseconds(lease_until)))
+
+    def shift_due(self, after: float, until: float, by: float, limit: int) -> tuple[int, float | None]:
+        first, distance = to_milliseconds(after), to_milliseconds(by)
+        last = math.inf if until == math.inf else to_milliseconds(until)
+        found = self._waiting(lambda due: first <= due <= last)[:limit]
+        for due, id, index in found:
+            entry = self._entries[id]
+            self._change(entry, index, attrs.evolve(entry.slots[index], due=due + distance))
+        return len(found), to_seconds(found[-1][0]) if len(found) == limit else None
+
+    def clamp_due(self, now: float, *, waiting: float, leased: float, limit: int) -> int:
+        moment, latest = to_milliseconds(now), to_milliseconds(now + waiting)
+        until = to_milliseconds(now + leased)
+        found = self._waiting(lambda due: due > latest)[:limit]
+        for _, id, index in found:
+            entry = self._entries[id]
+            self._change(entry, index, attrs.evolve(entry.slots[index], due=moment))
+        leases = [
+            (entry.message.id, index)
+            for entry, index, slot in self._all()
+            if slot.lease and slot.due is not None and slot.due > until
+        ][:limit]
+        for id, index in leases:
+            entry = self._entries[id]
+            self._change(entry, index, attrs.evolve(entry.slots[index], due=until))
+        return len(found) + len(leases)
+
+    def _waiting(self, chosen: Callable[[int], bool]) -> _Waiting:
+        """Due time, message and index of those that wait for an attempt, but not for their release."""
+        return sorted(
+            (slot.due, entry.message.id, index)
+            for entry, index, slot in self._all()
+            if slot.waiting and slot.due is not None and chosen(slot.due)
+            if slot.reason != Cause.FUTURE_RELEASE
+        )
 
     def release_leases(self, now: float) -> int:
         leased = [(entry.message.id, index) for entry, index, slot in self._all() if slot.lease]
         for id, index in leased:
             entry = self._entries[id]
             slot = entry.slots[index]
-            released = _given_back(slot, to_milliseconds(now), slot.reason, slot.attempts)
+            released = given_back(slot, to_milliseconds(now), slot.reason, slot.attempts)
             self._change(entry, index, attrs.evolve(released, interrupted=slot.interrupted + 1))
         return len(leased)
 
     def _leased(
         self, message: MessageId, leases: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[_Entry, int, _Slot]]:
+    ) -> Iterator[tuple[Entry, int, Slot]]:
         for index, lease in leases:
             entry = self._entries.get(message)
-            if entry is not None and _owns(entry, index, lease):
+            if entry is not None and owns(entry, index, lease):
                 yield entry, index, entry.slots[index]
 
     # Operators
 
     def hold(self, which: QueueFilter, reason: str) -> int:
-        def change(slot: _Slot) -> _Slot | None:
+        def change(slot: Slot) -> Slot | None:
             if slot.state is not RecipientState.QUEUED:
                 return None
             text = plain(reason)
@@ -250,25 +253,25 @@ class MemoryStore(Store):
         return self._change_all(which, change)
 
     def release(self, which: QueueFilter, now: float) -> int:
-        def forget(slot: _Slot) -> _Slot | None:
+        def forget(slot: Slot) -> Slot | None:
             return attrs.evolve(slot, hold=None) if slot.hold is not None else None
 
-        def change(slot: _Slot) -> _Slot | None:
+        def change(slot: Slot) -> Slot | None:
             if slot.state is not RecipientState.HELD:
                 return None
-            return attrs.evolve(slot, state=RecipientState.QUEUED, due=to_milliseconds(now))
+            return attrs.evolve(slot, state=RecipientState.QUEUED, due=to_milliseconds(now), interrupted=0)
 
         self._change_all(which, forget)
         return self._change_all(which, change)
 
     def retry(self, which: QueueFilter, now: float) -> int:
-        def change(slot: _Slot) -> _Slot | None:
+        def change(slot: Slot) -> Slot | None:
             return attrs.evolve(slot, due=to_milliseconds(now)) if slot.waiting else None
 
         return self._change_all(which, change)
 
     def remove(self, which: QueueFilter) -> Removal:
-        def change(slot: _Slot) -> _Slot | None:
+        def change(slot: Slot) -> Slot | None:
             if slot.state.is_final or slot.lease:
                 return None
             self._count(self._counters.ended(RecipientState.REMOVED))
@@ -288,20 +291,20 @@ class MemoryStore(Store):
         entries = []
         for id in self.matching(which, after=after, limit=limit):
             entry = self._entries[id]
-            matching = [index for index, slot in enumerate(entry.slots) if _matches(which, entry, slot)]
-            entries.append(_listed(entry, matching))
+            matching = [index for index, slot in enumerate(entry.slots) if matches(which, entry, slot)]
+            entries.append(listed(entry, matching))
         return entries
 
     def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> MessageIds:
         found: MessageIds = []
         for id, entry in sorted(self._entries.items()):
-            if id > (after or "") and any(_matches(which, entry, slot) for slot in entry.slots):
+            if id > (after or "") and any(matches(which, entry, slot) for slot in entry.slots):
                 found.append(id)
         return found[:limit]
 
     def show(self, message: MessageId) -> QueueEntry | None:
         entry = self._entries.get(message)
-        return None if entry is None else _listed(entry, range(len(entry.slots)))
+        return None if entry is None else listed(entry, range(len(entry.slots)))
 
     def stored(self, message: MessageId) -> StoredMessage | None:
         entry = self._entries.get(message)
@@ -329,27 +332,27 @@ class MemoryStore(Store):
 
     # Changes
 
-    def _all(self) -> Iterator[tuple[_Entry, int, _Slot]]:
+    def _all(self) -> Iterator[tuple[Entry, int, Slot]]:
         for entry in self._entries.values():
             for index, slot in enumerate(entry.slots):
                 yield entry, index, slot
 
-    def _change_all(self, which: QueueFilter, change: Callable[[_Slot], _Slot | None]) -> int:
+    def _change_all(self, which: QueueFilter, change: Callable[[Slot], Slot | None]) -> int:
         count = 0
         for entry in list(self._entries.values()):
             slots = list(entry.slots)
             for index, slot in enumerate(slots):
-                changed = change(slot) if _matches(which, entry, slot) else None
+                changed = change(slot) if matches(which, entry, slot) else None
                 if changed is not None:
                     slots[index] = changed
                     count += 1
             self._replace(entry, slots)
         return count
 
-    def _change(self, entry: _Entry, index: int, slot: _Slot) -> None:
+    def _change(self, entry: Entry, index: int, slot: Slot) -> None:
         self._replace(entry, [*entry.slots[:index], slot, *entry.slots[index + 1 :]])
 
-    def _replace(self, entry: _Entry, slots: Sequence[_Slot]) -> bool:
+    def _replace(self, entry: Entry, slots: Sequence[Slot]) -> bool:
         """Write the recipients of a message back; returns whether it is gone, all of them being final."""
         if all(slot.state.is_final for slot in slots):
             del self._entries[entry.message.id]
@@ -358,7 +361,7 @@ class MemoryStore(Store):
         self._put(attrs.evolve(entry, slots=tuple(slots)))
         return False
 
-    def _put(self, entry: _Entry) -> None:
+    def _put(self, entry: Entry) -> None:
         id = entry.message.id
         before = self._entries.get(id)
         self._entries[id] = entry
@@ -382,72 +385,3 @@ class MemoryStore(Store):
     def _undo_to(self, mark: int) -> None:
         while self._undo and len(self._undo) > mark:
             self._undo.pop()()
-
-
-def _owns(entry: _Entry, index: int, lease: int) -> bool:
-    return 0 <= index < len(entry.slots) and bool(lease) and entry.slots[index].lease == lease
-
-
-def _after(slot: _Slot, result: RecipientResult, moment: int) -> _Slot:
-    reason, reply, remote = describe(result.outcome)
-    state, due = result.state, None
-    if state is RecipientState.QUEUED:
-        if slot.hold is not None:
-            state, reason = RecipientState.HELD, slot.hold
-        else:
-            due = moment if result.due is None else to_milliseconds(result.due)
-    return attrs.evolve(
-        slot,
-        state=state,
-        due=due,
-        lease=0,
-        hold=None,
-        delay_noticed=slot.delay_noticed or result.delay_noticed,
-        last_attempt=moment,
-        reason=reason,
-        reply=reply,
-        remote=remote,
-    )
-
-
-def _given_back(slot: _Slot, due: int, reason: str, attempts: int) -> _Slot:
-    slot = attrs.evolve(slot, lease=0, attempts=attempts)
-    return slot.held(slot.hold) if slot.hold is not None else attrs.evolve(slot, due=due, reason=reason)
-
-
-def _matches(which: QueueFilter, entry: _Entry, slot: _Slot) -> bool:
-    message = entry.message
-    return (
-        (which.messages is None or message.id in which.messages)
-        and (which.sender is None or which.sender == sender_text(message.envelope.reverse_path))
-        and (which.recipient is None or which.recipient == slot.address)
-        and (which.domain is None or which.domain == slot.domain)
-        and (which.state is None or which.state == slot.state)
-    )
-
-
-def _listed(entry: _Entry, indexes: Sequence[int]) -> QueueEntry:
-    message = entry.message
-    recipients = []
-    for index in indexes:
-        slot = entry.slots[index]
-        due = to_seconds(slot.due) if slot.waiting and slot.due is not None else None
-        recipients.append(
-            RecipientEntry(
-                index,
-                slot.address,
-                slot.state,
-                slot.attempts,
-                due,
-                bool(slot.lease),
-                slot.reason,
-                slot.reply,
-                slot.remote,
-                None if slot.last_attempt is None else to_seconds(slot.last_attempt),
-                slot.interrupted,
-            )
-        )
-    sender = sender_text(message.envelope.reverse_path)
-    return QueueEntry(
-        message.id, sender, message.received, message.size, plain(message.origin.peer), tuple(recipients)
-    )

@@ -70,6 +70,8 @@ async def open_spool(
         store, recovery = recovered
         for corrupt in recovery.corrupt:
             on_trouble("corrupt", f"{corrupt.message}: {corrupt.problem}")
+        for note in recovery.notes:
+            on_trouble("note", note)
         readers = (Reader(store, "spool-looks"), Reader(store, "spool-bodies"))
         for reader in readers:
             stack.callback(reader.close)
@@ -90,6 +92,7 @@ async def open_spool(
             handover,
             clock=clock,
             inline_size=config.inline_size,
+            draft_memory=config.draft_memory,
             space=space,
             readers=readers,
             files=files,

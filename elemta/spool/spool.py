@@ -13,6 +13,7 @@ from elemta.mail import Cause, Envelope, MessageId, Origin
 from elemta.runtime import ThreadPool, WallClock
 
 from .bodies import Bodies, BodyReader, StoredContent
+from .budget import MemoryBudget
 from .draft import Draft
 from .errors import SpoolFull, SpoolUnavailable
 from .handover import Handover, Intake
@@ -56,6 +57,7 @@ class Spool:
         *,
         clock: WallClock,
         inline_size: int,
+        draft_memory: int,
         space: Space | None,
         readers: tuple[Reader, Reader],
         files: ThreadPool,
@@ -69,6 +71,7 @@ class Spool:
         self._handover = handover
         self._clock = clock
         self._inline_size = _IN_MEMORY if store.directory is None else inline_size
+        self._draft_memory = MemoryBudget(draft_memory)
         self._space = space
         self._files = files
         self._on_trouble = on_trouble
@@ -113,6 +116,7 @@ class Spool:
             inline_size=self._inline_size,
             pool=self._files,
             on_failure=self._writer.fail,
+            memory=self._draft_memory,
         )
 
     async def commit(
@@ -173,9 +177,10 @@ class Spool:
         """What was recorded and is not durable yet, for back-pressure."""
         return self._writer.pending_records
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, now: float | None = None) -> list[Claim]:
         """Take recipients that are due, oldest first: at most `limit`, perhaps fewer although more are
-        due (ask again), none while deliveries are paused. The bodies stay in the spool.
+        due (ask again), none while deliveries are paused. The bodies stay in the spool. With `now`
+        those that were due then: nothing more, should the clock be set before it is done.
 
         If cancelled while waiting for its turn, nothing is claimed. Later, the claims are returned.
 
@@ -186,12 +191,44 @@ class Spool:
 
         def take(store: Store) -> list[Claim]:
             lease, until = handover.next_lease(), handover.lease_until()
-            return store.claim(max(0, min(limit, _MOST_CLAIMED)), lease, self._clock.time(), until)
+            moment = self._clock.time() if now is None else now
+            return store.claim(max(0, min(limit, _MOST_CLAIMED)), lease, moment, until)
 
         try:
             return await self._writer.submit(Operation(take))
         except SpoolFull:
             return []
+
+    async def shift_due(self, after: float, until: float, *, by: float) -> int:
+        """The clock was set: move due times in [after, until] by `by` seconds, but not those of
+        recipients that await their release; returns how many. In steps; cancelled, those done stay.
+
+        Raises:
+          SpoolFull: the rest stays as it is; ask again.
+          SpoolUnavailable: storage failed.
+        """
+        moved, start = 0, after
+        while True:
+            step = functools.partial(_shift, start, until, by)
+            count, further = await self._writer.submit(Operation(step))
+            moved += count
+            if further is None:
+                return moved
+            start = further
+
+    async def clamp_due(self, now: float, *, waiting: float, leased: float) -> int:
+        """Make due now what would wait for longer than `waiting` seconds, unless it awaits its release, and
+        let no lease last longer than `leased` seconds; returns how many. In steps, as `shift_due`.
+
+        Raises what `shift_due` raises.
+        """
+        moved = 0
+        while True:
+            step = functools.partial(_clamp, now, waiting, leased)
+            count = await self._writer.submit(Operation(step))
+            moved += count
+            if count < _CHUNK:
+                return moved
 
     async def next_due(self) -> float | None:
         """When the next recipient that nobody holds or has claimed is due; seconds since 1970.
@@ -320,3 +357,11 @@ def _page(which: QueueFilter, after: MessageId | None, reader: StoreReader) -> M
 
 def _call(change: Callable[[Store, QueueFilter], T], which: QueueFilter, store: Store) -> T:
     return change(store, which)
+
+
+def _shift(after: float, until: float, by: float, store: Store) -> tuple[int, float | None]:
+    return store.shift_due(after, until, by, _CHUNK)
+
+
+def _clamp(now: float, waiting: float, leased: float, store: Store) -> int:
+    return store.clamp_due(now, waiting=waiting, leased=leased, limit=_CHUNK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -10,6 +11,7 @@ import apsw
 
 from elemta.mail import Cause, MessageId
 
+from . import moving
 from .database import abandon, open_database, open_readonly, translate
 from .details import describe, encode_details, plain, sender_text, to_milliseconds
 from .errors import BatchSpoiled, LeaseLost, SpoolError, SpoolFull, SpoolUnavailable
@@ -51,7 +53,8 @@ _FIND_BOTH = """SELECT m.seq, m.pending, m.size, m.inline, r.lease, r.hold FROM 
 _ENDED_MESSAGE = "SELECT id, pending, size, inline FROM message WHERE seq = ?"
 _FIND_LEASE = "SELECT lease, hold FROM recipient WHERE message = ? AND position = ?"
 _UPDATE_RECIPIENT = """UPDATE recipient SET state = ?, due = ?, lease = 0, hold = NULL,
- delay_noticed = max(delay_noticed, ?), last_attempt = ?, reason = ?, reply = ?, remote = ?
+ interrupted = CASE WHEN ? THEN interrupted + 1 ELSE 0 END, delay_noticed = max(delay_noticed, ?),
+ last_attempt = ?, reason = ?, reply = ?, remote = ?
  WHERE message = ? AND position = ?"""
 _UPDATE_PENDING = "UPDATE message SET pending = ? WHERE seq = ?"
 _DELETE_RECIPIENTS = "DELETE FROM recipient WHERE message = ?"
@@ -67,7 +70,7 @@ _CLAIMED_MESSAGE = "SELECT id, details, prefix, size, digest, received FROM mess
 _HOLD = """UPDATE recipient SET state = 1, due = NULL, lease = 0, hold = NULL, reason = ?
  WHERE message = ? AND position = ?"""
 _HOLD_LATER = "UPDATE recipient SET hold = ? WHERE message = ? AND position = ?"
-_RELEASE = "UPDATE recipient SET state = 0, due = ? WHERE message = ? AND position = ?"
+_RELEASE = "UPDATE recipient SET state = 0, due = ?, interrupted = 0 WHERE message = ? AND position = ?"
 _FORGET_HOLD = "UPDATE recipient SET hold = NULL WHERE message = ? AND position = ? AND hold IS NOT NULL"
 _RETRY = "UPDATE recipient SET due = ? WHERE message = ? AND position = ?"
 _REMOVE = "UPDATE recipient SET state = 5, due = NULL, reason = 'operator' WHERE message = ? AND position = ?"
@@ -206,8 +209,8 @@ class SqliteStore(SqliteReader, Store):
         seq = self._connection.last_insert_rowid()
         if body is not None:
             self._execute(_INSERT_BODY, (seq, body))
-        due: int | None = received
-        state, number, attempts, reason = _QUEUED, 0, 0, "new"
+        due: int | None = to_milliseconds(message.first_due)
+        state, number, attempts, reason = _QUEUED, 0, 0, message.first_reason
         if message.hold is not None:
             state, due, reason = _HELD, None, plain(message.hold)
         elif lease is not None:
@@ -283,9 +286,12 @@ class SqliteStore(SqliteReader, Store):
                 state, reason = _HELD, hold
             else:
                 due = moment if result.due is None else to_milliseconds(result.due)
+        elif result.hold is not None:
+            reason = plain(result.hold)
+        flags = result.crashed, result.delay_noticed
         self._execute(
             _UPDATE_RECIPIENT,
-            (state, due, result.delay_noticed, moment, reason, reply, remote, seq, result.index),
+            (state, due, *flags, moment, reason, reply, remote, seq, result.index),
         )
 
     def _delete(self, id: MessageId, seq: int, size: int, inline: int) -> None:
@@ -356,6 +362,13 @@ class SqliteStore(SqliteReader, Store):
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]], lease_until: float) -> None:
         until = to_milliseconds(lease_until)
         self._guarded(self._each, _EXTEND, [(until, message, index, lease) for index, lease in leases])
+
+    def shift_due(self, after: float, until: float, by: float, limit: int) -> tuple[int, float | None]:
+        return self._guarded(moving.shift_due, self._execute, after, until, by, limit)
+
+    def clamp_due(self, now: float, *, waiting: float, leased: float, limit: int) -> int:
+        clamp = functools.partial(moving.clamp_due, waiting=waiting, leased=leased, limit=limit)
+        return self._guarded(clamp, self._execute, now)
 
     def release_leases(self, now: float) -> int:
         self._run(_RELEASE_LEASES, (to_milliseconds(now),))

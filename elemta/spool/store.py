@@ -18,6 +18,9 @@ import attrs
 
 from elemta.mail import Cause, Envelope, MessageId, Origin, Outcome, Recipient
 
+PRIORITY_SECONDS = 60.0
+"""What one level of priority (RFC 6710) is worth in seconds of waiting, wherever mail queues up."""
+
 
 class RecipientState(enum.IntEnum):
     """Where a recipient stands. Exactly one owner at any time: a lease, a due time, or a hold."""
@@ -52,6 +55,26 @@ class NewMessage:
     received: float
     hold: str | None = None
     """Hold all recipients, for this reason."""
+
+    @property
+    def awaits_release(self) -> bool:
+        """Whether it may not be tried yet (RFC 4865)."""
+        release = self.envelope.release_at
+        return release is not None and release > self.received
+
+    @property
+    def first_due(self) -> float:
+        """When its recipients are due, if they are not claimed at once. What is urgent is due as if it had
+        waited already (RFC 6710), so that it is claimed first without a further index."""
+        if self.awaits_release:
+            assert self.envelope.release_at is not None
+            return self.envelope.release_at
+        return self.received - PRIORITY_SECONDS * max(0, self.envelope.priority)
+
+    @property
+    def first_reason(self) -> str:
+        """Why they wait until then."""
+        return Cause.FUTURE_RELEASE.value if self.awaits_release else "new"
 
 
 @attrs.frozen
@@ -90,7 +113,7 @@ class ClaimedRecipient:
     delay_noticed: bool = False
     """Whether the sender was already told that it is late."""
     interrupted: int = 0
-    """Attempts whose process died before it wrote down what became of them."""
+    """Attempts in a row that crashed, or whose process died before it wrote down what became of them."""
 
 
 @attrs.frozen
@@ -109,9 +132,13 @@ class RecipientResult:
     lease: int
     outcome: Outcome
     state: RecipientState
-    """Final, or QUEUED to try again at `due`."""
+    """Final, or QUEUED to try again at `due`, or HELD."""
     due: float | None = None
     delay_noticed: bool = False
+    hold: str | None = None
+    """Why, where HELD for another reason than the outcome's."""
+    crashed: bool = False
+    """The attempt crashed: it counts as interrupted. One that did not sets that count back to 0."""
 
 
 @attrs.frozen
@@ -168,7 +195,8 @@ class RecipientEntry:
     remote: str
     last_attempt: float | None
     interrupted: int = 0
-    """Attempts that ended with their process; each may have been a delivery (RFC 1047)."""
+    """The last attempts in a row that crashed or ended with their process; each may have been a delivery
+    (RFC 1047)."""
 
 
 @attrs.frozen
@@ -369,6 +397,23 @@ class Store(StoreReader):
         """Keep claims that are still being worked on."""
 
     @abstractmethod
+    def shift_due(self, after: float, until: float, by: float, limit: int) -> tuple[int, float | None]:
+        """The clock was set: move due times in [after, until] by `by` seconds, earliest first, of at most
+        `limit` recipients that wait for an attempt. Those that await their release stay.
+
+        Returns how many, and where to go on from (`after` of the next call); `None`: that was all.
+        `until` may be infinite where `by` is below 0; else nothing moved may land in the range again.
+        """
+
+    @abstractmethod
+    def clamp_due(self, now: float, *, waiting: float, leased: float, limit: int) -> int:
+        """Nobody waits longer than any schedule says: make due now what is due in more than `waiting` seconds
+        and does not await its release, and let no lease last longer than `leased` seconds from now.
+
+        Of each at most `limit`; returns how many there were in all.
+        """
+
+    @abstractmethod
     def release_leases(self, now: float) -> int:
         """End all leases, because their process is known to be gone: due now, and counted as
         interrupted; returns how many."""
@@ -380,7 +425,7 @@ class Store(StoreReader):
 
     @abstractmethod
     def release(self, which: QueueFilter, now: float) -> int:
-        """Make matching held recipients due now; returns how many."""
+        """Make matching held recipients due now, their crashes forgotten; returns how many."""
 
     @abstractmethod
     def retry(self, which: QueueFilter, now: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from elemta.mail import MessageId, Reply, parse_forward_path, parse_reverse_path, replies
 from elemta.smtp import (
@@ -12,18 +12,20 @@ from elemta.smtp import (
     Auth,
     AuthResponse,
     BadCommand,
+    Bdat,
     BodyChunk,
     BodyEnd,
     BodyProblem,
     Capabilities,
+    ChunkEnd,
     ClientConnection,
     Command,
     CommandReceived,
     ConnectionClosed,
     Data,
     Ehlo,
-    Etrn,
     Expn,
+    FutureRelease,
     Helo,
     Help,
     Lhlo,
@@ -39,6 +41,8 @@ from elemta.smtp import (
     StartTls,
     State,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 
 HOSTNAME: Final = "mx.example.org"
@@ -51,15 +55,24 @@ EVERYTHING: Final = Capabilities(
     dsn=True,
     starttls=True,
     auth=("PLAIN", "LOGIN"),
+    chunking=True,
+    binary_mime=True,
     require_tls=True,
     mt_priority=True,
+    deliver_by=60,
+    future_release=FutureRelease(86400, 1_800_000_000),
+    xclient=("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"),
+    xforward=("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"),
     expn=True,
-    etrn=True,
+    limits=(("RCPTMAX", 1000),),
 )
-"""Every extension that the machine knows and can do."""
+"""Every extension that the machine knows."""
 
 STEPS: Final = ("", "CONNECT", "EHLO", "MAIL", "RCPT", "DATA")
 """How far a pair may be led before the test begins; HELO and LHLO may stand for EHLO."""
+
+Answerable: TypeAlias = CommandReceived | ChunkEnd | BodyEnd
+"""Events of the server that must be answered."""
 
 PROBLEM_REPLIES: Final = {
     BodyProblem.BARE_LF: replies.BAD_LINE_ENDS,
@@ -79,7 +92,7 @@ class ConnectionPair:
     nothing of them, only the server's state counts from then on.
 
     Once the pair was led `after` a step, `answers` may give the reply to an event, or None for the
-    usual one: yes to everything but bad commands and bad messages.
+    usual one: yes to everything but bad commands, bad messages and refused chunks.
     """
 
     def __init__(
@@ -89,7 +102,7 @@ class ConnectionPair:
         limits: Limits | None = None,
         capabilities: Capabilities = EVERYTHING,
         lmtp: bool = False,
-        answers: Callable[[CommandReceived | BodyEnd], Reply | None] | None = None,
+        answers: Callable[[Answerable], Reply | None] | None = None,
     ) -> None:
         self.capabilities = capabilities
         self.server = ServerConnection(limits, capabilities, lmtp=lmtp)
@@ -103,7 +116,7 @@ class ConnectionPair:
         """Every reply that the server sent, as a client reads it."""
         self.bodies: list[bytes] = []
         """The messages that the server took or refused."""
-        self._answers: Callable[[CommandReceived | BodyEnd], Reply | None] | None = None
+        self._answers: Callable[[Answerable], Reply | None] | None = None
         self._parser = ReplyParser()
         self._body = b""
         self._raw = False
@@ -157,6 +170,11 @@ class ConnectionPair:
         self._to_server(self.client.end_body())
         return self.reply
 
+    def chunk(self, data: bytes, *, last: bool = False) -> Reply:
+        """Send some of a message by BDAT; the last reply to it."""
+        self._to_server(self.client.send_chunk(data, last=last))
+        return self.reply
+
     def start_tls(self) -> None:
         """What follows 220 to STARTTLS, as if the handshake was done."""
         self.server.tls_started()
@@ -190,11 +208,13 @@ class ConnectionPair:
             if isinstance(event, BodyChunk):
                 self._body += event.data
                 continue
-            assert isinstance(event, (CommandReceived, BodyEnd))
+            assert isinstance(event, (CommandReceived, ChunkEnd, BodyEnd))
             assert self.server.next_event() is PAUSED
             if isinstance(event, BodyEnd):
                 self.bodies.append(self._body)
                 self._body = b""
+            elif isinstance(event, CommandReceived) and isinstance(event.command, Bdat):
+                self._body = b""  # of a message that was never ended
             reply = self._answers(event) if self._answers else None
             plain = isinstance(event, CommandReceived) and isinstance(event.command, (Ehlo, Helo, Lhlo))
             self._deliver(self.server.reply(reply or self.answer(event)), plain=plain)
@@ -204,6 +224,8 @@ class ConnectionPair:
             assert self.client.outstanding == 0 or self.state in (State.BODY, State.GREETING)
 
     def _deliver(self, data: bytes, *, plain: bool) -> None:
+        if not data:  # what a BDAT line is answered with
+            return
         self._parser.feed(data)
         while (reply := self._parser.next_reply(enhanced=not plain)) is not None:
             self.replies.append(reply)
@@ -216,8 +238,12 @@ class ConnectionPair:
         while isinstance(event := self.client.next_event(), ReplyReceived):
             self.received.append(event)
 
-    def answer(self, event: CommandReceived | BodyEnd) -> Reply:
+    def answer(self, event: Answerable) -> Reply:
         """The usual reply."""
+        if isinstance(event, ChunkEnd):
+            if event.problem is not None:
+                return PROBLEM_REPLIES[event.problem]
+            return event.refusal or replies.chunk_ok(event.size)
         if isinstance(event, BodyEnd):
             return (
                 replies.queued(MessageId("0" * 16))
@@ -235,7 +261,7 @@ class ConnectionPair:
                 return replies.SENDER_OK
             case Rcpt():
                 return replies.RECIPIENT_OK
-            case Data():
+            case Data() | Bdat():
                 return replies.START_DATA
             case Rset():
                 return replies.RESET_OK
@@ -253,6 +279,8 @@ class ConnectionPair:
                 return Reply.of(501, "5.7.0", "cancelled")
             case Auth() | AuthResponse():
                 return Reply.of(235, "2.7.0", "authenticated")
-            case Etrn():
-                return Reply.of(250, "2.0.0", "queuing started")
+            case Xclient():
+                return replies.banner(HOSTNAME, lmtp=self.lmtp)
+            case Xforward():
+                return replies.FORWARDED_OK
         return replies.NOOP_OK

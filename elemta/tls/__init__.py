@@ -1,14 +1,27 @@
-"""When and how a stream becomes private.
+"""When and how a stream becomes private, and which certificates are shown for it.
 
 Not here: when TLS is wanted or needed (`elemta.inbound`, `elemta.delivery`), the STARTTLS command.
 """
 
-from .contexts import TlsContexts, TlsFilesError
-from .upgrade import TlsFailed, start_tls
+from .certificates import Certificate, read_certificate
+from .contexts import TlsContexts
+from .errors import TlsFailed, TlsFilesError
+from .expiry import Expiring, ExpiryAlarm
+from .handshakes import HandshakesStatistics
+from .server import ServerContext
+from .upgrade import start_tls
+from .watch import FileWatcher
 
 __all__ = [
+    "Certificate",
+    "Expiring",
+    "ExpiryAlarm",
+    "FileWatcher",
+    "HandshakesStatistics",
+    "ServerContext",
     "TlsContexts",
     "TlsFailed",
     "TlsFilesError",
+    "read_certificate",
     "start_tls",
 ]

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
-from elemta.config import TlsConfig
+import attrs
 
-SERVER_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2; those of 1.3 are all fit. Forward secrecy and AEAD only (RFC 9325 §4.2)."""
+from elemta.config import ListenerConfig, TlsConfig
+
+from .certificates import Certificate
+from .errors import TlsFilesError
+from .handshakes import Handshakes, HandshakesStatistics
+from .server import ServerContext, harden, load_authorities, server_contexts
+
 OPPORTUNISTIC_SUITES = "DEFAULT:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=1"
 """For next hops that may be sent plain text as well: old encryption is better than none (RFC 7435)."""
 
+Signature: TypeAlias = tuple[tuple[int, int, int, int] | None, ...]
+"""Device, inode, size and time of each file; None where there is none."""
 
-class TlsFilesError(Exception):
-    """A certificate or key cannot be used; the text names the file and says why."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
+@attrs.frozen(eq=False)
+class _Loaded:
+    """All that came from one reading of the files."""
+
+    config: TlsConfig
+    signature: Signature
+    server: ServerContext | None
+    asking: ServerContext | None
+    """The same, but it asks clients for a certificate."""
+    certificates: tuple[Certificate, ...]
+    verifying: ssl.SSLContext
+    opportunistic: ssl.SSLContext
+
+
+@attrs.define(eq=False)
+class _Current:
+    """What is in use, shared by all views on it."""
+
+    loaded: _Loaded
+    handshakes: Handshakes
 
 
 class TlsContexts:
@@ -28,96 +53,119 @@ class TlsContexts:
     `authorities` is a PEM file of certificate authorities to trust in place of the system's.
 
     Raises:
-      TlsFilesError: of the constructor and of `reload`; then nothing has changed.
+      TlsFilesError: of the constructor, of `prepare` and of `reload`; then nothing has changed.
     """
 
     def __init__(self, config: TlsConfig, *, authorities: Path | None = None) -> None:
         self._authorities = authorities
-        self._load(config)
+        self._asks = False
+        handshakes = Handshakes(config.handshakes)
+        self._current = _Current(self._load(config, handshakes), handshakes)
 
     @property
-    def server(self) -> ssl.SSLContext | None:
+    def config(self) -> TlsConfig:
+        return self._current.loaded.config
+
+    @property
+    def server(self) -> ServerContext | None:
         """For those who connect to us; `None` without a certificate."""
-        return self._server
+        loaded = self._current.loaded
+        return loaded.asking if self._asks else loaded.server
+
+    def for_listener(self, listener: ListenerConfig) -> TlsContexts:
+        """The same contexts as this listener uses them; a reload of either is one of both."""
+        view = copy.copy(self)
+        view._asks = listener.client_certificates
+        return view
 
     def client(self, verify: bool) -> ssl.SSLContext:
         """For next hops: with `verify` their certificate must be valid and bear the name asked for."""
-        return self._verifying if verify else self._opportunistic
+        loaded = self._current.loaded
+        return loaded.verifying if verify else loaded.opportunistic
+
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Those that clients are shown, the default one first."""
+        return self._current.loaded.certificates
+
+    def handshakes(self) -> HandshakesStatistics:
+        """How many handshakes of the server's side run and wait."""
+        return self._current.handshakes.statistics()
 
     def reload(self, config: TlsConfig | None = None) -> None:
         """Read all files again (those of a new configuration, if given). Open connections go on as they are.
 
         Either everything is replaced or, with an error, nothing is. Reads files and takes some
-        milliseconds: call it in a thread where that matters.
+        milliseconds: where that matters, `prepare` in a thread.
         """
-        self._load(self._config if config is None else config)
+        self.prepare(config)()
 
-    def _load(self, config: TlsConfig) -> None:
-        server = _server_context(config)
-        verifying = _verifying_context(self._authorities)
-        opportunistic = _opportunistic_context()
-        # All has been read: from here on nothing can fail, and no other task runs in between.
-        self._config = config
-        self._server = server
-        self._verifying = verifying
-        self._opportunistic = opportunistic
+    def prepare(self, config: TlsConfig | None = None) -> Callable[[], None]:
+        """Read all files; what is returned puts them into use. That is sync and cannot fail."""
+        current = self._current
+        fresh = self._load(current.loaded.config if config is None else config, current.handshakes)
 
+        def swap() -> None:
+            current.loaded = fresh
+            current.handshakes.resize(fresh.config.handshakes)
 
-def _harden(context: ssl.SSLContext) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5: never 1.0 and 1.1
-    # RFC 9325 §3.3, §3.5; Python sets NO_COMPRESSION only (RELIABILITY 6.1)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    return context
+        return swap
 
+    def is_stale(self) -> tuple[bool, Signature]:
+        """Whether the files are no longer those in use, and what they are now. Asks the disk."""
+        loaded = self._current.loaded
+        signature = _signature(loaded.config)
+        return signature != loaded.signature, signature
 
-def _server_context(config: TlsConfig) -> ssl.SSLContext | None:
-    if config.certificate is None:
-        if config.key is not None:
-            raise TlsFilesError(config.key, "a key without a certificate")
-        return None
-    context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-    context.set_ciphers(SERVER_SUITES)
-    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    _load_certificate(context, config.certificate, config.key or config.certificate)
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    # OpenSSL does not say which of the two files its error is about: look at each first.
-    _look(certificate, b"-----BEGIN CERTIFICATE-----", "certificate")
-    _look(key, b"PRIVATE KEY-----", "private key")
-
-    def refuse() -> str:  # without it, OpenSSL would ask at the terminal of whoever started us
-        raise TlsFilesError(key, "the private key is encrypted; give one without a passphrase")
-
-    try:
-        context.load_cert_chain(certificate, key, password=refuse)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsFilesError(key, f"not the private key of {certificate}") from error
-        raise TlsFilesError(certificate, f"with key {key}: {_reason(error)}") from error
+    def _load(self, config: TlsConfig, handshakes: Handshakes) -> _Loaded:
+        signature = _signature(config)
+        contexts = server_contexts(config, handshakes)
+        asking: tuple[ServerContext, ...] = ()
+        if config.client_authorities is not None:
+            asking = server_contexts(config, handshakes, authorities=config.client_authorities)
+        if config.certificate is not None and _signature(config) != signature:
+            # Facts and contexts come from different readings, and must not differ.
+            raise TlsFilesError(config.certificate, "it, or what belongs to it, changed while it was read")
+        return _Loaded(
+            config=config,
+            signature=signature,
+            server=contexts[0] if contexts else None,
+            asking=asking[0] if asking else None,
+            certificates=tuple(context.certificate for context in contexts),
+            verifying=_verifying_context(self._authorities),
+            opportunistic=_opportunistic_context(),
+        )
 
 
-def _look(path: Path, mark: bytes, what: str) -> None:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise TlsFilesError(path, error.strerror or type(error).__name__) from error
-    if mark not in text:
-        raise TlsFilesError(path, f"no {what} in PEM form")
+def _paths(config: TlsConfig) -> Iterator[Path]:
+    pairs = [(config.certificate, config.key)] + [
+        (further.certificate, further.key) for further in config.certificates
+    ]
+    for pair in pairs:
+        yield from (path for path in pair if path is not None)
+    if config.client_authorities is not None:
+        yield config.client_authorities
+
+
+def _signature(config: TlsConfig) -> Signature:
+    """Through symbolic links: ACME clients change where they lead."""
+    found: list[tuple[int, int, int, int] | None] = []
+    for path in _paths(config):
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def _verifying_context(authorities: Path | None) -> ssl.SSLContext:
-    context = _harden(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # verifies certificate and name
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and name
+    harden(context)
     if authorities is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        return context
-    try:
-        context.load_verify_locations(authorities)
-    except ssl.SSLError as error:
-        raise TlsFilesError(authorities, _reason(error)) from error
-    except OSError as error:
-        raise TlsFilesError(authorities, error.strerror or type(error).__name__) from error
+    else:
+        load_authorities(context, authorities)
     return context
 
 
@@ -127,8 +175,5 @@ def _opportunistic_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_ciphers(OPPORTUNISTIC_SUITES)
-    return _harden(context)
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).replace("_", " ").lower()
+    harden(context)
+    return context

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 import trio
 
 from elemta.mail import TlsFacts
+from elemta.runtime import QuickSocketStream, address_block, peer_address
 
+from .errors import TlsFailed
+from .server import ServerContext
 
-class TlsFailed(Exception):
-    """No TLS came about; `reason` is OpenSSL's, for the operator."""
-
-    def __init__(self, reason: str, *, certificate: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.certificate = certificate
-        """Whether the peer's certificate was refused, rather than the handshake as such."""
+_CLIENT_BITS = (32, 64)
+"""Bits of IPv4 and IPv6 addresses that tell clients apart (RFC 6177)."""
+MAX_PEER_NAME = 254
+"""Characters: the longest path of RFC 5321 §4.5.3.1.3 without its brackets."""
 
 
 async def start_tls(
@@ -33,6 +35,9 @@ async def start_tls(
     to verify, an IP address (verified as such, RFC 6066 §3: no SNI), or none, which only a context that
     does not verify accepts.
 
+    Handshakes of a `ServerContext` take their turn (`Handshakes`); the wait for it is the caller's to bound,
+    like the handshake.
+
     After TlsFailed or when cancelled the stream is of no more use; the caller closes it. The TLS stream
     does not insist on a closing alert: SMTP says QUIT, and peers just hang up.
 
@@ -47,10 +52,27 @@ async def start_tls(
     except (ValueError, ssl.SSLError) as error:
         raise TlsFailed(f"unusable host name: {error}") from error
     try:
-        await tls.do_handshake()
+        async with await _turn(stream, context):
+            await tls.do_handshake()
     except trio.BrokenResourceError as error:
         raise _failure(error.__cause__) from error
     return tls, _facts(tls, context)
+
+
+async def _turn(stream: trio.abc.Stream, context: ssl.SSLContext) -> AbstractAsyncContextManager[None]:
+    """What to hold during the handshake."""
+    if not isinstance(context, ServerContext):
+        return nullcontext()
+    try:
+        client = address_block(peer_address(stream)[0], *_CLIENT_BITS)
+        if isinstance(stream, QuickSocketStream):
+            # Who says nothing has no place: a hundred silent connections would keep all others out.
+            await trio.lowlevel.wait_readable(stream.socket)
+    except OSError as error:
+        raise TlsFailed("connection lost during the handshake") from error
+    except TypeError:
+        client = ""  # a stream that leads nowhere
+    return context.handshakes.place(client)
 
 
 def _server_name(hostname: str | None, context: ssl.SSLContext) -> bytes | None:
@@ -68,12 +90,23 @@ def _server_name(hostname: str | None, context: ssl.SSLContext) -> bytes | None:
 
 def _facts(tls: trio.SSLStream[trio.abc.Stream], context: ssl.SSLContext) -> TlsFacts:
     cipher = tls.cipher()
-    verified = context.verify_mode is not ssl.CERT_NONE and tls.getpeercert() is not None
+    certificate = None if context.verify_mode is ssl.CERT_NONE else tls.getpeercert()
+    used = tls.context  # not the one we began with, where the client asked for another name
     return TlsFacts(
         version=tls.version() or "",
         cipher=cipher[0] if cipher else "",
-        verified=verified and (tls.server_side or context.check_hostname),
+        verified=certificate is not None and (tls.server_side or context.check_hostname),
+        peer_name=_peer_name(certificate) if certificate and tls.server_side else "",
+        end_point=used.certificate.end_point if isinstance(used, ServerContext) else None,
     )
+
+
+def _peer_name(certificate: Mapping[str, Any]) -> str:
+    """Whom the certificate names, as `SSLObject.getpeercert` shows it; empty where that is no plain text."""
+    names = dict(reversed(certificate.get("subjectAltName", ())))
+    common = {kind: name for part in certificate.get("subject", ()) for kind, name in part}
+    name = names.get("email") or names.get("DNS") or common.get("commonName") or ""
+    return name if name.isprintable() and len(name) <= MAX_PEER_NAME else ""
 
 
 def _failure(cause: BaseException | None) -> TlsFailed:

@@ -10,6 +10,8 @@ import trio
 from admin_bed import Bed, open_bed
 from prometheus_client.parser import text_string_to_metric_families
 
+from elemta.spool import QueueFilter, SpoolError, SpoolFull
+
 
 async def act(bed: Bed, action: str, **selection: object) -> int:
     body = json.dumps({"action": action, "selection": selection}).encode()
@@ -68,6 +70,10 @@ async def test_hold_release_retry_and_remove(autojump_clock: trio.testing.MockCl
         (b'{"action": "hold", "selection": {"state": "lost"}}', "queued, held"),
         (b'{"action": "hold", "selection": {"al": true}}', "al"),
         (b'{"action": "hold", "selection": {"all": true}, "why": 1}', "why"),
+        (b'{"action": "hold", "selection": {"all": true}, "limit": 0}', "from 1 to 1000"),
+        (b'{"action": "hold", "selection": {"all": true}, "limit": 1001}', "from 1 to 1000"),
+        (b'{"action": "hold", "selection": {"all": true}, "limit": "5"}', "int"),
+        (b'{"action": "hold", "selection": {"all": true}, "limit": 5, "after": "x"}', "message id"),
         (b"[" * 100000, ""),
     ],
 )
@@ -82,6 +88,72 @@ async def test_a_bad_action_is_400_with_the_reason_and_changes_nothing(
         assert answer.json()["error"]
         totals = await bed.spool.totals()
         assert (totals.queued, totals.held) == (1, 0)
+
+
+async def test_an_action_in_batches_goes_on_behind_the_last_message(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_bed() as bed:
+        stored = [await bed.accept("carl@far.example", "dora@other.example") for _ in range(5)]
+        wish = {"action": "hold", "selection": {"domain": "far.example"}, "limit": 2}
+        answers = []
+        for _ in range(10):
+            answer = await bed.request("POST", "/api/v1/queue", body=json.dumps(wish).encode())
+            assert answer.status == 200, answer.body
+            answers.append(answer.json())
+            if answers[-1]["next"] is None:
+                break
+            wish["after"] = answers[-1]["next"]
+        assert answers == [
+            {"recipients": 2, "messages": 2, "next": stored[1]},
+            {"recipients": 2, "messages": 2, "next": stored[3]},
+            {"recipients": 1, "messages": 1, "next": None},
+        ]
+        totals = await bed.spool.totals()
+        assert (totals.held, totals.queued) == (5, 5)
+
+
+async def test_a_batch_of_which_nothing_matches_changes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_bed() as bed:
+        await bed.accept("carl@far.example")
+        body = json.dumps({"action": "remove", "selection": {"domain": "no.example"}, "limit": 5}).encode()
+        answer = await bed.request("POST", "/api/v1/queue", body=body)
+        assert answer.json() == {"recipients": 0, "messages": 0, "next": None}
+        assert (await bed.spool.totals()).queued == 1
+
+
+async def test_each_message_that_an_operator_removed_is_an_event(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_bed() as bed:
+        one = await bed.accept("carl@far.example")
+        two = await bed.accept("carl@far.example", "dora@other.example")
+        assert await act(bed, "remove", domain="far.example") == 2
+        removed = [event for event in bed.events if event.type == "message.removed"]
+        # Of the other message a recipient is left.
+        assert [(event.message, event.reason) for event in removed] == [(one, "operator")]  # type: ignore[attr-defined]
+        assert [entry.id for entry in await bed.spool.list(QueueFilter())] == [two]
+
+
+@pytest.mark.parametrize(
+    "trouble", [SpoolFull("the disk is full"), SpoolError("reading took longer than 10 s; ask for less")]
+)
+async def test_what_the_spool_cannot_do_now_is_503_with_the_reason(
+    trouble: SpoolError, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(which: QueueFilter, reason: str) -> int:
+        await trio.lowlevel.checkpoint()
+        raise trouble
+
+    async with open_bed() as bed:
+        monkeypatch.setattr(bed.spool, "hold", fails)
+        body = json.dumps({"action": "hold", "selection": {"all": True}}).encode()
+        answer = await bed.request("POST", "/api/v1/queue", body=body)
+        assert answer.status == 503
+        assert answer.json() == {"error": str(trouble)}
+        assert [event for event in bed.events if event.type == "queue.changed"] == []
 
 
 async def test_nothing_selected_by_an_empty_list_of_messages(autojump_clock: trio.testing.MockClock) -> None:

@@ -56,6 +56,7 @@ def test_an_abstract_address_begins_with_an_at_sign() -> None:
 def test_nobody_there_is_no_trouble(tmp_path: Path) -> None:
     Notifier().ready("running")
     Notifier(str(tmp_path / "absent")).ready("running")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

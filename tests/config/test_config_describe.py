@@ -1,9 +1,20 @@
 """What a configuration amounts to."""
 
+from pathlib import Path
+
 import attrs
 import pytest
 
-from elemta.config import Config, attempt_deadline, describe, example_config, parse_config
+from elemta.config import (
+    Config,
+    RouteConfig,
+    RoutePattern,
+    TransportKind,
+    attempt_deadline,
+    describe,
+    example_config,
+    parse_config,
+)
 from elemta.config.describe import Phase
 
 BASE = 'hostname = "mx.example.org"\npostmaster = "me@example.org"\n'
@@ -160,3 +171,11 @@ def test_empty_parts_say_none() -> None:
     assert "Listeners:\n  none" in text
     assert "may send anywhere  nobody" in text
     assert "only the socket in the folder" in text
+
+
+def test_login_at_a_next_hop_counts_where_there_is_one() -> None:
+    route = RouteConfig(
+        RoutePattern(), TransportKind.SMTP, host="relay.example", username="u", password_file=Path("secret")
+    )
+    phases = attempt_deadline(Config(hostname="mx.example.org", routes=(route,))).phases
+    assert [phase.name for phase in phases].index("login") == 5

@@ -107,7 +107,7 @@ SINGLE_MISTAKES = [
         '[limits]\nstate_dir = "x"',
         "f:3: limits.state_dir: unknown setting here; it belongs at the top, above the first [section]",
     ),
-    ("message_size = 1", "f:2: message_size: unknown setting here; it belongs in [limits]"),
+    ("message_size = 1", "f:2: message_size: unknown setting here; it belongs in [[listeners]] or in [limits]"),
     ("limits = {dns = {}}", "f:2: limits.dns: unknown setting here; it belongs at the first level, as [dns]"),
     ('[domains]\nmatch = "x"', "f:3: domains.match: unknown setting here; it belongs in [[routes]]"),
     # wrong types
@@ -180,12 +180,13 @@ SINGLE_MISTAKES = [
     ('[relay]\nnetworks = ["128.0.0.0/1"]', "f:3: relay.networks[0]: 128.0.0.0/1 would make this an open relay"),
     ('[relay]\nnetworks = ["2000::/3"]', "f:3: relay.networks[0]: 2000::/3 would make this an open relay"),
     # not in this version
-    ('[[listeners]]\nname = "a"\naddress = ":25"\nauth = "required"', "f:5: listeners[0].auth: 'required' is not available in this version"),
-    ('[[listeners]]\nname = "a"\naddress = ":25"\nauth = "optional"', "f:5: listeners[0].auth: 'optional' is not available in this version"),
-    ('[[listeners]]\nname = "a"\naddress = ":25"\nproxy_protocol = true', "f:5: listeners[0].proxy_protocol: true is not available in this version"),
+    ('[[listeners]]\nname = "a"\naddress = ":25"\nauth = "required"', "f:5: listeners[0].auth: 'required' needs accounts, and there is no users file"),
+    ('[[listeners]]\nname = "a"\naddress = ":25"\nmessage_size = "100MiB"', "f:5: listeners[0].message_size: 100MiB is more than limits.message_size (50MiB)"),
+    ('[[listeners]]\nname = "a"\naddress = ":25"\nproxy_protocol = true\n[proxies]\nproxy_protocol = []', "f:5: listeners[0].proxy_protocol: no network may send a PROXY header; name the load balancers in proxies.proxy_protocol"),
+    ('[proxies]\nxclient = ["0.0.0.0/0"]', "f:3: proxies.xclient[0]: 0.0.0.0/0 would make this an open relay"),
     ('[[routes]]\nmatch = "*"\ntransport = "pipe"', "f:4: routes[0].transport: 'pipe' is not available in this version"),
-    ('\n[auth]\nusers = "x"', "f:3: auth: not available in this version"),
-    ("[policy.spf]\nx = 1", "f:2: policy: not available in this version"),
+    ('\n[auth]\nmechanisms = ["PLAIN", "PLAN"]', "f:4: auth.mechanisms[1]: 'PLAN' is not one of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN, LOGIN, EXTERNAL, OAUTHBEARER, XOAUTH2, CRAM-MD5; did you mean 'PLAIN'?"),
+    ("[policy.spf]\nx = 1", "f:2: policy.spf: not available in this version"),
     ("[[signing]]\nx = 1", "f:2: signing: not available in this version"),
     ("[[plugins]]\nx = 1", "f:2: plugins: not available in this version"),
     # contradictions
@@ -196,6 +197,11 @@ SINGLE_MISTAKES = [
     ('[[listeners]]\nname = "a"\naddress = "127.0.0.1:25"\n[admin]\naddress = "127.0.0.1:25"', "f:6: admin.address: 127.0.0.1:25 is already the address of listeners[0]"),
     ('[[listeners]]\nname = "a"\naddress = ":25"\ntls = "starttls"', "f:5: listeners[0].tls: 'starttls' needs a certificate and a key; set both in [tls]"),
     ('[[listeners]]\nname = "a"\naddress = ":25"\ntls = "implicit"\n[tls]', "f:5: listeners[0].tls: 'implicit' needs a certificate and a key"),
+    ('[tls]\n[[tls.certificates]]\ncertificate = "c"\nkey = "k"', "f:3: tls.certificates: clients that ask for none of these names need a certificate too; set tls.certificate and tls.key"),
+    ('[[listeners]]\nname = "a"\naddress = ":25"\nclient_certificates = true\n[tls]\nclient_authorities = "ca"', 'f:5: listeners[0].client_certificates: certificates are shown over TLS; set tls = "starttls"'),
+    ('[[listeners]]\nname = "a"\naddress = ":25"\nclient_certificates = true\ntls = "starttls"\n[tls]\ncertificate = "c"\nkey = "k"', "f:5: listeners[0].client_certificates: nothing says which certificates of clients are good; set tls.client_authorities"),
+    ('[tls]\nminimum_version = "1.1"', "f:3: tls.minimum_version: '1.1' is not one of 1.2, 1.3"),
+    ('[delivery]\nprohibited_networks = ["10.0.0.1/8"]', "f:3: delivery.prohibited_networks[0]: "),
     ('[tls]\ncertificate = "x"', "f:3: tls.certificate: a certificate needs its key; set tls.key"),
     ('[tls]\nkey = "x"', "f:3: tls.key: a key needs its certificate; set tls.certificate"),
     ('[domains]\nlocal = ["a.example"]', "f:3: domains.local[0]: no route takes a.example: its mail would be sent to its MX, which is this server; add [[routes]] with match = \"a.example\""),
@@ -206,6 +212,22 @@ SINGLE_MISTAKES = [
     ('[domains]\nlocal = ["a.example",\n"A.example"]\n[[routes]]\nmatch = "*"\ntransport = "discard"', "f:4: domains.local[1]: a.example is listed twice"),
     ('[domains]\nlocal = ["a.example"]\nrelay = ["a.example"]\n[[routes]]\nmatch = "*"\ntransport = "discard"', "f:4: domains.relay[0]: a.example is already in domains.local; a domain is one or the other"),
     ('[[routes]]\nmatch = "*"\ntransport = "maildir"', "f:2: routes[0]: a maildir route needs a path"),
+    (
+        '[[routes]]\nmatch = "*"\nhost = "relay.example"\nusername = "u"',
+        "f:5: routes[0].username: means nothing without password_file",
+    ),
+    (
+        '[[routes]]\nmatch = "*"\nhost = "relay.example"\npassword_file = "secret"',
+        "f:5: routes[0].password_file: means nothing without username",
+    ),
+    (
+        '[[routes]]\nmatch = "*"\nusername = "u"\npassword_file = "secret"',
+        "f:4: routes[0].username: every mail host of the world would be given that account",
+    ),
+    (
+        '[[routes]]\nmatch = "*"\ntransport = "discard"\nusername = "u"',
+        "f:5: routes[0].username: means nothing to the transport discard",
+    ),
     ('[[routes]]\nmatch = "*"\ntransport = "lmtp"', "f:2: routes[0]: an lmtp route needs a host"),
     ('[[routes]]\nmatch = "*"\ntransport = "maildir"\npath = "x"\nhost = "a.example"', "f:6: routes[0].host: means nothing to the transport maildir; it belongs to smtp and lmtp: remove it"),
     ('[[routes]]\nmatch = "*"\ntransport = "maildir"\npath = "x"\nport = 24', "f:6: routes[0].port: means nothing to the transport maildir"),
@@ -255,7 +277,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize("text", ALLOWED)
 def test_what_is_sound_is_accepted(text: str) -> None:
-    parse_config(MINIMAL + text, "f")
+    assert parse_config(MINIMAL + text, "f").hostname == "mx.example.org"
 
 
 def test_all_mistakes_are_reported_at_once_in_order_of_lines() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 
+import attrs
 import pytest
 import trio
 from delivery_helpers import HOST, TIMEOUTS, fixed_route, make_context, make_parcel, mx_route
@@ -60,6 +61,27 @@ async def test_host_that_will_not_talk_gives_way_to_the_next(answer, autojump_cl
         network.listen("192.0.2.2", 25, SinkPeer().serve)
         connection = await connect(network)
         assert connection.remote == "b.example.org[192.0.2.2]:25"
+        await connection.aclose()
+
+
+async def test_addresses_in_prohibited_networks_are_passed_over_where_the_mx_was_asked(autojump_clock):
+    zone = {
+        "example.org": {"MX": [(10, "a.example.org")]},
+        "a.example.org": {"A": ["127.0.0.1", "10.0.0.1", "192.0.2.1"]},
+    }
+    async with open_memory_network() as network:
+        await failure(network, zone=zone)
+        assert hosts(network) == ["192.0.2.1"]
+        network.listen("127.0.0.1", 25, SinkPeer().serve)
+        connection = await connect(network, zone=zone, config=DeliveryConfig(prohibited_networks=()))
+        await connection.aclose()
+
+
+async def test_fixed_hosts_may_be_anywhere(autojump_clock):
+    async with open_memory_network() as network:
+        network.listen("10.0.0.1", 25, SinkPeer().serve)
+        connection = await connect(network, attrs.evolve(fixed_route(), next_hop="10.0.0.1"))
+        assert connection.remote == "10.0.0.1[10.0.0.1]:25"
         await connection.aclose()
 
 

@@ -1,5 +1,6 @@
 """What goes over the wire, octet by octet."""
 
+import pytest
 from delivery_helpers import (
     BODY,
     CONTENT,
@@ -12,7 +13,7 @@ from delivery_helpers import (
     streamed,
 )
 
-from elemta.mail import BodyType, Delivered, DsnOptions, Failed, Notify, Ret
+from elemta.mail import BodyType, Delivered, DsnOptions, Failed, Notify, Relay, Ret
 from elemta.smtp import Capabilities, MailParams
 from elemta.testing.peers import (
     GREETING,
@@ -29,7 +30,7 @@ async def test_pipelined_message_is_byte_exact(autojump_clock):
     async with connected(peer) as connection:
         outcome = await deliver_one(connection)
         assert connection.usable
-    assert outcome == Delivered(outcome.reply, "192.0.2.1[192.0.2.1]:25")
+    assert outcome == Delivered(outcome.reply, "192.0.2.1[192.0.2.1]:25", from_remote=True, relay=Relay())
     assert str(outcome.reply) == "250 2.0.0 taken"
     assert peer.received.startswith(
         b"EHLO mx.example\r\n"
@@ -247,24 +248,53 @@ async def test_only_the_recipient_that_needs_smtputf8_fails(autojump_clock):
     assert len(sink.messages) == 1
 
 
-async def test_missing_8bitmime_fails_only_content_that_has_8_bit_octets(autojump_clock):
+LABELLED = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=latin1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_missing_8bitmime_converts_content_that_has_8_bit_octets(large, autojump_clock):
+    sink = SinkPeer(capabilities=Capabilities(pipelining=True, size=10**6))
+    body = LABELLED + b".K\xf6ln\r\n"
+    content = streamed(body[:50], body[50:]) if large else FakeContent(whole=body)
+    async with connected(sink) as connection:
+        outcome = await deliver_one(connection, content=content, body_type=BodyType.EIGHT_BIT_MIME)
+    assert isinstance(outcome, Delivered)
+    [message] = sink.messages
+    assert message.content == PREFIX + LABELLED.replace(b"8bit", b"quoted-printable") + b".K=F6ln\r\n"
+    assert message.mail.params.body_type is None
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_content_that_cannot_be_converted_is_returned(large, autojump_clock):
     old = Capabilities(pipelining=True)
-    eight = BodyType.EIGHT_BIT_MIME
-    in_memory = FakeContent(whole=b"S: y\r\n\r\n\xe4\r\n")
-    outcome = await needing(old, content=in_memory, body_type=eight)
+    body = LABELLED.replace(b"8bit", b"base64") + b"\xe4\r\n"
+    content = streamed(body[:40], body[40:]) if large else FakeContent(whole=body)
+    outcome = await needing(old, content=content, body_type=BodyType.EIGHT_BIT_MIME)
+    assert isinstance(outcome, Failed)
     assert outcome.reply.enhanced_text == "5.6.3"
-    outcome = await needing(old, content=streamed(b"S: y\r\n\r\n", b"x", b"\xe4\r\n"), body_type=eight)
-    assert outcome.reply.enhanced_text == "5.6.3"
+
+
+async def test_content_that_is_7_bit_needs_no_8bitmime(autojump_clock):
+    old, eight = Capabilities(pipelining=True), BodyType.EIGHT_BIT_MIME
     assert isinstance(await needing(old, body_type=eight), Delivered)
     content = streamed(b"S: y\r\n\r\nplain\r\n")
     assert isinstance(await needing(old, content=content, body_type=eight), Delivered)
     assert content.opened == 2
 
 
-async def test_binary_content_and_requiretls_fail_where_they_cannot_be_kept(autojump_clock):
-    new = Capabilities(pipelining=True, eight_bit_mime=True)
-    outcome = await needing(new, body_type=BodyType.BINARY_MIME)
-    assert outcome.reply.enhanced_text == "5.6.3"
+async def test_binary_content_goes_on_as_lines(autojump_clock):
+    sink = SinkPeer(capabilities=Capabilities(pipelining=True, eight_bit_mime=True))
+    binary = LABELLED.replace(b"8bit", b"binary") + b"a\nb\0"
+    async with connected(sink) as connection:
+        outcome = await deliver_one(
+            connection, content=FakeContent(whole=binary), body_type=BodyType.BINARY_MIME
+        )
+    assert isinstance(outcome, Delivered)
+    [message] = sink.messages
+    assert message.content.endswith(b"quoted-printable\r\n\r\na=0Ab=00\r\n")
+
+
+async def test_requiretls_fails_where_it_cannot_be_kept(autojump_clock):
     outcome = await needing(Capabilities(require_tls=True), require_tls=True)
     assert outcome.reply.enhanced_text == "5.7.30"
 

@@ -233,7 +233,8 @@ def test_letter_case_of_the_question_is_the_servers_business():
 def test_no_octets_raise(tail):
     asked = question()
     for data in (tail, asked.wire[:2] + tail, asked.wire[:2] + b"\x81\x80" + tail):
-        read(asked, data)
+        response = read(asked, data)
+        assert (response.answer is not None) is (response.verdict is Verdict.ANSWERED)
 
 
 @given(st.integers(0, 2**32), st.sampled_from(list(RecordKind)))
@@ -249,4 +250,5 @@ def test_no_damage_to_a_response_raises(seed, kind):
     for _ in range(chance.randint(1, 6)):
         data[chance.randrange(2, len(data))] = chance.randrange(256)
     del data[chance.randrange(2, len(data)) :]
-    read(asked, bytes(data))
+    response = read(asked, bytes(data))
+    assert (response.answer is not None) is (response.verdict is Verdict.ANSWERED)

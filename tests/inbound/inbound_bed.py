@@ -232,10 +232,14 @@ def make_config(
     limits: dict[str, Any] | None = None,
     timeouts: dict[str, Any] | None = None,
     max_hops: int = 50,
+    listener: dict[str, Any] | None = None,
+    proxies: dict[str, Any] | None = None,
+    submission: dict[str, Any] | None = None,
 ) -> Config:
+    """`listener` and the others: settings of that section that are not their defaults."""
     config = Config(
         hostname="mx.ours.example",
-        listeners=(ListenerConfig("test", HostPort("127.0.0.1", 0), role, tls),),
+        listeners=(ListenerConfig("test", HostPort("127.0.0.1", 0), role, tls, **(listener or {})),),
         domains=DomainsConfig(
             local=(Domain("ours.example"),), relay=(DomainPattern(Domain("backup.example")),)
         ),
@@ -249,12 +253,21 @@ def make_config(
         limits=attrs.evolve(config.limits, **(limits or {})),
         timeouts=attrs.evolve(config.timeouts, **(timeouts or {})),
         delivery=attrs.evolve(config.delivery, max_hops=max_hops),
+        proxies=attrs.evolve(config.proxies, **(proxies or {})),
+        submission=attrs.evolve(config.submission, **(submission or {})),
     )
 
 
 @asynccontextmanager
 async def open_bed(
-    config: Config | None = None, *, spool: FakeSpool | None = None, tls: Any = None, cancel: bool = True
+    config: Config | None = None,
+    *,
+    spool: FakeSpool | None = None,
+    tls: Any = None,
+    cancel: bool = True,
+    authenticator: Any = None,
+    gate: Any = None,
+    load: Any = None,
 ) -> AsyncIterator[Bed]:
     """A running server. With a FakeSpool, or the real one over a MemoryStore. At the end everything is
     cancelled, unless told otherwise, so that no test waits for a drain that it is not about."""
@@ -290,6 +303,9 @@ async def open_bed(
                 random=random,
                 drain=drain,
                 tls=tls,
+                authenticator=authenticator,
+                gate=gate,
+                load=load,
             ) as listeners,
             trio.open_nursery() as nursery,
         ):

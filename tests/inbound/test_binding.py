@@ -1,17 +1,30 @@
 """Listening sockets: bound before everything else, with errors that say what to do."""
 
 import errno
+import random
 import socket
 
+import attrs
 import pytest
 
-from elemta.config import HostPort, ListenerConfig
-from elemta.inbound import BindError, BoundListener, bind_all
+from elemta.config import HostPort, ListenerAuth, ListenerConfig
+from elemta.inbound import BindError, BoundListener, Rebinding, bind_all, rebind, unclaimed
 from elemta.inbound.binding import BACKLOG
 
 
 def listener(host: str, port: int = 0, name: str = "test") -> ListenerConfig:
     return ListenerConfig(name, HostPort(host, port))
+
+
+def free_port() -> int:
+    """Below the range that clients get theirs from: what waits there after its end keeps a wildcard out."""
+    for port in random.sample(range(12000, 32000), 100):
+        try:
+            with socket.create_server(("", port)):
+                return port
+        except OSError:
+            continue
+    raise AssertionError("no free port")
 
 
 @pytest.fixture
@@ -153,10 +166,24 @@ def test_the_port_override_is_for_the_first_listener(bind):
 
 def test_inherited_sockets_take_the_place_of_binding(bind):
     inherited = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-    [bound] = bind(listener("192.0.2.77", 25, "mx"), inherited={"mx": [inherited], "other": []})
-    assert bound.sockets == (inherited,)
-    assert bound.addresses[0].port == inherited.getsockname()[1]
-    assert not inherited.getblocking()
+    with inherited:
+        [bound] = bind(listener("192.0.2.77", 25, "mx"), inherited={"mx": [inherited], "other": []})
+        [sock] = bound.sockets
+        assert sock is not inherited  # theirs stays open, for a later reload
+        assert bound.addresses[0].port == inherited.getsockname()[1]
+        assert not sock.getblocking()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "")]
+)
+def test_inherited_sockets_without_a_listener_s_name_go_by_their_address(bind, theirs: str, ours: str):
+    with socket.create_server((theirs, 0)) as inherited, socket.create_server((theirs, 0)) as other:
+        port = inherited.getsockname()[1]
+        names = {"elemta.socket": [other, inherited], "": [socket.socket(socket.AF_UNIX)]}
+        [bound] = bind(listener(ours, port, "mx"), inherited=names)
+        assert [sock.getsockname()[1] for sock in bound.sockets] == [port]
+        names[""][0].close()
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
@@ -176,11 +203,114 @@ def test_an_inherited_socket_that_is_closed_says_so(bind):
 
 
 def test_a_unix_socket_can_be_inherited(bind, tmp_path):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(tmp_path / "lmtp"))
-    sock.listen()
-    [bound] = bind(listener("127.0.0.1", 24, "lmtp"), inherited={"lmtp": [sock]})
-    assert bound.addresses == (HostPort(str(tmp_path / "lmtp"), 0),)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "lmtp"))
+        sock.listen()
+        [bound] = bind(listener("127.0.0.1", 24, "lmtp"), inherited={"lmtp": [sock]})
+        assert bound.addresses == (HostPort(str(tmp_path / "lmtp"), 0),)
+
+
+def test_inherited_sockets_that_no_listener_serves_are_named(bind):
+    with socket.create_server(("127.0.0.1", 0)) as used, socket.create_server(("127.0.0.1", 0)) as unused:
+        inherited = {"mx": [used], "other": [unused]}
+        bound = bind(listener("127.0.0.1", 25, "mx"), inherited=inherited)
+        port = unused.getsockname()[1]
+        assert unclaimed(inherited, bound) == (f"other at 127.0.0.1:{port}",)
+
+
+# Another configuration
+
+
+def descriptors(*bound: BoundListener) -> list[int]:
+    return [sock.fileno() for each in bound for sock in each.sockets]
+
+
+@pytest.fixture
+def change(bind):
+    """Rebind, and close what is new at the end."""
+    changes: list[Rebinding] = []
+
+    def change(listeners, current, **options) -> Rebinding:
+        changes.append(rebind(listeners, current, **options))
+        return changes[-1]
+
+    yield change
+    for each in changes:
+        for bound in each.added:
+            bound.close()
+
+
+def test_a_listener_at_the_same_address_keeps_its_sockets(bind, change):
+    current = bind(listener("127.0.0.1", 0, "one"), listener("127.0.0.1", free_port(), "two"))
+    renamed = [
+        attrs.evolve(current[1].config, name="renamed"),
+        attrs.evolve(current[0].config, auth=ListenerAuth.OPTIONAL),
+    ]
+    done = change(renamed, current)
+    assert (done.added, done.leaving) == ((), ())
+    assert descriptors(*done.bound) == descriptors(current[1], current[0])
+    assert [each.config for each in done.bound] == renamed
+
+
+def test_what_is_new_is_bound_and_what_is_gone_is_named(bind, change):
+    current = bind(listener("127.0.0.1", 0, "one"), listener("127.0.0.1", free_port(), "two"))
+    done = change([current[0].config, listener("127.0.0.1", 0, "three")], current)
+    assert [each.config.name for each in done.added] == ["three"]
+    assert done.leaving == (current[1],)
+    with socket.create_connection(current[1].sockets[0].getsockname()):
+        pass  # still listening, until somebody closes it
+
+
+def test_port_zero_of_another_listener_is_another_port(bind, change):
+    current = bind(listener("127.0.0.1", 0, "one"))
+    done = change([listener("127.0.0.1", 0, "two")], current)
+    assert done.leaving == current
+    assert done.added[0].addresses != current[0].addresses
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("127.0.0.1", ""), ("", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
+)
+def test_a_wider_or_narrower_address_is_bound_beside_the_one_that_goes(bind, change, before: str, after: str):
+    port = free_port()
+    current = bind(listener(before, port, "mx"))
+    done = change([listener(after, port, "mx")], current)
+    assert done.leaving == current
+    # and afterwards another program is still told that the port is in use
+    for each in (*current, *done.added):
+        for sock in each.sockets:
+            assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    with pytest.raises(BindError, match="in use"):
+        bind(listener(after, port))
+    current[0].close()
+    with pytest.raises(BindError, match="in use"):
+        bind(listener(after, port))
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+
+
+def test_an_address_that_cannot_be_used_leaves_everything_as_it_was(bind, change):
+    port = free_port()
+    current = bind(listener("127.0.0.1", port, "one"))
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        taken, free = foreign.getsockname()[1], free_port()
+        with pytest.raises(BindError, match=str(taken)):
+            rebind([listener("127.0.0.1", free, "new"), listener("127.0.0.1", taken, "two")], current)
+    bind(listener("127.0.0.1", free, "free again"))
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+
+
+def test_an_inherited_socket_serves_again_when_its_listener_comes_back(bind, change):
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        theirs = {"mx": [inherited]}
+        config = listener("127.0.0.1", inherited.getsockname()[1], "mx")
+        current = bind(config, inherited=theirs)
+        gone = change([], current, inherited=theirs)
+        for each in gone.leaving:
+            each.close()
+        back = change([config], (), inherited=theirs)
+        assert back.bound[0].addresses == current[0].addresses
 
 
 def test_an_empty_host_passes_over_a_family_that_is_switched_off(bind, monkeypatch):
@@ -204,9 +334,3 @@ def test_no_descriptors_left_says_so(bind, monkeypatch):
     with pytest.raises(BindError) as caught:
         bind(listener("127.0.0.1"))
     assert (caught.value.reason, caught.value.hint) == ("Too many open files", "")
-
-
-def test_a_balancer_in_front_is_refused_rather_than_taken_for_a_client(bind):
-    with pytest.raises(BindError) as caught:
-        bind(ListenerConfig("mx", HostPort("127.0.0.1", 0), proxy_protocol=True))
-    assert "proxy_protocol" in str(caught.value)

@@ -131,7 +131,7 @@ async def test_a_session_that_cannot_even_begin_harms_nobody(autojump_clock, mon
             def broken(*args: object) -> None:
                 raise MemoryError
 
-            patch.setattr("elemta.inbound.dialogue.is_trusted", broken)
+            patch.setattr("elemta.inbound.visitor.is_trusted", broken)
             assert await bed.dial().line() == ""
         assert len(bed.seen(TaskCrashed)) == 1
         assert bed.listeners.statistics().sessions.sessions == 0

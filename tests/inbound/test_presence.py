@@ -86,3 +86,4 @@ async def test_the_last_word_to_one_who_has_gone_is_no_error(pair):
     client.close()
     await settle()
     send_and_close(stream, b"421 busy\r\n")
+    assert stream.socket.fileno() == -1

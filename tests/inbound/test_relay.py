@@ -16,6 +16,7 @@ from elemta.config import (
     TransportKind,
 )
 from elemta.inbound import is_trusted, may_relay, may_send
+from elemta.inbound.relay import is_incomplete, is_loopback
 from elemta.mail import Domain, ForwardPath, parse_forward_path, replies
 from elemta.routing import Router
 
@@ -233,4 +234,29 @@ def test_only_strangers_at_submission_may_not_begin():
     ]
     required = ListenerAuth.REQUIRED
     assert may_send(trusted=False, role=ListenerRole.MX, auth=required) == AUTH
-    assert may_send(trusted=True, role=ListenerRole.MX, auth=required) is None
+    assert may_send(trusted=True, role=ListenerRole.MX, auth=required) == AUTH  # an address is no account
+    for role in ListenerRole:
+        assert may_send(trusted=False, authenticated=True, role=role, auth=required) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "incomplete"),
+    [
+        ("<a@sales>", True),
+        ("<a@sales.example>", False),
+        ("<a@[192.0.2.9]>", False),
+        ("<a@ours.example>", False),
+    ],
+)
+def test_a_domain_of_one_label_that_is_none_of_ours_is_incomplete(
+    router: Router, address: str, incomplete: bool
+):
+    # RFC 6409 §4.2
+    mailbox = parse_forward_path(address).mailbox
+    assert mailbox is not None
+    assert is_incomplete(mailbox, router) is incomplete
+
+
+def test_loopback():
+    assert [is_loopback(peer) for peer in ("127.1.2.3", "::1", "::ffff:127.0.0.1")] == [True] * 3
+    assert not any(is_loopback(peer) for peer in ("192.0.2.1", "fe80::1%lo", "unix", "unknown"))

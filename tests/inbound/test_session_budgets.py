@@ -73,7 +73,7 @@ async def test_after_too_many_commands_that_do_nothing_the_session_ends(autojump
         await client.hello()
         for command in ("NOOP", "RSET", "VRFY x", "HELP", "EHLO again.example"):
             assert (await client.say(command))[:1] == "2"
-        assert (await client.say("EHLO once.more.example"))[:3] == "421"
+        assert (await client.say("VRFY once.more.example"))[:3] == "421"
         assert bed.seen(SessionClosed)[0].cause == "errors"
 
 
@@ -141,3 +141,29 @@ async def test_a_size_that_was_not_announced_is_refused_at_the_end(autojump_cloc
         assert rejected.reply.startswith("552 5.3.4")
         await client.begin()
         assert (await client.data(b"x" * 998 + b"\r\n"))[:3] == "250"
+
+
+async def test_how_often_a_client_did_not_wait_is_told(autojump_clock):
+    async with open_bed(spool=FakeSpool()) as bed:
+        client = bed.dial()
+        await client.send(b"EHLO x\r\nNOOP\r\nNOOP\r\nQUIT\r\n")
+        assert (await client.rest())[-1][:3] == "221"
+        assert bed.seen(SessionClosed)[0].early == 3  # behind EHLO and two of NOOP
+
+
+async def test_a_client_that_does_not_wait_may_be_ended_before_its_message_is_taken(autojump_clock):
+    async with open_bed(make_config(limits={"pipelining_errors": 1}), spool=FakeSpool()) as bed:
+        client = bed.dial()
+        await client.hello()
+        await client.send(b"MAIL FROM:<a@else.example>\r\nRCPT TO:<b@ours.example>\r\nDATA\r\n")
+        assert [(await client.reply())[:3] for _ in range(3)] == ["250", "250", "354"]  # RFC 2920 §3.1
+        await client.send(b"x\r\n.\r\n")
+        assert (await client.reply())[:3] == "250"
+        await client.send(b"MAIL FROM:<a@else.example>\r\nRCPT TO:<b@ours.example>\r\nDATA\r\nx\r\n.\r\n")
+        assert [(await client.reply())[:3] for _ in range(4)] == ["250", "250", "354", "250"]
+        await client.send(b"MAIL FROM:<a@else.example>\r\nRCPT TO:<b@ours.example>\r\nDATA\r\nx\r\n.\r\n")
+        assert [(await client.reply())[:9] for _ in range(3)] == ["250 2.1.0", "250 2.1.5", "421 4.5.1"]
+        assert await client.line() == ""
+        assert len(bed.spool.stored) == 2
+        assert bed.seen(SessionClosed)[0].cause == "pipelining"
+        assert bed.seen(CommandRejected)[0].verb == "DATA"

@@ -14,6 +14,7 @@ from elemta.mail import (
     ForwardPath,
     Mailbox,
     MailSyntaxError,
+    PathTooLong,
     ReversePath,
     parse_forward_path,
     parse_mailbox,
@@ -49,6 +50,7 @@ IP = AddressLiteral(ipaddress.ip_address("192.0.2.25"))
         (r'"\a\b"@example.org', "ab"),
         (r'"\ "@example.org', " "),
         ('"<>[]:;,()"@example.org', "<>[]:;,()"),
+        ('""@example.org', ""),  # RFC 5321 §4.1.2: *QcontentSMTP
         ("a" * 64 + "@example.org", "a" * 64),
         ('"' + "a" * 62 + '"@example.org', "a" * 62),
     ],
@@ -93,7 +95,6 @@ def test_a_mailbox_has_its_local_part_decoded(text, local_part, utf8):
         '"user"x@example.org',
         'x."user"@example.org',
         '"user\\"@example.org',
-        '""@example.org',
         '"us\ter"@example.org',
         '"us\\\ter"@example.org',
         "user@example.org.",
@@ -153,9 +154,29 @@ def test_a_domain_beyond_ascii_does_not_make_the_mailbox_so():
     assert parse_mailbox("user@müller.example", utf8=True).is_ascii
 
 
+@pytest.mark.parametrize(
+    ("text", "local_part"), [("<user>", "user"), ('<"a@b">', "a@b"), ("<@relay.example:user>", "user")]
+)
+def test_a_default_domain_stands_in_for_the_one_that_is_missing(text, local_part):
+    # RFC 6409 §4.2
+    for parse in (parse_reverse_path, parse_forward_path):
+        assert parse(text, default_domain=ORG).mailbox == Mailbox(local_part, ORG)
+        with pytest.raises(MailSyntaxError):
+            parse(text)
+
+
+def test_a_default_domain_changes_nothing_else():
+    assert parse_reverse_path("<>", default_domain=ORG) == NULL_PATH
+    assert parse_forward_path("<postmaster>", default_domain=ORG) == ForwardPath(None)
+    assert parse_mailbox("user@ext.test", default_domain=ORG) == Mailbox("user", V)
+    for text in ("", "user@", "@", "us er", "a" * 65, ".user"):
+        with pytest.raises(MailSyntaxError):
+            parse_mailbox(text, default_domain=ORG)
+
+
 def test_the_length_of_the_local_part_is_in_octets():
     assert parse_mailbox("é" * 32 + "@example.org", utf8=True).local_part == "é" * 32
-    with pytest.raises(MailSyntaxError, match="too long"):
+    with pytest.raises(PathTooLong, match="too long"):
         parse_mailbox("é" * 33 + "@example.org", utf8=True)
 
 
@@ -240,7 +261,7 @@ def test_a_path_may_have_256_octets():
     local = "u" * 64
     assert len(f"<{local}@{domain}>") == 256
     assert parse_forward_path(f"<{local}@{domain}>").mailbox == Mailbox(local, Domain(domain))
-    with pytest.raises(MailSyntaxError, match="path is too long"):
+    with pytest.raises(PathTooLong, match="path is too long"):
         parse_forward_path(f"<{local}@{domain}d>")
 
 

@@ -14,6 +14,8 @@ from elemta.mail import (
     NULL_PATH,
     Action,
     BodyType,
+    DeliverBy,
+    DeliverByMode,
     DsnOptions,
     DsnRecipient,
     DsnReport,
@@ -130,6 +132,26 @@ def test_the_status_of_a_failure():
             "Final-Log-ID": ORIGINAL,
         },
     ]
+
+
+def test_the_deadline_of_the_sender_is_shown():
+    by = DeliverBy(NOW, DeliverByMode.RETURN)
+    expired = failed(reply=replies.EXPIRED, from_remote=False)
+    _, _, status, _ = read(make(expired, deliver_by=by))
+    about, fields = groups(status)
+    assert about["Deliver-By-Date"] == date(NOW)
+    assert fields["Status"] == "5.4.7"
+
+
+def test_a_success_names_the_server_that_took_it():
+    taken = DsnRecipient(
+        Recipient(USER), Action.RELAYED, Reply.of(250, "2.6.0", "queued"), "mx.example.net[192.0.2.25]:25", True
+    )
+    _, text, status, _ = read(make(taken))
+    fields = groups(status)[1]
+    assert (fields["Action"], fields["Remote-MTA"]) == ("relayed", "dns; mx.example.net")
+    assert fields["Diagnostic-Code"] == "smtp; 250 2.6.0 queued"
+    assert "passed on" in prose(text)
 
 
 def test_the_text_of_a_failure():

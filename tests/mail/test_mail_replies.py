@@ -18,7 +18,13 @@ MADE = {
     "hello": replies.hello("mx.example.org", "SIZE 1000", "PIPELINING"),
     "queued": replies.queued(MESSAGE),
     "recipient_queued": replies.recipient_queued(MESSAGE),
+    "listed": replies.listed("your address", "bl.example", permanent=True),
+    "greylisted": replies.greylisted(300),
     "size_exceeded": replies.size_exceeded(52428800),
+    "priority_changed": replies.priority_changed(0),
+    "overloaded": replies.overloaded("storage takes 12 s"),
+    "overloaded_now": replies.overloaded_now("storage takes 12 s"),
+    "chunk_ok": replies.chunk_ok(1000),
 }
 
 
@@ -79,6 +85,13 @@ def test_only_421_ends_a_session_from_our_side():
         (replies.ARGUMENT_SYNTAX, "501 5.5.4"),
         (replies.BAD_SENDER_SYNTAX, "501 5.1.7"),
         (replies.BAD_RECIPIENT_SYNTAX, "501 5.1.3"),
+        (replies.BAD_CHUNK_SIZE, "501 5.5.4"),
+        (replies.SENDER_TOO_LONG, "501 5.1.7"),
+        (replies.RECIPIENT_TOO_LONG, "501 5.1.3"),
+        (replies.DATA_AFTER_BDAT, "503 5.5.1"),
+        (replies.CHUNK_LOST, "503 5.5.1"),
+        (replies.BINARY_NEEDS_BDAT, "503 5.5.1"),
+        (replies.NOT_A_PROXY, "550 5.7.0"),
         (replies.UNKNOWN_COMMAND, "500 5.5.1"),
         (replies.NOT_IMPLEMENTED, "502 5.5.1"),
         (replies.BAD_SEQUENCE, "503 5.5.1"),

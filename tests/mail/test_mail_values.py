@@ -13,6 +13,8 @@ from elemta.mail import (
     BodyType,
     Cause,
     Deferred,
+    DeliverBy,
+    DeliverByMode,
     Delivered,
     DsnOptions,
     EnhancedCode,
@@ -128,6 +130,11 @@ def test_the_first_digit_is_the_severity(code, severity, positive):
     assert reply.is_positive is positive
 
 
+def test_a_code_of_no_class_has_no_severity():
+    with pytest.raises(KeyError):
+        assert Reply.of(199, None).severity
+
+
 def test_the_class_of_an_enhanced_code_follows_the_reply():
     assert attrs.evolve(Reply.of(550, "5.1.1"), code=450).enhanced_text == "4.1.1"
 
@@ -148,11 +155,13 @@ def test_an_envelope_has_plain_defaults():
     assert not envelope.smtputf8
     assert not envelope.require_tls
     assert (envelope.ret, envelope.envelope_id, envelope.priority) == (None, None, 0)
+    assert (envelope.deliver_by, envelope.release_at) == (None, None)
 
 
 def test_words_of_the_protocol_are_their_own_text():
     assert str(BodyType.EIGHT_BIT_MIME) == "8BITMIME"
     assert str(Ret.HEADERS) == "HDRS"
+    assert [DeliverByMode("R"), DeliverByMode("N")] == [DeliverByMode.RETURN, DeliverByMode.NOTIFY]
     assert str(Cause.UNKNOWN_AFTER_DOT) == "unknown-after-dot"
 
 
@@ -163,6 +172,7 @@ def test_values_cannot_be_changed_and_can_be_keys():
         reply,
         Recipient(USER),
         Envelope(NULL_PATH, (Recipient(USER),)),
+        DeliverBy(1.0, DeliverByMode.RETURN),
         Origin("s", "192.0.2.1", identity=Identity("user", "PLAIN")),
         Delivered(reply),
         Deferred(Cause.DNS, reply),

@@ -6,9 +6,11 @@ Written without elemta's own protocol code, so that a mistake there cannot hide 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +21,24 @@ ID = re.compile(rb"^X-Proof: ([0-9a-f]{16})\r\n", re.MULTILINE)
 
 @dataclass
 class Arrival:
-    """One copy at the sink."""
+    """One copy at the sink. Times are on Trio's clock."""
 
     time: float
     digest: str
     recipient: str
-    answered: bool = False
+    answered: float = math.inf
+    """When the sink's 250 was written; never, where the connection ended before."""
+
+
+@dataclass
+class Crash:
+    """One end that the server did not choose."""
+
+    time: float
+    over: float = math.inf
+    """From then on nothing of that life can arrive at the sink any more: the next one begins."""
+    stored: frozenset[str] = frozenset()
+    """What the spool still had when the server was gone."""
 
 
 @dataclass
@@ -36,7 +50,7 @@ class Ledger:
     acknowledged: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     arrived: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
-    kills: list[float] = field(default_factory=list)
+    crashes: list[Crash] = field(default_factory=list)
     notices: int = 0
 
     def lost(self) -> set[str]:
@@ -56,20 +70,36 @@ class Ledger:
     def duplicates(self) -> int:
         return sum(len(copies) - 1 for copies in self.arrived.values())
 
-    def unexplained(self, window: float, lag: float = 0.2) -> list[str]:
-        """Ids with more copies than kills within `window` seconds after one of their deliveries.
+    def unrecorded(self) -> Iterator[tuple[str, float]]:
+        """Deliveries that a crash found not yet written down, and how long the sink's reply had been there.
 
-        What was sent before a kill is noted here up to `lag` seconds behind it.
+        Their message was still in the spool when the server was gone, though a copy had arrived in that
+        life. These, and no others, may come again (RELIABILITY P5). Below zero: answered behind the crash.
         """
-        found = []
-        for id_, copies in self.arrived.items():
-            excused = sum(
-                any(copy.time - lag <= kill <= copy.time + window or not copy.answered for copy in copies)
-                for kill in self.kills
-            )
-            if len(copies) - 1 > excused:
-                found.append(id_)
-        return found
+        since = -math.inf
+        for crash in self.crashes:
+            for id_ in crash.stored & self.arrived.keys():
+                ages = [
+                    crash.time - copy.answered
+                    for copy in self.arrived[id_]
+                    if since < copy.time <= crash.over
+                ]
+                if ages:
+                    yield id_, max(ages)
+            since = crash.over
+
+    def unexplained(self, window: float) -> list[str]:
+        """Ids with more copies than crashes that may have repeated them.
+
+        A crash excuses one copy of what it found unrecorded, and that only where the reply had been there
+        for no longer than `window` seconds.
+        """
+        excuses = Counter(id_ for id_, age in self.unrecorded() if age <= window)
+        return [id_ for id_, copies in self.arrived.items() if len(copies) - 1 > excuses[id_]]
+
+    def overdue(self, window: float) -> list[tuple[str, float]]:
+        """Deliveries that a crash found unrecorded after a longer time than that."""
+        return [(id_, age) for id_, age in self.unrecorded() if age > window]
 
 
 def body_digest(content: bytes) -> str:
@@ -200,7 +230,7 @@ async def run_sink(
         arrival = Arrival(trio.current_time(), body_digest(content), recipient)
         ledger.arrived[found[1].decode()].append(arrival)
         await stream.send_all(b"250 2.0.0 taken\r\n")
-        arrival.answered = True
+        arrival.answered = trio.current_time()
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     task_status.started(listeners[0].socket.getsockname()[1])
@@ -226,6 +256,7 @@ port = {sink_port}
 tls = "none"
 [queue]
 retry = ["1s", "1s", "2s"]
+hold_after_crashes = 0
 [limits]
 sessions_per_client = 1000
 messages_per_session = 100000

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 _STATUS = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 
@@ -106,6 +107,32 @@ def running_elemta(folder: Path, config: str, *, state_dir: Path | None = None) 
         status = end(process)
     assert status == 0, log.read_text()[-2000:]
     assert "Traceback" not in log.read_text(), log.read_text()[-4000:]
+
+
+async def start_elemta(
+    config: Path, port: int, log: Path, *, program: Sequence[str] = ("-m", "elemta")
+) -> trio.Process:
+    """elemta with this configuration, accepting connections; to be ended by the caller.
+
+    `program`: what Python runs in its place, with the same arguments.
+    """
+    with log.open("ab") as stderr:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, *program, "run", "-c", str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+        )
+    with trio.fail_after(30):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                assert process.poll() is None, log.read_text()[-2000:]
+                await trio.sleep(0.02)
+                continue
+            await trio.aclose_forcefully(stream)
+            return process
 
 
 def route_to(port: int, *, transport: str = "smtp") -> str:

@@ -9,14 +9,16 @@ import contextlib
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from .ledger import Ledger, Lines, run_sink, send_messages
-from .servers import Elemta, require, route_to, running_elemta
+from .aftermath import examine
+from .ledger import Ledger, Lines, run_sink, send_messages, write_config
+from .servers import free_port, require, route_to, running_elemta, start_elemta
 
 CONFIG = """
 [queue]
@@ -106,14 +108,14 @@ async def until_mail_is_answered(port: int, code: bytes) -> None:
     assert reply.startswith(code), reply
 
 
-async def fill_under_load(server: Elemta, disk: Path, ledger: Ledger, rng: random.Random, leave: int) -> None:
+async def fill_under_load(port: int, disk: Path, ledger: Ledger, rng: random.Random, leave: int) -> None:
     """Senders go on while the room goes away; they end by themselves at the first refusal."""
     async with trio.open_nursery() as senders:
         for _ in range(5):
-            senders.start_soon(send_messages, server.port, ledger, rng, 2000)
+            senders.start_soon(send_messages, port, ledger, rng, 2000)
         await trio.sleep(0.3)
         await trio.to_thread.run_sync(fill, disk, leave)
-        await until_mail_is_answered(server.port, b"452")
+        await until_mail_is_answered(port, b"452")
 
 
 @pytest.mark.proof
@@ -131,7 +133,7 @@ async def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path, leave: int) -
             context = running_elemta(tmp_path, route_to(sink_port) + CONFIG, state_dir=disk / "state")
             server = await trio.to_thread.run_sync(context.__enter__)
             try:
-                await fill_under_load(server, disk, ledger, rng, leave)
+                await fill_under_load(server.port, disk, ledger, rng, leave)
                 stored = len(ledger.acknowledged)
                 assert stored > 10
                 assert not ledger.arrived
@@ -159,3 +161,66 @@ async def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path, leave: int) -
     assert ledger.ghosts() == set()
     assert ledger.damaged() == set()
     assert ledger.duplicates() == 0
+
+
+@pytest.mark.proof
+def test_a_start_without_any_room_is_one_line_and_status_74(tmp_path: Path) -> None:
+    config = tmp_path / "elemta.toml"
+    with small_disk(tmp_path / "disk") as disk:
+        config.write_text(
+            f'hostname = "mx.example.org"\nstate_dir = "{disk}/state"\n'
+            f'[[listeners]]\nname = "mx"\naddress = "127.0.0.1:{free_port()}"\n'
+        )
+        fill(disk, 0)
+        done = subprocess.run(
+            [sys.executable, "-m", "elemta", "run", "-c", str(config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 74, done.stderr
+    assert "No space left" in done.stderr or "the disk is full" in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("elemta: ")] == []
+
+
+@pytest.mark.proof
+@pytest.mark.deadline(180)
+async def test_a_crash_on_a_full_disk_is_followed_by_a_start_that_delivers(tmp_path: Path) -> None:
+    seed = random.SystemRandom().getrandbits(32)
+    print(f"seed {seed}")  # to repeat a failure
+    rng, gate, ledger = random.Random(seed), Gate(), Ledger()
+    port, config, log = free_port(), tmp_path / "elemta.toml", tmp_path / "log"
+    with small_disk(tmp_path / "disk") as disk:
+        async with trio.open_nursery() as nursery:
+            sink_port = await nursery.start(
+                lambda task_status: run_sink(ledger, gate, defer=0.5, task_status=task_status)
+            )
+            write_config(config, disk / "state", port, sink_port)
+            # The same settings, but for the section that `write_config` has.
+            config.write_text(
+                config.read_text().replace("[limits]", '[limits]\nmessage_size = "64KiB"')
+                + '[spool]\nmin_free = "4MiB"\nballast = "2MiB"\n'
+            )
+            process = await start_elemta(config, port, log)
+            try:
+                await fill_under_load(port, disk, ledger, rng, 0)
+                assert len(ledger.acknowledged) > 10
+                process.kill()
+                await process.wait()
+                fill(disk, 0)
+                gate.closed = False
+                process = await start_elemta(config, port, log)
+                await until(lambda: not ledger.lost(), "what was stored is delivered though the disk is full")
+                assert (await answer_to_mail(port)).startswith(b"452")
+                process.terminate()
+                with trio.fail_after(40):
+                    await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+            nursery.cancel_scope.cancel()
+        assert process.returncode == 0, log.read_text()[-2000:]
+        assert examine(disk / "state").faults == []
+    assert ledger.ghosts() == set()
+    assert ledger.damaged() == set()

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import attrs
 import trio
@@ -14,9 +15,11 @@ from elemta.config import Config, DomainsConfig, QueueConfig, RouteConfig, Spool
 from elemta.delivery import ConnectFailed, Connection, Parcel, Transport
 from elemta.events import Event, EventBus
 from elemta.mail import (
-    BodyType,
+    Cause,
+    Deferred,
     Delivered,
     Envelope,
+    Failed,
     MessageId,
     Origin,
     Outcome,
@@ -28,10 +31,13 @@ from elemta.mail import (
 )
 from elemta.queue import QueueManager, open_queue
 from elemta.routing import Route, Router
-from elemta.runtime import Drain, TrioWallClock
-from elemta.spool import MemoryStore, Spool, open_spool
+from elemta.runtime import Drain
+from elemta.spool import MemoryStore, RecipientEntry, Spool, open_spool
 
 OK = Delivered(Reply.of(250, "2.0.0", "ok"), "next.example[192.0.2.1]:25")
+LATER = Deferred(Cause.REMOTE_REPLY, Reply.of(451, "4.3.0", "later"), "next.example", from_remote=True)
+NEVER = Failed(Cause.REMOTE_REPLY, Reply.of(550, "5.1.1", "no such user"), "next.example", from_remote=True)
+UNREACHABLE = Deferred(Cause.CONNECT, Reply.of(451, "4.4.1", "no answer"))
 Answer = Callable[[Parcel], Awaitable[list[Outcome]]]
 
 
@@ -115,27 +121,44 @@ class Bed:
     events: list[Event]
     transports: dict[str, ScriptedTransport]
     random: Random
+    clock: SettableClock
 
     def kinds(self) -> list[str]:
         return [event.type for event in self.events]
+
+    def parcels(self, site: str) -> list[Parcel]:
+        """What the next hop at a site got."""
+        transport = self.transports.get(site)
+        return [] if transport is None else transport.parcels
+
+    async def entry(self, message: MessageId, index: int = 0) -> RecipientEntry:
+        """A recipient that is still in the spool."""
+        await self.spool.wait_recorded()
+        entry = await self.spool.show(message)
+        assert entry is not None
+        return entry.recipients[index]
 
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event.type == kind]
 
     async def accept(
         self,
-        *recipients: str,
+        *recipients: str | Recipient,
         sender: str | None = "sender@example.org",
         body: bytes = b"Subject: x\r\n\r\nhello\r\n",
+        **more: Any,
     ) -> MessageId:
-        """Store a message as a session would."""
+        """Store a message as a session would; `more` are fields of its envelope."""
         message = MessageId(make_id(int(trio.current_time() * 1000), self.random.getrandbits(35)))
         draft = self.spool.new_draft(message)
         await draft.write(body)
         envelope = Envelope(
             ReversePath(parse_mailbox(sender) if sender else None),
-            tuple(Recipient(parse_mailbox(recipient)) for recipient in recipients),
-            BodyType.SEVEN_BIT,
+            tuple(
+                Recipient(parse_mailbox(recipient)) if isinstance(recipient, str) else recipient
+                for recipient in recipients
+            ),
+            **more,
         )
         origin = Origin("s", "192.0.2.9")
         await self.spool.commit(
@@ -144,13 +167,30 @@ class Bed:
         return message
 
 
+@attrs.define
+class SettableClock:
+    """The wall clock of a machine whose operator may set it."""
+
+    offset: float = 1_750_000_000.0
+
+    def time(self) -> float:
+        return self.offset + trio.current_time()
+
+
 @asynccontextmanager
 async def open_bed(
-    answer: Answer = answer_ok, *, config: Config | None = None, refuse: Outcome | None = None
+    answer: Answer = answer_ok,
+    *,
+    config: Config | None = None,
+    refuse: Outcome | None = None,
+    clock: SettableClock | None = None,
+    store: MemoryStore | None = None,
 ) -> AsyncGenerator[Bed, None]:
-    """`answer` serves every site; a test may replace the transport of one."""
+    """`answer` serves every site; a test may replace the transport of one. With a `store` of an earlier
+    bed: that server has died and starts again."""
     config = config or Config(hostname="mx.example.net")
-    clock, random, drain, bus = TrioWallClock(), Random(7), Drain(), EventBus()
+    clock = clock or SettableClock()
+    random, drain, bus = Random(7), Drain(), EventBus()
     events: list[Event] = []
     bus.observe("test", events.append)
     transports: dict[str, ScriptedTransport] = {}
@@ -167,13 +207,13 @@ async def open_bed(
             clock=clock,
             random=random,
             on_trouble=lambda what, detail: None,
-            store=MemoryStore(),
+            store=store or MemoryStore(),
         ) as spool,
         open_queue(
             config, spool, Router(config), make_transport, bus, clock=clock, random=random, drain=drain
         ) as queue,
     ):
-        yield Bed(spool, queue, drain, events, transports, random)
+        yield Bed(spool, queue, drain, events, transports, random, clock)
 
 
 def config_with(**changes: object) -> Config:

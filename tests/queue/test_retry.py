@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elemta.config import QueueConfig
+from elemta.mail import DeliverBy, DeliverByMode
 from elemta.queue import GiveUp, RetrySchedule, TryAgain
 
 STEADY = QueueConfig(retry=(300.0, 600.0, 1200.0), retry_jitter=0.0)
@@ -58,6 +59,20 @@ def test_lateness_is_told_once_and_never_to_the_null_sender() -> None:
     assert not after(3, age=late, null_sender=True).delay_notice  # type: ignore[union-attr]
     never = QueueConfig(retry=(300.0,), delay_notice=0.0)
     assert not after(3, age=late * 9, config=never).delay_notice  # type: ignore[union-attr]
+
+
+def test_a_deadline_to_return_at_does_not_bring_the_word_about_delay_forward() -> None:
+    late = STEADY.delay_notice
+    by = DeliverBy(1_000_000.0 + 10 * late, DeliverByMode.RETURN)
+    assert after(3, age=late - 10, deliver_by=by) == TryAgain(1_000_000.0 + late + 1190)
+    assert after(3, age=late, deliver_by=by).delay_notice  # type: ignore[union-attr]
+
+
+def test_an_attempt_falls_on_the_time_that_the_sender_named() -> None:
+    by = DeliverBy(1_000_700.0, DeliverByMode.NOTIFY)
+    assert after(2, age=600, deliver_by=by) == TryAgain(1_000_700.0)
+    assert after(2, age=700, deliver_by=by) == TryAgain(1_001_300.0, delay_notice=True)
+    assert after(2, age=700, deliver_by=by, delay_noticed=True) == TryAgain(1_001_300.0)
 
 
 def test_a_suspension_puts_the_next_attempt_off() -> None:

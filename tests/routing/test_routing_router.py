@@ -120,6 +120,15 @@ def test_postmaster_is_taken_wherever_we_take_mail(recipient, expected):
     assert destination(recipient, router) is expected
 
 
+def test_a_listener_at_every_address_makes_postmaster_known_at_all_of_the_machines():
+    # RFC 5321 §4.5.1
+    router = Router(make_config(), is_our_address=lambda address: address == "192.0.2.1")
+    assert destination("postmaster@[192.0.2.1]", router) is Destination.LOCAL
+    assert destination("postmaster@[IPv6:::ffff:192.0.2.1]", router) is Destination.LOCAL
+    assert destination("postmaster@[192.0.2.2]", router) is Destination.FOREIGN
+    assert destination("other@[192.0.2.1]", router) is Destination.FOREIGN
+
+
 def test_addresses_of_listeners_are_ours():
     addresses = [
         HostPort("127.0.0.9", 25),

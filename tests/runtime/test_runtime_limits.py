@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from elemta.runtime import KeyedLimiter, RateLimiter, TrioWallClock
+from elemta.runtime import KeyedLimiter, RateLimiter, TrioWallClock, take_from_all
 
 
 def test_each_key_has_its_own_places():
@@ -133,3 +133,42 @@ def test_a_clock_that_is_set_back_takes_nothing_away():
 def test_senseless_rates_are_refused(wrong):
     with pytest.raises(ValueError, match="at least"):
         RateLimiter(clock=SetClock(), **wrong)
+
+
+def test_asking_whether_a_bucket_has_enough_takes_and_remembers_nothing():
+    clock = SetClock()
+    limiter = RateLimiter(rate=1.0, burst=2, clock=clock)
+    assert limiter.has("a", 2)
+    assert not limiter.has("a", 3)
+    assert limiter.statistics().keys == 0
+    limiter.allow("a", 2)
+    assert not limiter.has("a")
+    clock.now += 1
+    assert limiter.has("a")
+    assert not limiter.has("a", 2)
+
+
+def test_a_refusal_that_is_told_keeps_its_key_from_being_forgotten():
+    limiter = RateLimiter(rate=1.0, burst=1, clock=SetClock(), keys=2)
+    limiter.allow("a")
+    limiter.allow("b")
+    limiter.refuse("a")
+    limiter.refuse("never seen")
+    limiter.allow("c")  # forgets b
+    assert not limiter.has("a")
+    assert limiter.has("b")
+    assert limiter.statistics().refused == 2
+
+
+def test_from_several_buckets_an_amount_is_taken_from_all_or_from_none():
+    clock = SetClock()
+    wide = RateLimiter(rate=1.0, burst=5, clock=clock)
+    narrow = RateLimiter(rate=1.0, burst=2, clock=clock)
+    buckets = [(wide, "net"), (narrow, "host")]
+    assert [take_from_all(buckets) for _ in range(3)] == [None, None, 1]
+    assert wide.wait_time("net", 3) == 0
+    assert wide.wait_time("net", 4) == 1
+    assert (wide.statistics().refused, narrow.statistics().refused) == (0, 1)
+    assert take_from_all([(wide, "net"), (narrow, "other")], 2) is None
+    assert take_from_all([(wide, "net"), (narrow, "third")], 2) == 0
+    assert take_from_all([]) is None

@@ -251,3 +251,7 @@ def test_a_broken_standard_error_is_survived(monkeypatch):
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     log.error("nobody hears it")
+    heard = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", heard)
+    log.error("loud again")
+    assert "loud again" in heard.getvalue()

@@ -197,6 +197,9 @@ async def test_closing_drops_what_was_to_be_replayed():
 
 def test_own_addresses():
     assert is_own_address("127.0.0.1")
+    assert is_own_address("127.9.9.9")
+    assert is_own_address("::1")
     assert not is_own_address("192.0.2.77")
+    assert not is_own_address("2001:db8::77")
     with pytest.raises(ValueError, match="localhost"):
         is_own_address("localhost")

@@ -191,7 +191,10 @@ async def test_an_essential_child_raises_after_its_report(autojump_clock):
 
 
 async def test_an_essential_child_may_return(autojump_clock):
-    await supervise("spool", Child((1, None)), on_crash=Crashes(), restart=Restart.ESCALATE)
+    crashes = Crashes()
+    await supervise("spool", Child((1, None)), on_crash=crashes, restart=Restart.ESCALATE)
+    assert crashes.times == []
+    assert trio.current_time() == 1
 
 
 async def test_cancelled_in_the_pause(autojump_clock):

@@ -227,8 +227,7 @@ def test_sighup_with_a_broken_file_changes_nothing_and_says_so(
 
 
 def test_sighup_changes_the_level_of_the_log(setting: Setting, server: RunningServer) -> None:
-    accepted = len(server.events("session.opened"))
-    assert accepted
+    wait_for(lambda: server.events("session.opened"), "sessions are logged")
     setting.write(extra='[logging]\nlevel = "error"\n')
     server.hang_up()
 

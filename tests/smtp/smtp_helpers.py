@@ -9,6 +9,8 @@ from elemta.smtp import (
     BodyEnd,
     BodyProblem,
     Capabilities,
+    ChunkDecoder,
+    ChunkEnd,
     CommandReceived,
     ConnectionClosed,
     DotDecoder,
@@ -16,6 +18,7 @@ from elemta.smtp import (
     RemoteProtocolError,
     ServerConnection,
     ServerEvent,
+    State,
 )
 from elemta.testing.pairs import EVERYTHING, ConnectionPair
 
@@ -53,6 +56,15 @@ def decode(parts: Iterable[bytes], limits: Limits) -> tuple[bytes, int, BodyProb
     return content, decoder.size, decoder.problem, rest
 
 
+def decode_chunks(
+    parts: Iterable[bytes], limits: Limits, *, binary: bool = False
+) -> tuple[bytes, int, BodyProblem | None]:
+    """Content, size and problem of a message in chunks."""
+    decoder = ChunkDecoder(limits, binary=binary)
+    content = b"".join(decoder.feed(part) for part in parts) + decoder.end()
+    return content, decoder.size, decoder.problem
+
+
 def run(
     parts: Iterable[bytes],
     *,
@@ -76,9 +88,10 @@ def run(
                     events.append(event)
                 if isinstance(event, ConnectionClosed):
                     return events, server
-                if isinstance(event, (CommandReceived, BodyEnd)):
+                if isinstance(event, (CommandReceived, ChunkEnd, BodyEnd)):
                     assert server.next_event() is PAUSED
-                    if server.reply(pair.answer(event)) and server.state.value == "tls":
+                    server.reply(pair.answer(event))
+                    if server.state is State.TLS:
                         return events, server
     except RemoteProtocolError as error:
         events.append(str(error))

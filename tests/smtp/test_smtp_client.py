@@ -8,13 +8,13 @@ from elemta.smtp import (
     PAUSED,
     Auth,
     AuthResponse,
+    Bdat,
     Capabilities,
     ClientConnection,
     ConnectionClosed,
     Data,
     Ehlo,
     EndOfBody,
-    Etrn,
     Expn,
     Helo,
     Lhlo,
@@ -31,6 +31,8 @@ from elemta.smtp import (
     StartTls,
     State,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 
 SENDER = Mail(parse_reverse_path("<a@example.org>"))
@@ -165,7 +167,6 @@ def test_after_a_refused_data_command_the_transaction_has_to_be_reset():
         (Lhlo("c"),),
         (AuthResponse(b"x"),),
         (Auth("LOGIN"),),
-        (Etrn("x"),),
         (Expn("x"),),
         (Mail(SENDER.path, MailParams(smtputf8=True)),),
         (Mail(SENDER.path, MailParams(body_type=BodyType.BINARY_MIME)),),
@@ -385,6 +386,148 @@ def test_an_authentication_with_a_challenge():
             client.send(command)
     assert client.send(AuthResponse(b"\0a\0b")) == b"AGEAYg==\r\n"
     feed(client, b"235 2.7.0 ok\r\n")
+    assert client.state is State.READY
+
+
+def test_xclient_begins_the_session_anew():
+    client = connect(extensions=b"250-XCLIENT NAME ADDR\r\n250 XFORWARD NAME\r\n")
+    assert client.send(Xforward({"NAME": "x"})) == b"XFORWARD NAME=x\r\n"
+    feed(client, b"250 ok\r\n")
+    assert client.send(Xclient({"NAME": "x", "ADDR": "192.0.2.1"})) == b"XCLIENT NAME=x ADDR=192.0.2.1\r\n"
+    (event,) = feed(client, b"220 mx ESMTP\r\n")
+    assert event.reply == Reply.of(220, None, "mx ESMTP")
+    assert client.state is State.HELLO
+    for command in (Xclient({"LOGIN": "x"}), Xforward({"SOURCE": "LOCAL"})):
+        with pytest.raises(LocalProtocolError):
+            client.send(command)
+
+
+# --- BDAT (RFC 3030) ----------------------------------------------------------------------------------------
+
+CHUNKING = b"250-PIPELINING\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250 CHUNKING\r\n"
+
+
+def with_recipients(*users: Rcpt, extensions: bytes = CHUNKING, lmtp: bool = False) -> ClientConnection:
+    client = connect(extensions=extensions, lmtp=lmtp)
+    for command in (Mail(SENDER.path), *users):
+        client.send(command)
+        feed(client, b"250 ok\r\n")
+    return client
+
+
+def test_chunks_may_follow_each_other():
+    client = with_recipients(USER)
+    assert client.send_chunk(b".a\n\0") == b"BDAT 4\r\n.a\n\0"
+    assert client.send_chunk(b"b") == b"BDAT 1\r\nb"
+    assert client.send_chunk(b"", last=True) == b"BDAT 0 LAST\r\n"
+    assert client.outstanding == 3
+    assert client.send(SENDER)  # and the next message right behind (RFC 2920 §3.1)
+    found = feed(client, b"250 4 octets\r\n250 1 octet\r\n250 2.0.0 queued\r\n250 ok\r\n")
+    assert [event.command for event in found] == [Bdat(4), Bdat(1), EndOfBody(), SENDER]
+    assert client.state is State.MAIL
+
+
+def test_a_refused_chunk_ends_the_message():
+    client = with_recipients(USER)
+    client.send_chunk(b"a")
+    client.send_chunk(b"b")
+    feed(client, b"452 full\r\n")
+    assert client.state is State.FAILED
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"c", last=True)
+    feed(client, b"503 bad sequence\r\n")
+    for command in (Data(), SENDER, USER):
+        with pytest.raises(LocalProtocolError):
+            client.send(command)
+    client.send(Rset(), SENDER)
+    feed(client, b"250 ok\r\n250 ok\r\n")
+    assert client.state is State.MAIL
+
+
+def test_when_a_chunk_is_refused_with_the_last_one_sent_the_transaction_is_over():
+    client = with_recipients(USER)
+    client.send_chunk(b"a")
+    client.send_chunk(b"b", last=True)
+    feed(client, b"552 too big\r\n503 bad sequence\r\n")
+    assert client.state is State.READY
+
+
+def test_a_chunk_that_is_accepted_behind_a_refused_one_is_out_of_step():
+    client = with_recipients(USER)
+    client.send_chunk(b"a")
+    client.send_chunk(b"b")
+    with pytest.raises(RemoteProtocolError):
+        feed(client, b"552 too big\r\n250 ok\r\n")
+
+
+def test_without_pipelining_each_chunk_waits():
+    client = with_recipients(USER, extensions=b"250 CHUNKING\r\n")
+    client.send_chunk(b"a")
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"b")
+    feed(client, b"250 ok\r\n")
+    client.send_chunk(b"b", last=True)
+
+
+def test_chunks_wait_for_the_recipients_and_need_one():
+    client = connect(extensions=CHUNKING)
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+    client.send(SENDER, USER)
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+    feed(client, b"250 ok\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+    feed(client, b"550 no\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+    client.send(USER, OTHER)
+    feed(client, b"250 ok\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+    feed(client, b"250 ok\r\n")
+    client.send_chunk(b"a")
+
+
+def test_chunking_has_to_be_announced():
+    with pytest.raises(LocalProtocolError):
+        with_recipients(USER, extensions=EVERYTHING).send_chunk(b"a")
+    with pytest.raises(LocalProtocolError):
+        with_recipients(USER).send(Bdat(1))
+
+
+def test_data_and_bdat_do_not_mix():
+    client = with_recipients(USER)
+    client.send_chunk(b"a")
+    feed(client, b"250 ok\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.send(Data())
+    client = with_recipients(USER)
+    client.send(Data())
+    with pytest.raises(LocalProtocolError):
+        client.send_chunk(b"a")
+
+
+def test_binary_content_needs_bdat():
+    client = connect(extensions=CHUNKING)
+    sender = Mail(SENDER.path, MailParams(body_type=BodyType.BINARY_MIME))
+    with pytest.raises(LocalProtocolError):
+        client.send(sender, USER, Data())
+    client.send(sender, USER)
+    feed(client, b"250 ok\r\n250 ok\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.send(Data())
+    client.send(Rset(), SENDER, USER, Data())
+
+
+def test_lmtp_has_a_reply_for_each_recipient_behind_the_last_chunk():
+    client = with_recipients(USER, OTHER, lmtp=True)
+    client.send_chunk(b"a")
+    client.send_chunk(b"b", last=True)
+    assert client.outstanding == 3
+    found = feed(client, b"250 ok\r\n250 ok\r\n550 no\r\n")
+    assert [event.command for event in found] == [Bdat(1), EndOfBody(USER), EndOfBody(OTHER)]
     assert client.state is State.READY
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from smtp_helpers import pieces, run
+from smtp_helpers import decode, decode_chunks, pieces, run
 
 from elemta.mail import parse_forward_path, parse_reverse_path
 from elemta.smtp import (
@@ -16,12 +16,19 @@ from elemta.smtp import (
     RemoteProtocolError,
     ReplyReceived,
     StartTls,
+    State,
+    dot_encode,
 )
 
-VERBS = b"EHLO |LHLO |HELO |MAIL FROM:|RCPT TO:|DATA|RSET|NOOP|QUIT|AUTH LOGIN|STARTTLS|VRFY |HELP".split(
-    b"|"
-)
-ARGUMENTS = b'x|<a@b>|<>|<"a>"@b>| SIZE=1| SMTPUTF8| NOTIFY=NEVER|\xc3\xbc|*|YQ=='.split(b"|")
+VERBS = [
+    *b"EHLO |LHLO |HELO |MAIL FROM:|RCPT TO:|DATA|RSET|NOOP|QUIT|AUTH LOGIN|STARTTLS|VRFY |HELP".split(b"|"),
+    *b"BDAT 3|BDAT 3 LAST|BDAT 0|BDAT 99|BDAT |XCLIENT |XFORWARD |MAIL FROM:<> BODY=BINARYMIME".split(b"|"),
+    b"RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nBDAT 5\r\n12345",
+]
+ARGUMENTS = [
+    *b'x|<a@b>|<>|<"a>"@b>| SIZE=1| SMTPUTF8| NOTIFY=NEVER|\xc3\xbc|*|YQ==|NAME=x|ADDR=+0A'.split(b"|"),
+    *b" BY=60;R| HOLDFOR=9| HOLDUNTIL=2027-01-01T00:00:00Z| MT-PRIORITY=3| REQUIRETLS".split(b"|"),
+]
 ENDS = [b"\r\n", b"\r\n", b"\r\n", b"\r\n.\r\n", b".", b"\n", b"\r", b"\0", b"\xff", b"a" * 70]
 words = st.sampled_from(VERBS + ARGUMENTS + ENDS)
 octets = st.one_of(st.binary(max_size=80), st.lists(words, max_size=25).map(b"".join))
@@ -51,6 +58,29 @@ def test_server_events_do_not_depend_on_the_pieces(after, lmtp):
             assert other.state is server.state
 
     check()
+
+
+@given(octets, cuts)
+@settings(deadline=None, max_examples=100)
+def test_within_chunks_events_do_not_depend_on_the_pieces(data, where):
+    data = (b"BDAT 4\r\nab\r\nBDAT 7\r\n" + data).replace(b"STARTTLS", b"NOOP")
+    whole, server = run([data], after="RCPT")
+    for parts in (pieces(data, where), pieces(data, range(len(data)))):
+        events, other = run(parts, after="RCPT")
+        assert events == whole
+        assert other.state is server.state
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\0", b"a", b"\r\n", b".\r\n"])), limits, st.booleans())
+@settings(deadline=None, max_examples=100)
+def test_a_message_is_the_same_by_data_and_by_bdat(parts, bounds, binary):
+    content = b"".join(parts) + b"\r\n"
+    chunks = decode_chunks([*parts, b"\r\n"], bounds, binary=binary)
+    assert decode_chunks([content], bounds, binary=binary) == chunks
+    if not binary:
+        *dotted, rest = decode([dot_encode(content)], bounds)
+        assert rest == b""
+        assert tuple(dotted) == chunks
 
 
 @given(octets, cuts)
@@ -137,3 +167,5 @@ def test_a_client_before_tls_meets_no_error_but_the_peers(data):
             pass
     except RemoteProtocolError:
         pass
+    # What came in clear text is not taken for a state that only TLS leads to.
+    assert client.state in (State.TLS, State.READY, State.CLOSED, State.ERROR)

@@ -1,5 +1,7 @@
 """The line buffer: whole, byte by byte, with trailing bytes; bounded."""
 
+import sys
+
 import pytest
 from smtp_helpers import splits
 
@@ -97,3 +99,15 @@ def test_taking_all_from_the_middle():
     assert buffer.take_all() == b"body"
     assert len(buffer) == 0
     assert buffer.take_all() == b""
+
+
+def test_a_buffer_that_was_read_empty_keeps_no_memory():
+    buffer = LineBuffer()
+    buffer.feed(b"NOOP\r\n" * 10_000)
+    while buffer.take_line(512) is not INCOMPLETE:
+        pass
+    assert sys.getsizeof(buffer._buffer) < 200
+    buffer.feed(b"QUI")
+    assert buffer.take_line(512) is INCOMPLETE
+    buffer.feed(b"T\r\n")
+    assert buffer.take_line(512) == b"QUIT"

@@ -4,16 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elemta.mail import Reply, parse_forward_path, parse_reverse_path, replies
+from elemta.mail import BodyType, Reply, parse_forward_path, parse_reverse_path, replies
 from elemta.smtp import (
     Auth,
     AuthResponse,
+    Bdat,
     BodyEnd,
+    ChunkEnd,
     CommandReceived,
     Data,
     Ehlo,
     EndOfBody,
-    Etrn,
     Expn,
     Helo,
     Help,
@@ -29,6 +30,8 @@ from elemta.smtp import (
     StartTls,
     State,
     Vrfy,
+    Xclient,
+    Xforward,
     is_legal,
 )
 from elemta.testing.pairs import ConnectionPair
@@ -88,8 +91,8 @@ def test_tls_and_authentication_in_step():
 
 def test_every_command_has_a_usual_reply():
     pair = ConnectionPair("EHLO")
-    codes = [pair.command(one).code for one in (Noop(), Vrfy("x"), Expn("x"), Help(), Etrn("x"), Rset())]
-    assert codes == [250, 252, 252, 214, 250, 250]
+    codes = [pair.command(one).code for one in (Noop(), Vrfy("x"), Expn("x"), Help(), Rset())]
+    assert codes == [250, 252, 252, 214, 250]
     pair.command(Auth("LOGIN"))
     assert pair.command(AuthResponse(None)).code == 501
     assert pair.command(Helo("c")).lines == ("mx.example.org",)
@@ -107,6 +110,33 @@ def test_what_the_client_machine_announces_and_the_server_machine_offers_is_the_
     assert pair.client.capabilities == pair.server.offered
 
 
+def test_chunks_in_step():
+    pair = ConnectionPair("EHLO")
+    for number in range(2):
+        pair.command(Mail(SENDER.path, MailParams(body_type=BodyType.BINARY_MIME)), USER)
+        assert pair.chunk(b"\r\n.\r\n\0").code == 250
+        assert pair.state is State.CHUNKS
+        assert pair.chunk(b"\n", last=True).code == 250
+        assert pair.bodies[number] == b"\r\n.\r\n\0\n"
+        assert pair.state is State.READY
+
+
+def test_chunks_of_lmtp_in_step():
+    pair = ConnectionPair("LHLO", lmtp=True)
+    pair.command(SENDER, USER, USER)
+    pair.chunk(b"x\r\n")
+    pair.chunk(b"", last=True)
+    assert [event.command for event in pair.received[-3:]] == [Bdat(3), EndOfBody(USER), EndOfBody(USER)]
+    assert pair.state is State.READY
+
+
+def test_a_proxy_in_step():
+    pair = ConnectionPair("EHLO")
+    assert pair.command(Xforward({"NAME": "x"})).code == 250
+    assert pair.command(Xclient({"ADDR": "192.0.2.1"})).code == 220
+    assert pair.state is State.HELLO
+
+
 COMMANDS = [
     Ehlo("c"),
     Helo("c"),
@@ -122,14 +152,20 @@ COMMANDS = [
     Expn("x"),
     Help(),
     Help("MAIL"),
-    Etrn("x"),
+    Bdat(2),
+    Bdat(2),
+    Bdat(2, last=True),
+    Bdat(0, last=True),
+    Mail(SENDER.path, MailParams(body_type=BodyType.BINARY_MIME)),
+    Xclient({"NAME": "x"}),
+    Xforward({"NAME": "x"}),
     StartTls(),
     Auth("PLAIN", b"\0a\0b"),
     Auth("LOGIN"),
     AuthResponse(b"x"),
     AuthResponse(None),
 ]
-CODES = [None, None, None, 450, 550, 421]
+CODES = [None, None, None, None, 450, 550, 421]
 step = st.tuples(st.sampled_from(COMMANDS), st.sampled_from(CODES))
 
 
@@ -139,7 +175,7 @@ def test_both_sides_agree_after_any_commands_and_any_replies(steps, lmtp):
     codes = [None]
 
     def answers(event):
-        assert isinstance(event, (CommandReceived, BodyEnd))
+        assert isinstance(event, (CommandReceived, ChunkEnd, BodyEnd))
         return Reply(codes[-1], None, ("as the test says",)) if codes[-1] else None
 
     pair = ConnectionPair("CONNECT", lmtp=lmtp, answers=answers)
@@ -153,7 +189,10 @@ def test_both_sides_agree_after_any_commands_and_any_replies(steps, lmtp):
             pair.start_tls()
         else:
             try:
-                pair.command(command)
+                if isinstance(command, Bdat):
+                    pair.chunk(b"x" * command.size, last=command.last)
+                else:
+                    pair.command(command)
             except LocalProtocolError:
                 # The client refused to send it: by the table, or for lack of the extension
                 assert pair.client.outstanding == 0

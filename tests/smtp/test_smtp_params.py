@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from elemta.mail import (
     BodyType,
+    DeliverByMode,
     MailSyntaxError,
     Notify,
     Ret,
@@ -15,6 +16,7 @@ from elemta.mail import (
 )
 from elemta.smtp import (
     BadCommand,
+    ByTime,
     Capabilities,
     Mail,
     MailParams,
@@ -27,6 +29,7 @@ from elemta.smtp import (
 )
 from elemta.testing.pairs import EVERYTHING
 
+RETURN, NOTIFY = DeliverByMode.RETURN, DeliverByMode.NOTIFY
 WITH_BINARY = Capabilities(binary_mime=True, eight_bit_mime=True, chunking=True)
 
 
@@ -51,6 +54,19 @@ def rcpt(words: str, offered: Capabilities = EVERYTHING, *, utf8: bool = False):
         ("AUTH=<>", MailParams(auth="")),
         ("AUTH=e+3Dmc2@example.com", MailParams(auth="e=mc2@example.com")),
         ("REQUIRETLS MT-PRIORITY=-9", MailParams(require_tls=True, priority=-9)),
+        ("MT-PRIORITY=0", MailParams(priority=0)),
+        ("MT-PRIORITY=9", MailParams(priority=9)),
+        ("BODY=binarymime", MailParams(body_type=BodyType.BINARY_MIME)),
+        ("BY=120;R", MailParams(deliver_by=ByTime(120, RETURN))),
+        ("by=+60;rt", MailParams(deliver_by=ByTime(60, RETURN, trace=True))),
+        ("BY=0;N", MailParams(deliver_by=ByTime(0, NOTIFY))),
+        ("BY=1;N", MailParams(deliver_by=ByTime(1, NOTIFY))),  # less than is announced is for R only
+        ("BY=-999999999;NT", MailParams(deliver_by=ByTime(-999_999_999, NOTIFY, trace=True))),
+        ("HOLDFOR=1", MailParams(hold_for=1)),
+        ("HOLDFOR=86400", MailParams(hold_for=86400)),
+        ("HOLDUNTIL=2027-01-15T08:00:00Z", MailParams(hold_until=1_800_000_000)),
+        ("holduntil=2027-01-15T09:00:00.5+01:00", MailParams(hold_until=1_800_000_000)),
+        ("HOLDUNTIL=1970-01-01T00:00:00Z", MailParams(hold_until=0)),
         ("  SIZE=1   BODY=7BIT  ", MailParams(size=1, body_type=BodyType.SEVEN_BIT)),
         ("", MailParams()),
     ],
@@ -69,6 +85,8 @@ def test_mail_parameters_are_typed(words, expected):
         ("NOTIFY=FAILURE", RcptParams(notify=Notify.FAILURE)),
         ("ORCPT=rfc822;Bob+2Bx@example.org", RcptParams(original_recipient="rfc822;Bob+x@example.org")),
         ("ORCPT=utf-8;a\\x{FC}@example.org", RcptParams(original_recipient="utf-8;a\\x{FC}@example.org")),
+        ("ORCPT=utf-8;\\x{2B}\\x{10FFFF}", RcptParams(original_recipient="utf-8;\\x{2B}\\x{10FFFF}")),
+        ("ORCPT=rfc822;a\\b@example.org", RcptParams(original_recipient="rfc822;a\\b@example.org")),
     ],
 )
 def test_rcpt_parameters_are_typed(words, expected):
@@ -103,6 +121,42 @@ def test_rcpt_parameters_are_typed(words, expected):
         "AUTH=",
         "MT-PRIORITY=10",
         "MT-PRIORITY=+1",
+        "MT-PRIORITY=-0",
+        "MT-PRIORITY=01",
+        "MT-PRIORITY=-10",
+        "MT-PRIORITY=",
+        "MT-PRIORITY",
+        "MT-PRIORITY=1 MT-PRIORITY=1",
+        "REQUIRETLS=1",
+        "REQUIRETLS REQUIRETLS",
+        "SMTPUTF8 SMTPUTF8",
+        "BODY=7BIT BODY=8BITMIME",
+        "RET=FULL RET=FULL",
+        "ENVID=a ENVID=a",
+        "AUTH=<> AUTH=<>",
+        "BY",
+        "BY=60",
+        "BY=60;",
+        "BY=60;X",
+        "BY=60;R;T",
+        "BY=60;TR",
+        "BY=;R",
+        "BY=1234567890;R",
+        "BY=-;N",
+        "BY=0;R",
+        "BY=-60;R",
+        "BY=\u0661;N",
+        "BY=60;R BY=60;R",
+        "HOLDFOR",
+        "HOLDFOR=0",
+        "HOLDFOR=-1",
+        "HOLDFOR=060",
+        "HOLDFOR=1234567890",
+        "HOLDFOR=60 HOLDFOR=60",
+        "HOLDUNTIL=60",
+        "HOLDUNTIL=2027-01-15",
+        "HOLDUNTIL=2027-13-15T08:00:00Z",
+        "HOLDFOR=60 HOLDUNTIL=2027-01-15T08:00:00Z",
         "=1",
         "SIZE=1=2",
         "-X=1",
@@ -129,6 +183,12 @@ def test_wrong_mail_parameters_are_501(words):
         "ORCPT=rfc822;+0AX",
         "ORCPT=utf-8;\u00fc@example.org",
         "ORCPT=rfc822;" + "a" * 500,
+        "ORCPT=rfc822;a ORCPT=rfc822;a",
+        "ORCPT=utf-8;a\\b",
+        "ORCPT=utf-8;\\x{D800}",
+        "ORCPT=utf-8;\\x{110000}",
+        "ORCPT=utf-8;\\x{0FC}",
+        "ORCPT=utf-8;\\x{FC",
     ],
 )
 def test_wrong_rcpt_parameters_are_501(words):
@@ -145,19 +205,40 @@ def test_an_original_recipient_beyond_ascii_needs_smtputf8_and_its_type():
     assert isinstance(rcpt("ORCPT=rfc822;\u00fc@example.org", utf8=True), BadCommand)
 
 
-@pytest.mark.parametrize("words", ["XFOO", "XFOO=1", "NOTIFY=NEVER", "BODY=BINARYMIME", "BY=1;R"])
+@pytest.mark.parametrize("words", ["XFOO", "XFOO=1", "NOTIFY=NEVER"])
 def test_parameters_that_are_not_known_are_555(words):
     assert mail(words) == BadCommand("MAIL", replies.UNKNOWN_PARAMETER)
 
 
 @pytest.mark.parametrize(
     "words",
-    ["SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=a", "AUTH=<>", "REQUIRETLS", "MT-PRIORITY=1"],
+    [
+        *("SIZE=1", "BODY=7BIT", "SMTPUTF8", "RET=FULL", "ENVID=a", "AUTH=<>", "REQUIRETLS"),
+        *("MT-PRIORITY=1", "BY=60;R", "HOLDFOR=60", "HOLDUNTIL=2027-01-15T08:00:00Z"),
+    ],
 )
 def test_parameters_that_are_not_announced_are_555(words):
     assert mail(words, Capabilities()) == BadCommand("MAIL", replies.UNKNOWN_PARAMETER)
     assert rcpt("NOTIFY=NEVER", Capabilities()) == BadCommand("RCPT", replies.UNKNOWN_PARAMETER)
     assert rcpt("ORCPT=rfc822;a", Capabilities()) == BadCommand("RCPT", replies.UNKNOWN_PARAMETER)
+
+
+def test_binary_mime_where_it_is_not_offered():
+    offered = Capabilities(eight_bit_mime=True, chunking=True)
+    assert mail("BODY=BINARYMIME", offered) == BadCommand("MAIL", replies.UNKNOWN_PARAMETER)
+
+
+def test_with_mode_r_there_is_a_least_time_to_deliver_by():
+    # RFC 2852 §3
+    assert mail("BY=59;R") == BadCommand("MAIL", replies.DELIVER_BY_PAST)
+    assert isinstance(mail("BY=60;R"), Mail)
+    assert isinstance(mail("BY=1;R", Capabilities(deliver_by=0)), Mail)
+
+
+@pytest.mark.parametrize("words", ["HOLDFOR=86401", "HOLDUNTIL=2027-01-15T08:00:01Z"])
+def test_messages_are_not_held_longer_than_was_announced(words):
+    # RFC 4865 §3, §4
+    assert mail(words) == BadCommand("MAIL", replies.HOLD_TOO_LONG)
 
 
 def test_binary_mime_where_it_is_offered():
@@ -196,7 +277,12 @@ mail_params = st.builds(
     auth=st.none() | st.just("") | printable,
     require_tls=st.booleans(),
     priority=st.none() | st.integers(-9, 9),
-)
+    deliver_by=st.none()
+    | st.builds(ByTime, st.integers(60, 999_999_999), st.sampled_from(DeliverByMode), st.booleans())
+    | st.builds(ByTime, st.integers(-999_999_999, 60), st.just(NOTIFY), st.booleans()),
+    hold_for=st.none(),
+    hold_until=st.none() | st.integers(0, 1_800_000_000),
+) | st.builds(MailParams, hold_for=st.integers(1, 86400))
 rcpt_params = st.builds(
     RcptParams,
     notify=st.none()

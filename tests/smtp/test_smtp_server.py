@@ -3,7 +3,7 @@
 import pytest
 from smtp_helpers import run, splits
 
-from elemta.mail import Reply, parse_forward_path, replies
+from elemta.mail import Domain, Reply, parse_forward_path, parse_reverse_path, replies
 from elemta.smtp import (
     NEED_DATA,
     PAUSED,
@@ -17,6 +17,7 @@ from elemta.smtp import (
     CommandReceived,
     ConnectionClosed,
     Data,
+    Dialect,
     Ehlo,
     Helo,
     Limits,
@@ -32,7 +33,7 @@ from elemta.smtp import (
     State,
 )
 from elemta.smtp.lines import HARD_LIMIT
-from elemta.smtp.server import AUTH_LINE_TOO_LONG, MAX_AUTH_LINE
+from elemta.smtp.server import MAX_AUTH_LINE
 from elemta.testing.pairs import EVERYTHING, ConnectionPair
 
 MAIL = b"MAIL FROM:<a@example.org>\r\n"
@@ -171,7 +172,7 @@ def test_a_greeting_that_is_none():
         ("RCPT", MAIL, replies.NESTED_MAIL),
         ("RCPT", b"STARTTLS\r\n", replies.BAD_SEQUENCE),
         ("RCPT", b"AUTH PLAIN\r\n", replies.BAD_SEQUENCE),
-        ("RCPT", b"ETRN x\r\n", replies.BAD_SEQUENCE),
+        ("RCPT", b"XCLIENT NAME=x\r\n", replies.BAD_SEQUENCE),
     ],
 )
 def test_out_of_sequence(after, line, reply):
@@ -523,7 +524,7 @@ def test_an_exchange_that_ends_without_success(line):
     assert pair.state is State.AUTH
     (reply,) = pair.send(line)
     assert reply.code in (500, 501)
-    assert (reply == AUTH_LINE_TOO_LONG) is (len(line) > MAX_AUTH_LINE)
+    assert (reply == replies.AUTH_TOO_LONG) is (len(line) > MAX_AUTH_LINE)
     assert pair.state is State.READY
     assert pair.send(b"AUTH PLAIN =\r\n")[0].code == 235
 
@@ -532,6 +533,90 @@ def test_a_long_response_is_no_long_command():
     pair = ConnectionPair("EHLO", limits=Limits(command_line=512))
     pair.send(b"AUTH LOGIN\r\n")
     assert command(pair, b"YWFh" * 2000 + b"\r\n") == AuthResponse(b"aaa" * 2000)
+
+
+def test_an_auth_line_may_end_without_a_response():
+    pair = ConnectionPair("EHLO")
+    assert command(pair, b"AUTH PLAIN =\r\n") == Auth("PLAIN", b"")  # RFC 4954 §4: empty, which is not none
+    pair.server.reply(replies.AUTH_FAILED)
+    assert command(pair, b"AUTH PLAIN\r\n") == Auth("PLAIN", None)
+    pair.server.reply(Reply.of(334, None, ""))
+    assert command(pair, b"\r\n") == AuthResponse(b"")
+
+
+@pytest.mark.parametrize(
+    "line", [b"AUTH PLAIN *\r\n", b"AUTH PLAIN a\r\n", b"AUTH PLAIN YQ==YQ==\r\n", b"AUTH PLAIN  YQ==\r\n"]
+)
+def test_an_initial_response_that_is_no_base64(line):
+    # RFC 4954 §4: 501, and no exchange has begun
+    pair = ConnectionPair("EHLO")
+    assert pair.send(line) == [replies.AUTH_MALFORMED]
+    assert pair.state is State.READY
+
+
+def test_auth_of_mail_is_right_where_auth_is_announced():
+    # RFC 4954 §5, also when the client has authenticated
+    pair = ConnectionPair("EHLO")
+    pair.send(b"AUTH PLAIN =\r\n")
+    assert pair.send(b"MAIL FROM:<a@example.org> AUTH=<>\r\n") == [replies.SENDER_OK]
+    assert pair.send(b"AUTH PLAIN =\r\n") == [replies.BAD_SEQUENCE]
+
+
+# --- XCLIENT, XFORWARD (Postfix) ------------------------------------------------------------------------------
+
+
+def test_xclient_begins_the_session_anew():
+    pair = ConnectionPair("EHLO")
+    pair.send(b"AUTH PLAIN =\r\n")
+    (reply,) = pair.send(b"XCLIENT NAME=spike.example ADDR=192.0.2.1\r\n")
+    assert reply == Reply.of(220, None, "mx.example.org ESMTP elemta")
+    assert pair.state is State.HELLO
+    assert pair.send(MAIL) == [replies.HELLO_FIRST]
+    assert [sent.code for sent in pair.send(b"EHLO x\r\nAUTH PLAIN =\r\nXCLIENT NAME=y\r\n")] == [
+        250,
+        235,
+        220,
+    ]
+
+
+def test_xclient_keeps_tls():
+    pair = ConnectionPair("EHLO")
+    pair.send(b"STARTTLS\r\n")
+    pair.server.tls_started()
+    sent = pair.send(b"EHLO x\r\nXCLIENT NAME=y\r\nEHLO x\r\nSTARTTLS\r\n")
+    assert sent[-1] == replies.TLS_ACTIVE
+
+
+def test_xclient_may_come_before_hello_and_may_be_refused():
+    pair = ConnectionPair("CONNECT")
+    assert pair.send(b"XCLIENT NAME=y\r\n")[0].code == 220
+    pair = ConnectionPair("EHLO", answers=refuse("XCLIENT", reply=replies.NOT_A_PROXY))
+    assert pair.send(b"XCLIENT NAME=y\r\n" + MAIL) == [replies.NOT_A_PROXY, replies.SENDER_OK]
+
+
+def test_xforward_changes_no_state():
+    pair = ConnectionPair("EHLO")
+    line = b"XFORWARD NAME=x\r\n"
+    assert pair.send(line + line + MAIL + line) == [
+        replies.FORWARDED_OK,
+        replies.FORWARDED_OK,
+        replies.SENDER_OK,
+        replies.BAD_SEQUENCE,
+    ]
+
+
+# --- The dialect ----------------------------------------------------------------------------------------------
+
+
+def test_a_server_may_complete_paths_for_submission():
+    server = ServerConnection(
+        None, EVERYTHING, dialect=Dialect(blank_before_path=True, default_domain=Domain("example.org"))
+    )
+    server.greet(replies.banner("mx.example.org"))
+    server.receive_data(b"EHLO x\r\nMAIL FROM: <a>\r\n")
+    server.next_event()
+    server.reply(replies.hello("mx.example.org"))
+    assert server.next_event() == CommandReceived(Mail(parse_reverse_path("<a@example.org>")))
 
 
 # --- LMTP (RFC 2033) ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -108,8 +109,9 @@ def result(
     state: RecipientState = RecipientState.DELIVERED,
     due: float | None = None,
     delay_noticed: bool = False,
+    **more: Any,
 ) -> RecipientResult:
-    return RecipientResult(index, lease, outcome, state, due, delay_noticed)
+    return RecipientResult(index, lease, outcome, state, due, delay_noticed, **more)
 
 
 def deferred(

@@ -12,6 +12,7 @@ from spool_builders import message_id, spool_folder
 from elemta.mail import MessageId
 from elemta.runtime import ThreadPool
 from elemta.spool import Draft, SpoolFull, SpoolUnavailable
+from elemta.spool.budget import MemoryBudget
 
 MIB = 1 << 20
 
@@ -183,3 +184,77 @@ async def test_discard_survives_a_file_that_cannot_be_unlinked(
     monkeypatch.setattr(Path, "unlink", fail)
     draft.discard()
     assert draft.size == MIB
+
+
+# While the memory for all drafts is used up
+
+
+def scarce_draft(folder: Path, memory: MemoryBudget, number: int = 1) -> Draft:
+    return Draft(
+        message_id(number),
+        folder,
+        inline_size=MIB,
+        pool=ThreadPool("files", 1),
+        on_failure=lambda error: None,
+        memory=memory,
+    )
+
+
+async def test_bodies_go_to_their_files_early_while_memory_is_scarce(folder: Path) -> None:
+    # RELIABILITY P7
+    memory = MemoryBudget(100_000)
+    drafts = [scarce_draft(folder, memory, number) for number in range(20)]
+    data = b"Subject: a\r\n\r\n" + os.urandom(60_000)
+    for start in range(0, len(data), 5000):
+        for draft in drafts:
+            await draft.write(data[start : start + 5000])
+            assert memory.used <= 100_000 + 20 * (16 * 1024 + 5000)
+    for number, draft in enumerate(drafts):
+        assert draft.head == b"Subject: a\r\n\r\n"
+        assert draft.body is None
+        await draft.finish()
+        assert draft.head == b"Subject: a\r\n\r\n"
+        assert (folder / "bodies" / message_id(number)).read_bytes() == data
+        assert draft.digest(b"") == hashlib.blake2b(data, digest_size=16).digest()
+        draft.keep()
+    assert memory.used == 0
+
+
+async def test_a_small_body_stays_in_memory_even_then(folder: Path) -> None:
+    memory = MemoryBudget(0)
+    draft = scarce_draft(folder, memory)
+    await draft.write(b"Subject: a\r\n\r\nb\r\n")
+    await draft.finish()
+    assert draft.body == b"Subject: a\r\n\r\nb\r\n"
+    assert memory.used == 17
+    draft.discard()
+    draft.discard()
+    assert memory.used == 0
+
+
+@pytest.mark.parametrize("finished", [False, True])
+async def test_a_large_head_is_read_back_from_its_file(folder: Path, finished: bool) -> None:
+    memory = MemoryBudget(0)
+    draft = scarce_draft(folder, memory)
+    head = b"".join(b"X-%d: " % number + b"y" * 900 + b"\r\n" for number in range(60)) + b"\r\n"
+    await fill(draft, head + b"body\r\n\r\n" * 10, 1000)
+    assert memory.used < 16 * 1024 + 1000
+    if finished:
+        await draft.finish()
+    assert draft.head == head
+    draft.discard()
+    assert list((folder / "bodies").iterdir()) == list((folder / "incoming").iterdir()) == []
+
+
+async def test_a_body_that_went_to_its_file_stays_there_when_memory_is_free_again(folder: Path) -> None:
+    memory = MemoryBudget(20_000)
+    other = scarce_draft(folder, memory, 2)
+    await other.write(bytes(20_000))
+    draft = scarce_draft(folder, memory)
+    await draft.write(b"x" * 17_000)
+    other.discard()
+    await draft.write(b"y" * 3)
+    await draft.finish()
+    assert (folder / "bodies" / message_id(1)).read_bytes() == b"x" * 17_000 + b"yyy"
+    draft.discard()
+    assert memory.used == 0

@@ -44,11 +44,12 @@ class Expected:
     attempts: int = 0
     interrupted: int = 0
     hold: bool = False
+    awaits_release: bool = False
 
     def stop(self, due: float) -> None:
         self.lease, self.due = 0, due
         if self.hold:
-            self.state, self.hold = HELD, False
+            self.state, self.hold, self.awaits_release = HELD, False, False
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -77,12 +78,21 @@ class SpoolMachine(RuleBasedStateMachine):
         domains=st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4),
         leased=st.booleans(),
         hold=st.booleans(),
+        priority=st.integers(-9, 9),
+        release=st.none() | st.integers(-10, 2000),
     )
-    def accept(self, domains: list[str], leased: bool, hold: bool) -> None:
+    def accept(
+        self, domains: list[str], leased: bool, hold: bool, priority: int, release: int | None
+    ) -> None:
         self.number += 1
         self.lease += 1
         recipients = [f"r{index}@{domain}" for index, domain in enumerate(domains)]
         message = new_message(self.number, *recipients, received=self.now, hold="h" if hold else None)
+        release_at = None if release is None else self.now + release
+        envelope = attrs.evolve(message.envelope, priority=priority, release_at=release_at)
+        message = attrs.evolve(message, envelope=envelope)
+        waits = release is not None and release > 0
+        leased &= not waits  # the spool offers no such message to the queue
         self.write()
         self.store.accept(message, lease=self.lease if leased else None, lease_until=self.now + LEASE)
         self.store.commit()
@@ -91,9 +101,10 @@ class SpoolMachine(RuleBasedStateMachine):
             Expected(
                 domain,
                 HELD if hold else QUEUED,
-                self.now + LEASE if leased else self.now,
+                self.now + LEASE if leased else message.first_due,
                 self.lease if leased else 0,
                 int(leased),
+                awaits_release=waits and not hold,
             )
             for domain in domains
         ]
@@ -127,8 +138,13 @@ class SpoolMachine(RuleBasedStateMachine):
         assert taken == wanted
 
     @precondition(lambda self: self.leases)
-    @rule(data=st.data(), state=st.sampled_from(list(OUTCOMES)), wait=st.integers(0, 1000))
-    def record(self, data: st.DataObject, state: RecipientState, wait: int) -> None:
+    @rule(
+        data=st.data(),
+        state=st.sampled_from(list(OUTCOMES)),
+        wait=st.integers(0, 1000),
+        crashed=st.booleans(),
+    )
+    def record(self, data: st.DataObject, state: RecipientState, wait: int, crashed: bool) -> None:
         id, index, lease = data.draw(st.sampled_from(self.leases))
         due = self.now + wait
         one = self.model[id][index] if id in self.model else None
@@ -136,7 +152,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.write()
         try:
             gone = self.store.record(
-                AttemptRecord(id, (result(index, lease, OUTCOMES[state], state, due),)), self.now
+                AttemptRecord(id, (result(index, lease, OUTCOMES[state], state, due, crashed=crashed),)),
+                self.now,
             )
         except LeaseLost:
             assert not owned
@@ -146,10 +163,12 @@ class SpoolMachine(RuleBasedStateMachine):
         self.store.commit()
         if one is None or not owned:
             return
+        one.interrupted = one.interrupted + 1 if crashed else 0
         if state.is_final:
             one.state, one.lease, one.hold = state, 0, False
             self.ended[state] += 1
         else:
+            one.awaits_release = False
             one.stop(due)
         assert gone == (id in self.drop_ended())
 
@@ -169,6 +188,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 one.due = self.now + 2 * LEASE
             else:
                 one.attempts -= 1
+                one.awaits_release = False
                 one.stop(self.now + 5)
 
     @rule(
@@ -192,7 +212,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 for one in meant:
                     one.hold = False
                 for one in changed:
-                    one.state, one.due = QUEUED, self.now
+                    one.state, one.due, one.interrupted = QUEUED, self.now, 0
             case "retry":
                 found = self.store.retry(which, self.now)
                 changed = [one for one in meant if one.state is QUEUED and not one.lease]
@@ -207,6 +227,40 @@ class SpoolMachine(RuleBasedStateMachine):
         self.store.commit()
         expected = Removal(len(changed), tuple(self.drop_ended())) if what == "remove" else len(changed)
         assert found == expected
+
+    @property
+    def waiting(self) -> list[Expected]:
+        everybody = [one for expected in self.model.values() for one in expected]
+        return [one for one in everybody if one.state is QUEUED and not one.lease and not one.awaits_release]
+
+    @rule(after=st.integers(-1000, 1000), length=st.integers(0, 1000), seconds=st.integers(1, 10**6))
+    def set_clock(self, after: int, length: int, seconds: int) -> None:
+        start, until = self.now + after, self.now + after + length
+        shifted = [one for one in self.waiting if start <= one.due <= until]
+        by = max(seconds, length + 1)
+        for one in shifted:
+            one.due += by
+        moved, further = 0, start
+        while further is not None:
+            self.write()
+            count, further = self.store.shift_due(further, until, by, 3)
+            self.store.commit()
+            moved += count
+        assert moved == len(shifted)
+
+    @rule(most=st.integers(0, 1000), leased=st.integers(0, LEASE))
+    def clamp(self, most: int, leased: int) -> None:
+        waiting = [one for one in self.waiting if one.due > self.now + most]
+        everybody = [one for expected in self.model.values() for one in expected]
+        leases = [one for one in everybody if one.lease and one.due > self.now + leased]
+        for one in waiting:
+            one.due = self.now
+        for one in leases:
+            one.due = self.now + leased
+        self.write()
+        found = self.store.clamp_due(self.now, waiting=most, leased=leased, limit=10**6)
+        self.store.commit()
+        assert found == len(waiting) + len(leases)
 
     @rule(seconds=st.integers(1, 1000))
     def wait(self, seconds: int) -> None:

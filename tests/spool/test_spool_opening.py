@@ -163,7 +163,7 @@ async def test_linked_database_is_refused(state: Path) -> None:
     database = state / "spool" / "spool.db"
     database.rename(state / "elsewhere")
     database.symlink_to(state / "elsewhere")
-    await refused(state)
+    assert "symbolic links" in await refused(state)
 
 
 async def test_database_that_is_a_pipe_is_refused(state: Path) -> None:
@@ -380,6 +380,17 @@ def test_large_or_slow_database_is_not_checked_to_the_end(
     monkeypatch.setattr("elemta.spool.database._CHECK_LIMIT", 10)
     assert "too long" in check_soundness(store.connection, path, seconds=5, monotonic=lambda: 0.0)
     store.close()
+
+
+async def test_what_was_not_checked_is_told_at_the_start(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(state, 1)
+    monkeypatch.setattr("elemta.spool.database._CHECK_LIMIT", 10)
+    troubles = Troubles()
+    async with opening(state, troubles) as spool:
+        assert len(spool.recovery.notes) == 1
+    assert troubles.seen == [("note", spool.recovery.notes[0])]
 
 
 # Recovery

@@ -189,6 +189,33 @@ async def test_message_survives_a_restart_and_its_lease_does_not(disk: Place) ->
         assert [await read_all(spool, claim.message) for claim in claims] == [BODY, LARGE]
 
 
+async def test_message_that_awaits_its_release_is_not_offered_to_the_queue(place: Place) -> None:
+    intake = FakeIntake()
+    async with place.open() as spool:
+        spool.set_intake(intake)
+        message = message_id(1)
+        draft = spool.new_draft(message)
+        await draft.write(BODY)
+        later = attrs.evolve(envelope(), release_at=NOW + 1000)
+        await spool.commit(draft, message=message, envelope=later, origin=ORIGIN, prefix=PREFIX)
+        assert (intake.claims, intake.wakes) == ([], 1)
+        assert await spool.next_due() == NOW + 1000
+        place.clock.now = NOW + 999
+        assert await spool.claim(10) == []
+        assert len(await spool.claim(10, now=NOW + 1000)) == 1
+
+
+async def test_clock_that_was_set_moves_all_that_waits(place: Place) -> None:
+    async with place.open() as spool:
+        for number in range(1, 252):
+            await commit(spool, number)
+        assert await spool.shift_due(NOW, NOW, by=1000.0) == 251
+        assert await spool.next_due() == NOW + 1000
+        assert await spool.clamp_due(NOW, waiting=1000, leased=900) == 0
+        assert await spool.clamp_due(NOW, waiting=999, leased=900) == 251
+        assert await spool.next_due() == NOW
+
+
 async def test_draft_that_is_discarded_leaves_nothing(disk: Place) -> None:
     async with disk.open() as spool:
         draft = spool.new_draft(message_id(1))

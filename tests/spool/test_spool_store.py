@@ -1,5 +1,6 @@
 """What every store promises, on each of them. No event loop here: a store is plain and synchronous."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -24,6 +25,8 @@ from elemta.mail import (
     AddressLiteral,
     BodyType,
     Cause,
+    DeliverBy,
+    DeliverByMode,
     Domain,
     DsnOptions,
     Envelope,
@@ -50,6 +53,7 @@ from elemta.spool import (
     SpoolError,
     Store,
 )
+from elemta.spool.details import decode_details, encode_details
 
 ALL = QueueFilter()
 UNTIL = NOW + 900
@@ -587,3 +591,89 @@ def test_store_in_memory_has_no_body_files() -> None:
         store.accept(new_message(body=None), lease=None, lease_until=0)
     store.commit()
     assert store.statistics().accepted == 0
+
+
+def test_wishes_about_time_are_kept(store: Store) -> None:
+    by = DeliverBy(NOW + 0.5, DeliverByMode.NOTIFY, trace=True)
+    message = new_message()
+    wishes = attrs.evolve(message.envelope, deliver_by=by, release_at=NOW + 1.25, priority=7)
+    put(store, attrs.evolve(message, envelope=wishes))
+    stored = store.stored(message.id)
+    assert stored is not None
+    assert stored.envelope == wishes
+
+
+def test_rows_of_an_earlier_version_are_read() -> None:
+    text = (
+        '[["s","example.org"],[["r","example.com"],["q","example.com",0,"rfc822;x"]],"7BIT",false,null,null,'
+        'false,0,["session","192.0.2.1",25,"hello","SMTP","mx",null,["u","PLAIN"]]]'
+    )
+    envelope, origin = decode_details(text)
+    assert (envelope.deliver_by, envelope.release_at) == (None, None)
+    assert [str(recipient.mailbox) for recipient in envelope.recipients] == ["r@example.com", "q@example.com"]
+    assert origin.identity == Identity("u", "PLAIN")
+    assert decode_details(encode_details(envelope, origin)) == (envelope, origin)
+
+
+def test_message_that_awaits_its_release_is_due_then(store: Store) -> None:
+    later = attrs.evolve(new_message().envelope, release_at=NOW + 5000)
+    put(store, attrs.evolve(new_message(), envelope=later))
+    assert store.next_due() == NOW + 5000
+    assert only(store).reason == Cause.FUTURE_RELEASE
+    assert claim(store, now=NOW + 4999) == []
+    assert len(claim(store, now=NOW + 5000)) == 1
+
+
+def test_urgent_messages_are_claimed_as_if_they_had_waited_already(store: Store) -> None:
+    for number, priority in ((1, 0), (2, -9), (3, 2), (4, 9)):
+        envelope = attrs.evolve(new_message().envelope, priority=priority)
+        put(store, attrs.evolve(new_message(number, received=NOW + number), envelope=envelope))
+    claims = claim(store, now=NOW + 10)
+    assert [found.message.id for found in claims] == [message_id(number) for number in (4, 3, 1, 2)]
+
+
+def test_crashes_in_a_row_are_counted_and_forgotten(store: Store) -> None:
+    put(store, new_message(), lease=1)
+    found = []
+    for lease, crashed in ((1, True), (2, True), (3, False), (4, True)):
+        later = result(0, lease, LATER, RecipientState.QUEUED, NOW, crashed=crashed)
+        with batch(store):
+            store.record(attempt(1, later), NOW)
+        found.append(only(store).interrupted)
+        [again] = claim(store, lease=lease + 1)
+        assert again.recipients[0].interrupted == found[-1]
+    assert found == [1, 2, 0, 1]
+    with batch(store):
+        store.record(attempt(1, result(0, 5, LATER, RecipientState.HELD, hold="crashes", crashed=True)), NOW)
+    assert (only(store).reason, only(store).interrupted) == ("crashes", 2)
+    with batch(store):
+        assert store.release(ALL, NOW) == 1
+    assert only(store).interrupted == 0
+
+
+def test_due_times_are_moved_in_steps_and_each_once(store: Store) -> None:
+    for number in range(1, 8):
+        put(store, new_message(number, received=NOW + number // 2))
+    moved, further = [], NOW + 1.0
+    while further is not None:
+        with batch(store):
+            count, further = store.shift_due(further, NOW + 2, -1.0, 2)
+        moved.append(count)
+    dues = [only(store, number).due for number in range(1, 8)]
+    assert dues == [NOW, NOW, NOW, NOW + 1, NOW + 1, NOW + 3, NOW + 3]
+    assert sum(moved) == 4
+    with batch(store):
+        assert store.shift_due(NOW, math.inf, -86_400.0, 100) == (7, None)
+    assert store.next_due() == NOW - 86_400
+
+
+def test_nobody_waits_longer_than_is_said(store: Store) -> None:
+    put(store, new_message(1, received=NOW + 10), new_message(2, received=NOW + 11))
+    put(store, new_message(3), lease=1)
+    later = attrs.evolve(new_message(4).envelope, release_at=NOW + 5000)
+    put(store, attrs.evolve(new_message(4), envelope=later))
+    with batch(store):
+        assert store.clamp_due(NOW, waiting=10, leased=100, limit=10) == 2
+    assert [only(store, number).due for number in (1, 2, 4)] == [NOW + 10, NOW, NOW + 5000]
+    assert claim(store, lease=2, now=NOW + 99) != []
+    assert claim(store, lease=3, now=NOW + 100)[0].message.id == message_id(3)

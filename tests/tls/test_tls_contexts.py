@@ -59,7 +59,9 @@ def test_client_contexts(authority, tmp_path):
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_COMPRESSION
     names = {suite["name"] for suite in opportunistic.get_ciphers()}
-    assert names > {suite["name"] for suite in verifying.get_ciphers() if "GCM" in suite["name"]}
+    # Some systems (Debian's Python) offer suites with pre-shared keys by default, which nobody has.
+    usual = {suite["name"] for suite in verifying.get_ciphers() if "PSK" not in suite["name"]}
+    assert names > {name for name in usual if "GCM" in name}
     assert not any("NULL" in name or "ADH" in name or "AECDH" in name for name in names)
 
 

@@ -1,0 +1,94 @@
+"""Who decides about clients: accounts, policy, and how busy we are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from elemta.auth import Authenticator, make_authenticator
+from elemta.config import Config, ListenerAuth
+from elemta.dns import Resolver
+from elemta.events import EventBus, ServerOverloaded
+from elemta.policy import Gate
+from elemta.runtime import Drain, LoadGauge, Memo, OnCrash, ThreadPool, run_in_thread, supervise
+from elemta.spool import Spool, open_memo
+
+from .environment import Environment
+from .parts import simple_part
+from .reload import Reloader
+
+
+@attrs.frozen
+class Judges:
+    """What sessions ask."""
+
+    gate: Gate
+    load: LoadGauge
+    authenticator: Authenticator | None
+    """None: there are no accounts."""
+    make_authenticator: Callable[[Config], Awaitable[Authenticator | None]]
+    """One for another configuration (reload)."""
+
+
+@asynccontextmanager
+async def open_judges(
+    config: Config,
+    environment: Environment,
+    spool: Spool,
+    resolver: Resolver,
+    reloader: Reloader,
+    bus: EventBus,
+    *,
+    drain: Drain,
+    on_trouble: Callable[[str, str], None],
+    on_crash: OnCrash,
+) -> AsyncGenerator[Judges, None]:
+    """Make the judges, and measure how busy we are while the block runs.
+
+    Raises:
+      AuthFilesError: the accounts cannot be read.
+    """
+    clock, random = environment.clock, environment.random
+    load = LoadGauge(
+        lag_limit=config.limits.loop_lag,
+        commit_limit=config.limits.commit_latency,
+        on_change=lambda reason: bus.publish(ServerOverloaded(time=clock.time(), reason=reason)),
+    )
+    # A store that was given instead of the files of the state folder has a memo without a file, too
+    path = None if environment.store is not None else config.state_dir / "memo.sqlite"
+    async with open_memo(path, clock=clock, on_trouble=on_trouble) as memo, trio.open_nursery() as nursery:
+        gate = Gate(config, resolver, clock, random, memo)
+        authenticator = await _make_authenticator(config, environment, memo)
+        reloader.add(
+            simple_part(frozenset({"policy"}), gate.replace, uses=frozenset({"hostname", "postmaster"}))
+        )
+        reloader.add(
+            simple_part(
+                frozenset(),
+                lambda fresh: load.set_limits(
+                    lag_limit=fresh.limits.loop_lag, commit_limit=fresh.limits.commit_latency
+                ),
+                uses=frozenset({"limits"}),
+            )
+        )
+        measure = partial(load.run, partial(_commits, spool))
+        nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
+        remake = partial(_make_authenticator, environment=environment, memo=memo)
+        yield Judges(gate, load, authenticator, remake)
+        nursery.cancel_scope.cancel(reason="nobody is judged any more")
+
+
+async def _make_authenticator(config: Config, environment: Environment, memo: Memo) -> Authenticator | None:
+    if config.auth.users is None or not any(each.auth is not ListenerAuth.OFF for each in config.listeners):
+        return None  # nobody could log in, so the file need not be there (development mode)
+    make = partial(make_authenticator, config, random=environment.random, clock=environment.clock, memo=memo)
+    return await run_in_thread(ThreadPool("auth-files", 1), make)
+
+
+def _commits(spool: Spool) -> tuple[int, float]:
+    statistics = spool.statistics()
+    return statistics.commits, statistics.last_seconds

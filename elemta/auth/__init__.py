@@ -1,0 +1,65 @@
+"""Is this really the user? SASL exchanges, accounts and their secrets, brakes on guessing.
+
+Mechanisms are pure functions; `SaslExchange` carries one exchange to its verdict. Secrets are shown to
+nobody: no repr, error, log line or event has one.
+
+Not here: the AUTH command itself (`elemta.smtp`), when a session must log in and what it may do then
+(`elemta.inbound`), how a token is introspected (injected).
+"""
+
+from .authenticator import Authenticator, AuthStatistics, cost_of, make_authenticator
+from .binding import server_end_point
+from .edit import UsersBusy, UsersText, edit_users, with_secret
+from .exchange import Introspect, SaslExchange, TokenOwner, TokensUnavailable
+from .filestore import FileStore, load_users
+from .keyfile import AuthFilesError, Ownership
+from .mechanisms import MECHANISMS
+from .prepare import NotPrepared, prepare_name, prepare_password, saslprep
+from .senders import SenderPattern, may_send_as, parse_sender_pattern
+from .store import Account, CredentialStore, Proved, ScramAccount, ScramKeys, StoreUnavailable
+from .throttle import Throttle, ThrottleStatistics
+from .users import UserRecord, app_credential
+from .values import Accepted, AuthClient, Challenge, Refused, Step
+
+__all__ = [
+    "MECHANISMS",
+    "Accepted",
+    "Account",
+    "AuthClient",
+    "AuthFilesError",
+    "AuthStatistics",
+    "Authenticator",
+    "Challenge",
+    "CredentialStore",
+    "FileStore",
+    "Introspect",
+    "NotPrepared",
+    "Ownership",
+    "Proved",
+    "Refused",
+    "SaslExchange",
+    "ScramAccount",
+    "ScramKeys",
+    "SenderPattern",
+    "Step",
+    "StoreUnavailable",
+    "Throttle",
+    "ThrottleStatistics",
+    "TokenOwner",
+    "TokensUnavailable",
+    "UserRecord",
+    "UsersBusy",
+    "UsersText",
+    "app_credential",
+    "cost_of",
+    "edit_users",
+    "load_users",
+    "make_authenticator",
+    "may_send_as",
+    "parse_sender_pattern",
+    "prepare_name",
+    "prepare_password",
+    "saslprep",
+    "server_end_point",
+    "with_secret",
+]

@@ -1,0 +1,176 @@
+"""`elemta tls check`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import BAD_CONFIG, NOT_DONE, Trouble
+from .options import config_option, json_option, read_config
+
+if TYPE_CHECKING:
+    from elemta.config import CertificateConfig, Config
+    from elemta.tls import Certificate, TlsContexts
+
+_DAY = 86400
+_SOON = 14
+"""Days before its end from which a certificate is pointed out."""
+
+
+@click.group()
+def tls() -> None:
+    """Look at certificates and at what is offered with them."""
+
+
+@tls.command()
+@config_option
+@json_option
+def check(config_file: Path | None, as_json: bool) -> None:
+    """Show names, dates and keys of the certificates, and what each listener offers.
+
+    The exit status is 1 if a certificate has ended or is not valid yet, 78 if one cannot be used.
+    """
+    config = read_config(config_file)
+    found = _certificates(config)
+    contexts = _contexts(config)
+    now = time.time()
+    notes = list(_notes(config, found, now))
+    report = {
+        "certificates": [_as_json(certificate, now) for certificate in found],
+        "listeners": [_offer(config, contexts, index) for index in range(len(config.listeners))],
+        "notes": notes,
+    }
+    if as_json:
+        import msgspec  # noqa: PLC0415
+
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    else:
+        _show(report)
+    if any(not certificate.not_before <= now < certificate.not_after for certificate in found):
+        raise Trouble(NOT_DONE, "a certificate is not valid now")
+
+
+def _pairs(config: Config) -> list[CertificateConfig]:
+    from elemta.config import CertificateConfig  # noqa: PLC0415
+
+    if config.tls.certificate is None:
+        return []
+    first = CertificateConfig(config.tls.certificate, config.tls.key or config.tls.certificate)
+    return [first, *config.tls.certificates]
+
+
+def _certificates(config: Config) -> list[Certificate]:
+    """All certificates, each loaded by itself, so that all troubles are told at once."""
+    from elemta.config import TlsConfig  # noqa: PLC0415
+    from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
+
+    found: list[Certificate] = []
+    troubles: list[str] = []
+    for pair in _pairs(config):
+        try:
+            found += TlsContexts(TlsConfig(pair.certificate, pair.key)).certificates()
+        except TlsFilesError as error:
+            troubles.append(str(error))
+    if troubles:
+        raise Trouble(BAD_CONFIG, *troubles)
+    return found
+
+
+def _contexts(config: Config) -> TlsContexts:
+    from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
+
+    try:
+        return TlsContexts(config.tls)
+    except TlsFilesError as error:  # the authorities of clients
+        raise Trouble(BAD_CONFIG, str(error)) from error
+
+
+def _notes(config: Config, found: list[Certificate], now: float) -> list[str]:
+    notes = []
+    if not found:
+        notes.append("no certificate: set certificate and key in [tls]")
+    for certificate in found:
+        left = (certificate.not_after - now) / _DAY
+        if 0 < left <= _SOON:
+            notes.append(f"{certificate.path} ends in {left:.1f} days")
+        if not certificate.names:
+            notes.append(f"{certificate.path} is for no name")
+        if certificate.end_point is None:
+            notes.append(f"{certificate.path}: its signature allows no channel binding (SCRAM-SHA-256-PLUS)")
+    if found and not any(certificate.is_for(config.hostname) for certificate in found):
+        notes.append(f"no certificate is for our own name {config.hostname}")
+    return notes
+
+
+def _as_json(certificate: Certificate, now: float) -> dict[str, Any]:
+    from elemta.runtime import rfc3339  # noqa: PLC0415
+
+    return {
+        "file": str(certificate.path),
+        "names": list(certificate.names),
+        "issuer": certificate.issuer,
+        "key": certificate.key,
+        "key_matches": True,  # else it could not have been loaded
+        "from": rfc3339(certificate.not_before),
+        "until": rfc3339(certificate.not_after),
+        "days_left": round((certificate.not_after - now) / _DAY, 1),
+        "fingerprint": certificate.fingerprint,
+    }
+
+
+def _offer(config: Config, contexts: TlsContexts, index: int) -> dict[str, Any]:
+    """What one listener offers."""
+    from elemta.config import ListenerTls  # noqa: PLC0415
+
+    listener = config.listeners[index]
+    context = contexts.for_listener(listener).server
+    offer: dict[str, Any] = {
+        "listener": listener.name,
+        "address": str(listener.address),
+        "tls": listener.tls.value,
+        "client_certificates": listener.client_certificates,
+        "versions": [],
+        "suites": [],
+    }
+    if listener.tls is not ListenerTls.OFF and context is not None:
+        offer["versions"] = [version for version in ("1.2", "1.3") if version >= config.tls.minimum_version]
+        wanted = {f"TLSv{version}" for version in offer["versions"]}
+        offer["suites"] = [suite["name"] for suite in context.get_ciphers() if suite["protocol"] in wanted]
+    return offer
+
+
+def _show(report: dict[str, Any]) -> None:
+    from .console import table  # noqa: PLC0415
+
+    if report["certificates"]:
+        rows = [
+            [
+                each["file"],
+                ", ".join(each["names"]),
+                each["key"],
+                each["from"][:10],
+                each["until"][:10],
+                str(each["days_left"]),
+            ]
+            for each in report["certificates"]
+        ]
+        table(("file", "names", "key", "from", "until", "days left"), rows, right=("days left",))
+        click.echo()
+    rows = [
+        [
+            each["listener"],
+            each["address"],
+            each["tls"],
+            ", ".join(each["versions"]) or "-",
+            "asked for" if each["client_certificates"] else "no",
+            " ".join(each["suites"]) or "-",
+        ]
+        for each in report["listeners"]
+    ]
+    table(("listener", "address", "TLS", "versions", "client certificates", "suites"), rows)
+    for note in report["notes"]:
+        click.echo(f"note: {note}")

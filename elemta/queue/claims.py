@@ -1,0 +1,139 @@
+"""Turns claims into jobs: each recipient to the site of its route, or back into the spool.
+
+A claim is fresh, straight from its acceptance, or one of the scheduler's. Here is the spool's `Intake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import trio
+
+from elemta.mail import Deferred
+from elemta.routing import Route, Router
+from elemta.spool import Claim, ClaimedRecipient
+
+from .context import QueueContext
+from .results import Results
+from .room import Room, octets_in_memory
+from .site import Active, Job, Site
+from .sites import Sites
+
+MOST_SUSPECTS = 10
+"""Messages with recipients that may be what crashes the server are tried so many at a time. All that is
+in memory counts as under way at a crash, so this bounds how many innocent ones the next crash condemns."""
+
+
+COARSENESS = 0.001
+"""Seconds. The spool keeps due times in milliseconds, so a claim may be that much early."""
+
+
+@attrs.define(eq=False)
+class Claims:
+    """Where claimed mail comes in. All methods are synchronous, change memory only, and do not raise."""
+
+    context: QueueContext
+    router: Router
+    room: Room
+    sites: Sites
+    results: Results
+
+    def reserve(self, octets: int, recipients: int) -> bool:
+        """Whether a message about to be stored may come here at once, with its body in memory."""
+        return self.room.reserve(octets, recipients)
+
+    def cancel(self, octets: int, recipients: int) -> None:
+        """The reserved message was not stored after all."""
+        self.room.cancel(octets)
+
+    def put(self, claim: Claim) -> None:
+        """A message was stored and is claimed by this process: deliver it."""
+        self._dispatch(claim, fresh=True)
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self.context.bell.ring()
+
+    def take(self, claim: Claim) -> None:
+        """The scheduler claimed this."""
+        release = claim.message.envelope.release_at
+        if release is not None and release > self.context.clock.time() + COARSENESS:
+            self.results.await_release(claim.message, claim.recipients)
+            return
+        suspect = False
+        if any(claimed.interrupted for claimed in claim.recipients):
+            claim, suspect = self._screen(claim)
+            if not claim.recipients:
+                return
+        self.room.claimed(octets_in_memory(claim.message))
+        self._dispatch(claim, fresh=False, suspect=suspect)
+
+    def _screen(self, claim: Claim) -> tuple[Claim, bool]:
+        """Keep out what crashes the server: what did so too often is held, what may do so waits for its turn.
+
+        Returns what may be tried now, and whether suspects are among that.
+        """
+        judge, message = self.results.judge, claim.message
+        held, put_off, tried = [], [], []
+        suspect = False
+        for claimed in claim.recipients:
+            if judge.is_poison(claimed.interrupted):
+                held.append(claimed)
+            elif judge.is_suspect(claimed.interrupted) and self.room.suspects >= MOST_SUSPECTS:
+                put_off.append(claimed)
+            else:
+                suspect = suspect or judge.is_suspect(claimed.interrupted)
+                tried.append(claimed)
+        if held:
+            self.results.hold_poison(message, held)
+        if put_off:
+            self.results.put_off(message, put_off)
+        return Claim(message, tuple(tried)), suspect
+
+    def _dispatch(self, claim: Claim, *, fresh: bool, suspect: bool = False) -> None:
+        now, message = trio.current_time(), claim.message
+        active = Active(message, claim.recipients, octets_in_memory(message), fresh, now, suspect)
+        self.room.enter(active)
+        largest = self.context.config.delivery.recipients_per_transaction
+        left = self.results.time_left(message)
+        touched: list[Site] = []
+        for route, recipients in self._by_route(claim.recipients):
+            site = self.sites.at(route)
+            if self.context.drain.draining:
+                self.results.give_back(message, recipients, site)
+            elif left <= COARSENESS:
+                active.jobs += 1
+                self.results.expire(site, Job(active, tuple(recipients)))
+            elif site.is_suspended(now):
+                self._to_suspended(active, site, recipients)
+            else:
+                touched.append(site)
+                for start in range(0, len(recipients), largest):
+                    active.jobs += 1
+                    site.add(Job(active, tuple(recipients[start : start + largest]), now + left))
+        if not active.jobs:
+            self.room.forget(active)
+        for site in touched:
+            self.sites.staff(site)
+
+    def _to_suspended(self, active: Active, site: Site, recipients: Sequence[ClaimedRecipient]) -> None:
+        """The site is left alone: back into the spool, with a word to the sender who wanted one by now."""
+        message, failure = active.message, site.last_failure
+        late = [claimed for claimed in recipients if self.results.must_tell_delay(message, claimed)]
+        if late and isinstance(failure, Deferred):
+            active.jobs += 1
+            self.results.settle_later(site, Job(active, tuple(late)), failure)
+            recipients = [claimed for claimed in recipients if claimed not in late]
+        if recipients:
+            self.results.give_back(message, recipients, site)
+
+    def _by_route(
+        self, recipients: tuple[ClaimedRecipient, ...]
+    ) -> Iterable[tuple[Route, list[ClaimedRecipient]]]:
+        if len(recipients) == 1:
+            return ((self.router.route(recipients[0].recipient.mailbox), [recipients[0]]),)
+        routes: dict[Route, list[ClaimedRecipient]] = {}
+        for claimed in recipients:
+            routes.setdefault(self.router.route(claimed.recipient.mailbox), []).append(claimed)
+        return routes.items()

@@ -1,0 +1,36 @@
+"""What all parts of the queue share: settings, the spool, the clocks, where to tell of things."""
+
+from __future__ import annotations
+
+from random import Random
+
+import attrs
+import trio
+
+from elemta.config import Config
+from elemta.events import EventBus, TaskCrashed
+from elemta.runtime import Drain, WallClock, summarize
+from elemta.spool import Spool
+
+from .bell import Bell
+
+
+@attrs.define(eq=False)
+class QueueContext:
+    """Made once by `open_queue`; everything in it is injected."""
+
+    config: Config
+    """Changed by a reload: look here each time, rather than keep a part of it."""
+    spool: Spool
+    bus: EventBus
+    clock: WallClock
+    random: Random
+    drain: Drain
+    nursery: trio.Nursery
+    bell: Bell
+
+    def tell_crash(self, task: str, error: BaseException, message: str = "") -> None:
+        """A part of the queue crashed and was contained."""
+        self.bus.publish(
+            TaskCrashed(time=self.clock.time(), task=task, error=summarize(error), message=message)
+        )

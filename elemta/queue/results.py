@@ -1,0 +1,224 @@
+"""Writes down what became of jobs: results, next times and notices, or that they were not tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import attrs
+import trio
+
+from elemta.mail import Cause, Delivered, Outcome
+from elemta.runtime import contain
+from elemta.spool import AttemptRecord, ClaimedRecipient, RecipientResult, RecipientState, StoredMessage
+
+from .clockwatch import ClockWatch
+from .context import QueueContext
+from .notices import Notices, Original
+from .room import Room
+from .site import Job, Site
+from .telling import tell, tell_delivered, tell_held
+from .verdict import Judge, Terms, Verdict, poisoned, too_late
+
+SPREAD_SECONDS = 30.0
+"""What waited for a suspension to end comes back within so many seconds behind it, not all at once."""
+SUSPECT_SECONDS = 10.0
+"""A recipient that may be poison and cannot be tried yet comes back after so many seconds, and the spread."""
+
+
+@attrs.define(eq=False)
+class Results:
+    """Turns outcomes into records. Everything is synchronous but the reading of a header for a notice."""
+
+    context: QueueContext
+    room: Room
+    notices: Notices
+    judge: Judge
+    watch: ClockWatch
+
+    async def settle(self, site: Site, job: Job, outcomes: Sequence[Outcome]) -> None:
+        """Write down what an attempt did and tell the watchers.
+
+        Without a notice to write there is no checkpoint before the record, so that a cancel cannot lose
+        the word of the next hop (TRIO 3.6). With one, the wait for the original is shielded and short.
+        """
+        if _is_plain_success(job, outcomes):
+            self._record_delivered(site, job, outcomes)
+            return
+        verdicts = self._verdicts(site, job, outcomes)
+        original = None
+        if any(verdict.notice for verdict in verdicts):
+            original = await self.notices.original(job.message)
+        self._record(site, job, verdicts, original)
+
+    def settle_later(self, site: Site, job: Job, outcome: Outcome) -> None:
+        """Settle in a task of its own: a notice may have to read the message first."""
+        outcomes = [outcome] * len(job.recipients)
+        self.context.nursery.start_soon(self._settle_contained, site, job, outcomes)
+
+    async def _settle_contained(self, site: Site, job: Job, outcomes: list[Outcome]) -> None:
+        def on_crash(name: str, error: BaseException) -> None:
+            self.context.tell_crash(name, error, job.message.id)
+
+        async def settle() -> None:
+            await self.settle(site, job, outcomes)
+
+        if not await contain("settle", settle, on_crash=on_crash):
+            self.give_back(job.message, job.recipients, site)
+            self.room.job_done(job)
+
+    def record_end(self, site: Site, job: Job, outcome: Outcome, error: BaseException | None = None) -> None:
+        """Record the same for all recipients, at once and so without a notice: the attempt was ended,
+        or it crashed with `error`."""
+        verdicts = self._verdicts(site, job, [outcome] * len(job.recipients), may_tell=False)
+        if error is not None:
+            verdicts = [self.judge.crashed(verdict, error) for verdict in verdicts]
+        self._record(site, job, verdicts, None)
+
+    def expire(self, site: Site, job: Job) -> None:
+        """The sender's deadline is over: return the message instead of trying it (RFC 2852, mode R)."""
+        self.settle_later(site, job, too_late())
+
+    def hold_poison(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
+        """Hold recipients whose attempts crashed the server too often, without another one."""
+        now = self.context.clock.time()
+        verdicts = [poisoned(claimed, claimed.interrupted) for claimed in recipients]
+        for verdict in verdicts:
+            tell_held(self.context.bus, message, verdict, now)
+        self.context.spool.record(AttemptRecord(message.id, tuple(_result(verdict) for verdict in verdicts)))
+
+    def give_back_job(self, job: Job) -> None:
+        """The job was not tried: the server stops."""
+        self.give_back(job.message, job.recipients, None)
+        self.room.job_done(job)
+
+    def give_back(
+        self, message: StoredMessage, recipients: Iterable[ClaimedRecipient], site: Site | None
+    ) -> None:
+        """Return recipients that were not tried: due when the site's suspension ends, or now on a drain."""
+        due, cause = self.context.clock.time(), Cause.SHUTDOWN
+        if site is not None and not self.context.drain.draining:
+            due += max(0.0, site.suspended_until - trio.current_time())
+            due += self.context.random.uniform(0.0, SPREAD_SECONDS)
+            failure = site.last_failure
+            cause = Cause.BUSY if failure is None else getattr(failure, "cause", Cause.CONNECT)
+        self._unclaim(message, recipients, due, cause)
+
+    def await_release(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
+        """Return recipients that somebody made due before the time that their sender set (RFC 4865)."""
+        release = message.envelope.release_at
+        assert release is not None
+        self._unclaim(message, recipients, release, Cause.FUTURE_RELEASE)
+
+    def put_off(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
+        """Return recipients that may be poison until fewer of them are under way."""
+        wait = SUSPECT_SECONDS + self.context.random.uniform(0.0, SPREAD_SECONDS)
+        self._unclaim(message, recipients, self.context.clock.time() + wait, Cause.BUSY)
+
+    def _unclaim(
+        self, message: StoredMessage, recipients: Iterable[ClaimedRecipient], due: float, cause: Cause
+    ) -> None:
+        by = self.terms(message).deliver_by
+        if by is not None and by.deadline > self.context.clock.time() and cause is not Cause.FUTURE_RELEASE:
+            due = min(due, by.deadline)
+        leases = [(claimed.index, claimed.lease) for claimed in recipients]
+        self.context.spool.unclaim(message.id, leases, due, cause)
+        self.context.bell.note_due(due)
+
+    def terms(self, message: StoredMessage) -> Terms:
+        """The times of a message on the wall clock as it is now."""
+        envelope, received = message.envelope, message.received
+        start = self.watch.present(received)
+        by, release = envelope.deliver_by, envelope.release_at
+        if by is not None:
+            by = attrs.evolve(by, deadline=by.deadline + start - received)
+        if release is not None and release > received:  # RFC 4865: its time begins with its release
+            start = self.watch.present(release)
+        return Terms(start, by)
+
+    def time_left(self, message: StoredMessage) -> float:
+        """Seconds until the message is to be returned instead of tried; infinite for most."""
+        if message.envelope.deliver_by is None:
+            return math.inf
+        end = self.terms(message).returns_at
+        return math.inf if end is None else end - self.context.clock.time()
+
+    def must_tell_delay(self, message: StoredMessage, claimed: ClaimedRecipient) -> bool:
+        """Whether the sender is to be told now that the time he named is over (RFC 2852, mode N)."""
+        if message.envelope.deliver_by is None or claimed.delay_noticed:
+            return False
+        terms, null = self.terms(message), message.envelope.reverse_path.is_null
+        late = self.judge.schedule.late(terms.start, null_sender=null, deliver_by=terms.deliver_by)
+        return self.context.clock.time() >= late
+
+    def _verdicts(
+        self, site: Site, job: Job, outcomes: Sequence[Outcome], *, may_tell: bool = True
+    ) -> list[Verdict]:
+        now = self.context.clock.time()
+        terms = self.terms(job.message)
+        not_before = now + max(0.0, site.suspended_until - trio.current_time())
+        return [
+            self.judge.judge(
+                job.message.envelope,
+                terms,
+                claimed,
+                outcome,
+                now=now,
+                not_before=not_before,
+                may_tell=may_tell,
+            )
+            for claimed, outcome in zip(job.recipients, outcomes, strict=True)
+        ]
+
+    def _record_delivered(self, site: Site, job: Job, outcomes: Sequence[Outcome]) -> None:
+        """`_record` for what most mail comes to, without what it does not need."""
+        context, message = self.context, job.message
+        now = context.clock.time()
+        age = max(0.0, now - self.watch.present(message.received))
+        results = []
+        for claimed, outcome in zip(job.recipients, outcomes, strict=True):
+            assert isinstance(outcome, Delivered)
+            site.delivered += 1
+            tell_delivered(context.bus, site, message, claimed, outcome, now=now, age=age)
+            results.append(RecipientResult(claimed.index, claimed.lease, outcome, RecipientState.DELIVERED))
+        context.spool.record(AttemptRecord(message.id, tuple(results)))
+        self.room.job_done(job)
+
+    def _record(self, site: Site, job: Job, verdicts: Sequence[Verdict], original: Original | None) -> None:
+        """One record for the job: results, next times, notices. Sync; then the watchers hear of it."""
+        now = self.context.clock.time()
+        age = max(0.0, now - self.watch.present(job.message.received))
+        for verdict in verdicts:
+            site.count(verdict.outcome)
+            tell(self.context.bus, site, job.message, verdict, now=now, age=age)
+            if verdict.due is not None:
+                self.context.bell.note_due(verdict.due)
+        notices = () if original is None else self.notices.plan(job.message, verdicts, original, now)
+        results = tuple(_result(verdict) for verdict in verdicts)
+        self.context.spool.record(AttemptRecord(job.message.id, results, notices))
+        self.room.job_done(job)
+
+
+def _is_plain_success(job: Job, outcomes: Sequence[Outcome]) -> bool:
+    """Whether all was delivered and nobody asked to be told of that."""
+    if job.message.envelope.deliver_by is not None:
+        return False
+    for claimed, outcome in zip(job.recipients, outcomes, strict=True):
+        if not isinstance(outcome, Delivered) or claimed.recipient.dsn.notify is not None:
+            return False
+    return True
+
+
+def _result(verdict: Verdict) -> RecipientResult:
+    claimed = verdict.claimed
+    waits = verdict.state is RecipientState.QUEUED
+    return RecipientResult(
+        claimed.index,
+        claimed.lease,
+        verdict.outcome,
+        verdict.state,
+        due=verdict.due,
+        delay_noticed=waits and (claimed.delay_noticed or verdict.notice is not None),
+        hold=verdict.hold,
+        crashed=verdict.crashed,
+    )

@@ -1,0 +1,116 @@
+"""`elemta tls check`: what is shown of certificates, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tls_files import write_pair
+
+from elemta.cli import main
+
+HEAD = """
+hostname = "mx.one.test"
+[[listeners]]
+name = "mx"
+address = "127.0.0.1:2525"
+tls = "starttls"
+[[listeners]]
+name = "lmtp"
+address = "127.0.0.1:2424"
+role = "lmtp"
+[tls]
+certificate = "one.pem"
+key = "one.key"
+"""
+SECOND = """
+[[tls.certificates]]
+certificate = "two.pem"
+key = "two.key"
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ELEMTA_CONFIG", raising=False)
+    return tmp_path
+
+
+def check(text: str, *options: str) -> Result:
+    Path("elemta.toml").write_text(text)
+    return CliRunner().invoke(main, ["tls", "check", "-c", "elemta.toml", *options])
+
+
+def test_names_dates_and_what_each_listener_offers(folder: Path) -> None:
+    write_pair(folder, "one", "mx.one.test", "*.one.test", now=time.time())
+    write_pair(folder, "two", "mx.two.test", now=time.time(), days=5, algorithm="ed25519", digest=None)
+    done = check(HEAD + SECOND, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    one, two = report["certificates"]
+    assert one["names"] == ["mx.one.test", "*.one.test"]
+    assert (one["file"], one["key"], one["days_left"]) == ("one.pem", "EC secp256r1", 90.0)
+    assert two["key"] == "Ed25519"
+    mx, lmtp = report["listeners"]
+    assert (mx["tls"], mx["versions"]) == ("starttls", ["1.2", "1.3"])
+    assert "TLS_AES_256_GCM_SHA384" in mx["suites"]
+    assert all("GCM" in suite or "POLY1305" in suite for suite in mx["suites"])
+    assert (lmtp["versions"], lmtp["suites"]) == ([], [])
+    assert report["notes"] == [
+        "two.pem ends in 5.0 days",
+        "two.pem: its signature allows no channel binding (SCRAM-SHA-256-PLUS)",
+    ]
+    shown = check(HEAD + SECOND)
+    assert shown.exit_code == 0
+    assert "mx.one.test, *.one.test" in shown.stdout
+    assert "note: two.pem ends in 5.0 days" in shown.stdout
+
+
+def test_the_oldest_version_decides_what_is_offered(folder: Path) -> None:
+    write_pair(folder, "one", "mx.one.test", now=time.time())
+    report = json.loads(check(HEAD + 'minimum_version = "1.3"\n', "--json").stdout)
+    assert report["listeners"][0]["versions"] == ["1.3"]
+    assert all(suite.startswith("TLS_") for suite in report["listeners"][0]["suites"])
+
+
+@pytest.mark.parametrize("days", [-0.5, 0])
+def test_a_certificate_that_has_ended_is_not_done(folder: Path, days: float) -> None:
+    write_pair(folder, "one", "mx.one.test", now=time.time(), days=days)
+    done = check(HEAD)
+    assert done.exit_code == 1
+    assert "not valid now" in done.stderr
+
+
+def test_all_that_cannot_be_used_is_told_at_once(folder: Path) -> None:
+    one, two = (write_pair(folder, name, now=time.time()) for name in ("one", "two"))
+    one.key.write_bytes(two.key.read_bytes())
+    two.certificate.write_text("nonsense")
+    done = check(HEAD + SECOND)
+    assert done.exit_code == 78
+    assert done.stderr.splitlines() == [
+        "elemta: one.key: not the private key of one.pem",
+        "elemta: two.pem: no certificate in PEM form",
+    ]
+
+
+def test_authorities_of_clients_are_looked_at_too(folder: Path) -> None:
+    write_pair(folder, "one", "mx.one.test", now=time.time())
+    done = check(HEAD + 'client_authorities = "absent.pem"\n')
+    assert done.exit_code == 78
+    assert "absent.pem: No such file or directory" in done.stderr
+
+
+def test_our_own_name_should_be_in_one_of_them(folder: Path) -> None:
+    write_pair(folder, "one", "other.test", now=time.time())
+    assert "no certificate is for our own name mx.one.test" in check(HEAD).stdout
+
+
+def test_without_a_certificate_that_is_said() -> None:
+    text = HEAD.partition("[tls]")[0].replace('tls = "starttls"', "")
+    done = check(text)
+    assert done.exit_code == 0
+    assert "no certificate" in done.stdout

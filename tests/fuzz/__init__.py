@@ -1,0 +1,1 @@
+"""Fuzzing of what reads octets from strangers; `targets` states what must hold for any of them."""
