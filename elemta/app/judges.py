@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import attrs
 import trio
 
-from elemta.auth import Authenticator, make_authenticator
+from elemta.auth import REFRESH, Authenticator, make_authenticator
 from elemta.config import Config, ListenerAuth
 from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
@@ -62,7 +63,15 @@ async def open_judges(
     path = None if environment.store is not None else config.state_dir / "memo.sqlite"
     async with open_memo(path, clock=clock, on_trouble=on_trouble) as memo, trio.open_nursery() as nursery:
         gate = Gate(config, resolver, clock, random, memo)
-        authenticator = await _make_authenticator(config, environment, memo)
+
+        async def make(fresh: Config) -> Authenticator | None:
+            made = await _make_authenticator(fresh, environment, memo)
+            if made is not None:
+                look = partial(_keep_current, weakref.ref(made))
+                nursery.start_soon(partial(supervise, "accounts", look, on_crash=on_crash, drain=drain))
+            return made
+
+        authenticator = await make(config)
         reloader.add(
             simple_part(frozenset({"policy"}), gate.replace, uses=frozenset({"hostname", "postmaster"}))
         )
@@ -77,8 +86,7 @@ async def open_judges(
         )
         measure = partial(load.run, partial(_commits, spool))
         nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
-        remake = partial(_make_authenticator, environment=environment, memo=memo)
-        yield Judges(gate, load, authenticator, remake)
+        yield Judges(gate, load, authenticator, make)
         nursery.cancel_scope.cancel(reason="nobody is judged any more")
 
 
@@ -87,6 +95,14 @@ async def _make_authenticator(config: Config, environment: Environment, memo: Me
         return None  # nobody could log in, so the file need not be there (development mode)
     make = partial(make_authenticator, config, random=environment.random, clock=environment.clock, memo=memo)
     return await run_in_thread(ThreadPool("auth-files", 1), make)
+
+
+async def _keep_current(find: weakref.ref[Authenticator]) -> None:
+    """Look after changes of the accounts as long as a session or a listener has this authenticator."""
+    while (authenticator := find()) is not None:
+        await authenticator.refresh()
+        authenticator = None
+        await trio.sleep(REFRESH)
 
 
 def _commits(spool: Spool) -> tuple[int, float]:

@@ -7,7 +7,7 @@ Not here: the AUTH command itself (`elemta.smtp`), when a session must log in an
 (`elemta.inbound`), how a token is introspected (injected).
 """
 
-from .authenticator import Authenticator, AuthStatistics, cost_of, make_authenticator
+from .authenticator import REFRESH, Authenticator, AuthStatistics, cost_of, make_authenticator
 from .binding import server_end_point
 from .edit import UsersBusy, UsersText, edit_users, with_secret
 from .exchange import Introspect, SaslExchange, TokenOwner, TokensUnavailable
@@ -23,6 +23,7 @@ from .values import Accepted, AuthClient, Challenge, Refused, Step
 
 __all__ = [
     "MECHANISMS",
+    "REFRESH",
     "Accepted",
     "Account",
     "AuthClient",

@@ -6,7 +6,6 @@ import base64
 from random import Random
 
 import attrs
-import trio
 
 from elemta.config import AuthConfig, AuthMechanism, Config
 from elemta.mail import Identity, Mailbox, Reply, replies
@@ -96,20 +95,17 @@ class Authenticator:
     def may_send_as(self, identity: Identity, mailbox: Mailbox) -> bool:
         """Whether the account may use this sender address: its own name, or one of its list.
 
-        Sync, from memory; accounts that are gone or disabled may use none, see `keep_current`. The null
+        Sync, from memory; accounts that are gone or disabled may use none, see `refresh`. The null
         sender is the caller's to judge.
         """
         account = self.accounts.known(identity.name)
         return account is not None and may_send_as(account.name, account.send_as, mailbox)
 
-    async def keep_current(self) -> None:
-        """Look after changes of the accounts for ever, so that what sessions may do follows within seconds.
-
-        Logins see changes at once without it. Cancelled, nothing is left behind.
+    async def refresh(self) -> None:
+        """Look for changes of the accounts; called every `REFRESH` seconds, so that what sessions may do
+        follows. Logins see changes at once without it. Cancelled, nothing is left behind.
         """
-        while True:
-            await self.accounts.refresh()
-            await trio.sleep(REFRESH)
+        await self.accounts.refresh()
 
     def statistics(self) -> AuthStatistics:
         judge = self._judge

@@ -25,6 +25,7 @@ from elemta.mail import (
     TlsFacts,
     replies,
 )
+from elemta.runtime import WallClock
 from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
 
 from .conversion import convert
@@ -97,15 +98,19 @@ class _InMemory:
 class SmtpConnection(Connection):
     """An open session behind its greeting, hello and STARTTLS. Made by `SmtpTransport`."""
 
-    def __init__(self, wire: Wire, remote: str, *, lmtp: bool, tls: TlsFacts | None) -> None:
+    def __init__(
+        self, wire: Wire, remote: str, *, lmtp: bool, tls: TlsFacts | None, clock: WallClock
+    ) -> None:
         self.remote = remote
         """The next hop as `host[address]:port`."""
         self.tls = tls
         self._wire = wire
         self._lmtp = lmtp
+        self._clock = clock
         dsn = wire.machine.capabilities.dsn
         # RFC 2033: LMTP ends at a mailbox: notices of success are ours, unless the server takes them on.
         self._relay = None if lmtp and not dsn else Relay(dsn=dsn)
+        self._relay_in_time = None if self._relay is None else Relay(dsn=dsn, deliver_by=True)
         self._kept = False
         """Whether it waited, between two messages, for the next."""
         self._dot_sent = False
@@ -171,7 +176,15 @@ class SmtpConnection(Connection):
     def _plan(self, parcel: Parcel, eight_bit: EightBit) -> _Attempt:
         offered = self._wire.machine.capabilities
         secure = self.tls is not None and self.tls.verified
-        mail = mail_command(parcel.envelope, parcel.content.size, eight_bit, offered, secure=secure)
+        mail = mail_command(
+            parcel.envelope,
+            parcel.content.size,
+            eight_bit,
+            offered,
+            secure=secure,
+            now=self._clock.time(),
+            final=self._lmtp,
+        )
         if isinstance(mail, Failed):
             refused: Outcome = attrs.evolve(mail, remote=self.remote)
             return _Attempt(parcel.content, [refused] * len(parcel.recipients), None)
@@ -332,17 +345,20 @@ class SmtpConnection(Connection):
             wire.begin("final-dot", seconds)  # RFC 5321 §4.5.3.2.6, RFC 1047
         if not self._lmtp:
             since = trio.current_time()
-            attempt.settle_rest(self._outcome(await wire.reply()))
+            attempt.settle_rest(self._outcome(await wire.reply(), attempt.mail))
             self._prompt = trio.current_time() - since < PROMPT
             return
         for index in attempt.accepted:  # RFC 2033 §4.2: one reply for each, in the order of RCPT
-            attempt.outcomes[index] = self._outcome(await wire.reply())
+            attempt.outcomes[index] = self._outcome(await wire.reply(), attempt.mail)
             wire.begin("final-dot", seconds)
 
-    def _outcome(self, reply: Reply) -> Outcome:
+    def _outcome(self, reply: Reply, mail: Mail | None = None) -> Outcome:
+        """What the reply means; `mail` was taken where it is the last one."""
         match reply.severity:
             case Severity.POSITIVE:
-                return Delivered(reply, self.remote, from_remote=True, relay=self._relay)
+                in_time = mail is not None and mail.params.deliver_by is not None
+                relay = self._relay_in_time if in_time else self._relay
+                return Delivered(reply, self.remote, from_remote=True, relay=relay)
             case Severity.PERMANENT:
                 return Failed(Cause.REMOTE_REPLY, reply, self.remote, from_remote=True)
             case _:

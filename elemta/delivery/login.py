@@ -73,13 +73,12 @@ async def log_in(wire: Wire, login: Login, pools: ThreadPools, *, secret_may_be_
     for _ in range(_MOST_STEPS):
         if reply.severity is not Severity.INTERMEDIATE:
             break
-        try:
-            answer = await _step(mechanism, reply, pools)
-        except LoginProblem as problem:
-            await _cancel(wire)
-            raise LoginFailed(f"{mechanism.name}: {problem}") from problem
+        answer = await _step(mechanism, reply, pools)
         wire.begin("login", wire.timeouts.login)
-        reply = await wire.ask(AuthResponse(answer))
+        # RFC 4954 §4: what is no answer cancels, and is answered 501
+        reply = await wire.ask(AuthResponse(None if isinstance(answer, LoginProblem) else answer))
+        if isinstance(answer, LoginProblem):
+            raise LoginFailed(f"{mechanism.name}: {answer}")
     if reply.severity is not Severity.POSITIVE:
         if reply.severity is Severity.INTERMEDIATE:
             await _cancel(wire)
@@ -90,14 +89,17 @@ async def log_in(wire: Wire, login: Login, pools: ThreadPools, *, secret_may_be_
         raise LoginFailed(f"{mechanism.name}: {problem}") from problem
 
 
-async def _step(mechanism: ClientMechanism, reply: Reply, pools: ThreadPools) -> bytes:
+async def _step(mechanism: ClientMechanism, reply: Reply, pools: ThreadPools) -> bytes | LoginProblem:
     try:
         challenge = base64.b64decode(reply.text, validate=True)
-    except binascii.Error as cause:
-        raise LoginProblem("a challenge that is not base64") from cause
-    if isinstance(mechanism, ScramSha256):  # derives a key, which takes its time
-        return await run_in_thread(_pool(pools), mechanism.step, challenge)
-    return mechanism.step(challenge)
+    except binascii.Error:
+        return LoginProblem("a challenge that is not base64")
+    try:
+        if isinstance(mechanism, ScramSha256):  # derives a key, which takes its time
+            return await run_in_thread(_pool(pools), mechanism.step, challenge)
+        return mechanism.step(challenge)
+    except LoginProblem as problem:
+        return problem
 
 
 async def _cancel(wire: Wire) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from elemta.mail import (
     BodyType,
     Cause,
+    DeliverBy,
+    DeliverByMode,
     Envelope,
     Failed,
     ForwardPath,
@@ -16,10 +20,12 @@ from elemta.mail import (
     replies,
     split_header,
 )
-from elemta.smtp import Capabilities, Mail, MailParams, Rcpt, RcptParams
+from elemta.smtp import ByTime, Capabilities, Mail, MailParams, Rcpt, RcptParams
 
 from .transport import Content
 
+_MOST_SECONDS = 999_999_999
+"""RFC 2852 §4: nine digits."""
 TOO_LARGE = Reply.of(552, "5.3.4", "the message is larger than the destination takes")
 """RFC 1870 §6.1: the announced size is known, so it is not tried."""
 REQUIRETLS_NEEDED = Reply.of(550, "5.7.30", "REQUIRETLS support required")
@@ -76,11 +82,19 @@ def needs_conversion(envelope: Envelope, eight_bit: EightBit, offered: Capabilit
 
 
 def mail_command(
-    envelope: Envelope, size: int, eight_bit: EightBit, offered: Capabilities, *, secure: bool
+    envelope: Envelope,
+    size: int,
+    eight_bit: EightBit,
+    offered: Capabilities,
+    *,
+    secure: bool,
+    now: float,
+    final: bool = False,
 ) -> Mail | Failed:
     """MAIL for this next hop, or why the message cannot go there at all.
 
-    `secure`: the session has TLS with a certificate that was verified.
+    `secure`: the session has TLS with a certificate that was verified. `now`: wall clock. `final`: the next
+    hop is where the message ends.
     """
     if envelope.require_tls and not (secure and offered.require_tls):  # RFC 8689 §4.2.1
         return Failed(Cause.UNSUPPORTED, REQUIRETLS_NEEDED)
@@ -92,6 +106,11 @@ def mail_command(
         return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED)
     if needs_conversion(envelope, eight_bit, offered):
         return Failed(Cause.UNSUPPORTED, replies.CONVERSION_NEEDED)
+    deadline = envelope.deliver_by
+    by = None if deadline is None else _time_left(deadline, offered, now)
+    if deadline is not None and deadline.mode is DeliverByMode.RETURN and by is None and not final:
+        # RFC 2852 §4: it may only go on to a server that keeps the deadline
+        return Failed(Cause.EXPIRED, replies.EXPIRED, detail="the next hop does not promise the deadline")
     if offered.size and size > offered.size:
         return Failed(Cause.UNSUPPORTED, TOO_LARGE, detail=f"{size} octets, at most {offered.size}")
     return Mail(
@@ -105,8 +124,19 @@ def mail_command(
             envelope_id=envelope.envelope_id if offered.dsn else None,
             require_tls=envelope.require_tls,
             priority=envelope.priority if offered.mt_priority and envelope.priority else None,
+            deliver_by=by,
         ),
     )
+
+
+def _time_left(by: DeliverBy, offered: Capabilities, now: float) -> ByTime | None:
+    """The deadline for this next hop (RFC 2852 §4); None: it knows none, or not one so near."""
+    if offered.deliver_by is None:
+        return None
+    seconds = math.floor(by.deadline - now)
+    if by.mode is DeliverByMode.RETURN and seconds < max(1, offered.deliver_by):
+        return None
+    return ByTime(max(-_MOST_SECONDS, min(seconds, _MOST_SECONDS)), by.mode, by.trace)
 
 
 def rcpt_command(recipient: Recipient, offered: Capabilities, *, utf8: bool) -> Rcpt | Failed:

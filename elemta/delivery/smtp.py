@@ -64,7 +64,7 @@ class SmtpTransport(Transport):
         except BaseException:
             await wire.aclose()
             raise
-        return SmtpConnection(wire, str(target), lmtp=self.lmtp, tls=tls)
+        return SmtpConnection(wire, str(target), lmtp=self.lmtp, tls=tls, clock=self._context.clock)
 
     async def _start(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
         """Go as far as the first MAIL; what the remote does wrong becomes TargetFailed or _TlsBroken."""

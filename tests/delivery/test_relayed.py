@@ -3,9 +3,10 @@
 import pytest
 from delivery_helpers import connected, deliver_one
 
-from elemta.mail import Relay
-from elemta.smtp import Capabilities
-from elemta.testing.peers import SinkPeer
+from elemta.mail import Cause, DeliverBy, DeliverByMode, Delivered, Failed, Outcome, Relay
+from elemta.runtime import TrioWallClock
+from elemta.smtp import ByTime, Capabilities
+from elemta.testing.peers import Received, SinkPeer
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,51 @@ async def test_delivery_says_who_took_it_and_who_sends_notices_now(lmtp, dsn, re
     outcome = outcomes[0] if isinstance(outcomes, list) else outcomes
     assert outcome.from_remote
     assert outcome.relay == relay
+
+
+def deadline(seconds: float, mode: DeliverByMode, *, trace: bool = False) -> DeliverBy:
+    """By the wall clock of the tests, which is at its epoch."""
+    return DeliverBy(TrioWallClock().time() + seconds, mode, trace)
+
+
+async def offered(by: DeliverBy, least: int | None, *, lmtp: bool = False) -> tuple[Outcome, list[Received]]:
+    sink = SinkPeer(lmtp=lmtp, capabilities=Capabilities(pipelining=True, deliver_by=least))
+    async with connected(sink, lmtp=lmtp) as connection:
+        outcome = await deliver_one(connection, deliver_by=by)
+    return outcome, sink.messages
+
+
+async def test_deadline_is_passed_on_as_the_time_that_is_left(autojump_clock):
+    """RFC 2852 §4"""
+    by = deadline(600.9, DeliverByMode.RETURN, trace=True)
+    outcome, [message] = await offered(by, 0)
+    assert message.mail.params.deliver_by == ByTime(600, DeliverByMode.RETURN, True)
+    assert outcome.relay == Relay(deliver_by=True)
+
+
+async def test_deadline_that_is_over_is_passed_on_where_it_only_means_a_notice(autojump_clock):
+    outcome, [message] = await offered(deadline(-30, DeliverByMode.NOTIFY), 60)
+    assert message.mail.params.deliver_by == ByTime(-30, DeliverByMode.NOTIFY)
+    assert outcome.relay == Relay(deliver_by=True)
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(600, None), (59, 60), (0.5, 0)])
+async def test_message_to_be_returned_goes_to_no_server_that_does_not_keep_the_deadline(
+    seconds, least, autojump_clock
+):
+    outcome, messages = await offered(deadline(seconds, DeliverByMode.RETURN), least)
+    assert isinstance(outcome, Failed)
+    assert (outcome.cause, outcome.reply.enhanced_text) == (Cause.EXPIRED, "5.4.7")
+    assert messages == []
+
+
+async def test_message_that_ends_there_needs_no_promise(autojump_clock):
+    outcome, messages = await offered(deadline(600, DeliverByMode.RETURN), None, lmtp=True)
+    assert isinstance(outcome, Delivered)
+    assert len(messages) == 1
+
+
+async def test_server_without_deadlines_gets_the_message_without_one(autojump_clock):
+    outcome, [message] = await offered(deadline(600, DeliverByMode.NOTIFY), None)
+    assert message.mail.params.deliver_by is None
+    assert outcome.relay == Relay()

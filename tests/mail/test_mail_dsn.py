@@ -145,7 +145,11 @@ def test_the_deadline_of_the_sender_is_shown():
 
 def test_a_success_names_the_server_that_took_it():
     taken = DsnRecipient(
-        Recipient(USER), Action.RELAYED, Reply.of(250, "2.6.0", "queued"), "mx.example.net[192.0.2.25]:25", True
+        Recipient(USER),
+        Action.RELAYED,
+        Reply.of(250, "2.6.0", "queued"),
+        "mx.example.net[192.0.2.25]:25",
+        True,
     )
     _, text, status, _ = read(make(taken))
     fields = groups(status)[1]
