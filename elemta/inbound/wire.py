@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import trio
 
 from elemta.mail import TlsFacts, replies
@@ -84,11 +86,21 @@ class Wire:
             waited = since - self._command_since
             # RFC 5321 §4.5.3.2.7
             self._deadlines.enter(Phase.COMMAND, self._context.config.timeouts.command - waited)
-        data = await self.stream.receive_some(RECEIVE_SIZE)
+        data = await self._receive_some()
         self._deadlines.phase = Phase.WORK
         if pace is not None:
             pace.received(len(data), trio.current_time() - since)
-        self.take(bytes(data))
+        self.take(data)
+
+    async def _receive_some(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some(RECEIVE_SIZE))
+        except trio.BrokenResourceError as error:
+            # Many end TLS without its closing alert (RFC 8446 §6.1). Nothing is lost by taking that for an
+            # end: a message ends with its dot or its last chunk, and not with the stream.
+            if isinstance(error.__cause__, ssl.SSLEOFError):
+                return b""
+            raise
 
     def take(self, data: bytes) -> None:
         """Octets of the client, however they came; none is its end."""
@@ -99,7 +111,7 @@ class Wire:
         """Hold back the greeting, unless the client speaks before it."""
         self._deadlines.enter(Phase.GREETING)
         with trio.move_on_after(seconds):
-            self.take(bytes(await self.stream.receive_some(RECEIVE_SIZE)))
+            self.take(await self._receive_some())
 
     def command_came(self) -> None:
         """The next wait is for another command."""

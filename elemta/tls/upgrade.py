@@ -46,9 +46,7 @@ async def start_tls(
     """
     name = None if server_side else _server_name(hostname, context)
     try:
-        tls = trio.SSLStream(
-            stream, context, server_hostname=name, server_side=server_side, https_compatible=True
-        )
+        tls = trio.SSLStream(stream, context, server_hostname=name, server_side=server_side)
     except (ValueError, ssl.SSLError) as error:
         raise TlsFailed(f"unusable host name: {error}") from error
     try:

@@ -51,6 +51,30 @@ async def test_starttls_makes_the_session_private_and_begins_it_anew(server_tls,
         assert bed.seen(SessionClosed)[0].cause == "quit"
 
 
+@pytest.mark.parametrize("polite", [True, False])
+async def test_either_way_of_ending_tls_is_an_end(server_tls, client_tls, polite):
+    """RFC 8446 §6.1: with a closing alert; but many just hang up."""
+    async with open_bed(STARTTLS, tls=server_tls, spool=FakeSpool()) as bed:
+        client = await starttls(bed, client_tls)
+        await client.say("EHLO private.example")
+        tls = client.stream
+        assert isinstance(tls, trio.SSLStream)
+        await (tls if polite else tls.transport_stream).aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert bed.seen(SessionClosed)[0].cause == "eof"
+
+
+async def test_session_ends_with_a_closing_alert(server_tls, client_tls):
+    """RFC 8446 §6.1"""
+    async with open_bed(STARTTLS, tls=server_tls, spool=FakeSpool()) as bed:
+        client = bed.dial()
+        await client.hello()
+        await client.say("STARTTLS")
+        strict = Client(trio.SSLStream(client.stream, client_tls, server_hostname="mx.ours.example"))
+        assert await strict.say("QUIT") == "221 2.0.0 closing connection"
+        assert await strict.line() == "", "and no error of a stream that was cut off"
+
+
 async def test_commands_behind_starttls_in_clear_text_are_never_obeyed(server_tls):
     async with open_bed(STARTTLS, tls=server_tls, spool=FakeSpool()) as bed:
         client = bed.dial()

@@ -81,7 +81,6 @@ def test_openssl_over_implicit_tls(bed: Bed) -> None:
     assert "\n221 2.0.0" in text.replace("\r", "")
 
 
-@pytest.mark.xfail(strict=False, reason="the server hangs up without a closing alert of TLS (RFC 8446 §6.1)")
 @pytest.mark.parametrize("kind", ["starttls", "implicit"])
 def test_the_session_ends_with_a_closing_alert(bed: Bed, kind: str) -> None:
     status, text = starttls(bed.submission) if kind == "starttls" else s_client(bed.implicit)

@@ -72,10 +72,19 @@ async def test_octets_pass_both_ways(contexts):
             assert await receiver.receive_some() == b"EHLO us.test\r\n"
 
 
-async def test_peer_that_just_hangs_up_is_an_end_of_file(contexts):
+async def test_peer_that_just_hangs_up_is_told_from_one_that_ends_tls(contexts):
+    """RFC 8446 §6.1"""
     (server, _), (client, _) = await handshake(contexts.server, contexts.client(True), "mx.local.test")
     await client.transport_stream.aclose()
-    assert await server.receive_some() == b""
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        await server.receive_some()
+    assert isinstance(caught.value.__cause__, ssl.SSLEOFError)
+
+
+async def test_closing_ends_tls_before_the_connection(contexts):
+    (server, _), (client, _) = await handshake(contexts.server, contexts.client(True), "mx.local.test")
+    await server.aclose()
+    assert await client.receive_some() == b"", "and no error of a stream that was cut off"
 
 
 @pytest.mark.parametrize(
