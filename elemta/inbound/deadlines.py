@@ -69,10 +69,15 @@ class Deadlines:
         self._alarm = Alarm(functools.partial(self.scope.cancel, reason="deadline"))
         self._transaction = math.inf
 
-    def enter(self, phase: Phase, seconds: float = math.inf) -> None:
-        """Begin a phase that may take so long; by default only the outer deadlines bound it."""
+    def enter(self, phase: Phase, seconds: float = math.inf, *, since: float | None = None) -> None:
+        """Begin a phase that may take so long, from `since` or now; by default only the outer deadlines
+        bound it."""
         self.phase = phase
-        self._alarm.set(min(trio.current_time() + seconds, self._transaction))
+        if seconds == math.inf:
+            self._alarm.set(self._transaction)
+        else:
+            start = trio.current_time() if since is None else since
+            self._alarm.set(min(start + seconds, self._transaction))
 
     def close(self) -> None:
         """The session is over."""

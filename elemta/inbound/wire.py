@@ -77,15 +77,15 @@ class Wire:
             timeouts = self._context.config.timeouts
             pace = self._pace = BodyPace(timeouts.body_idle, timeouts.body_rate)
         if pace is not None:
-            self._deadlines.enter(Phase.BODY, pace.allowance())
+            self._deadlines.enter(Phase.BODY, pace.allowance(), since=since)
         elif self._context.services.drain.draining:
             raise SessionEnds("drain", replies.SHUTTING_DOWN)
         else:
             if self._command_since is None:
                 self._command_since = since
-            waited = since - self._command_since
             # RFC 5321 §4.5.3.2.7
-            self._deadlines.enter(Phase.COMMAND, self._context.config.timeouts.command - waited)
+            seconds = self._context.config.timeouts.command
+            self._deadlines.enter(Phase.COMMAND, seconds, since=self._command_since)
         data = await self._receive_some()
         self._deadlines.phase = Phase.WORK
         if pace is not None:
@@ -131,9 +131,13 @@ class Wire:
 
     async def flush(self) -> None:
         """Send the replies that have gathered."""
-        if self.out:
-            self._deadlines.enter(Phase.WRITE, self._context.config.timeouts.write)
-            await self.send()
+        if not self.out:
+            return
+        if self.send_now():
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        self._deadlines.enter(Phase.WRITE, self._context.config.timeouts.write)
+        await self.send()
 
     async def send(self) -> None:
         """Send within whatever scope there is. Cancelled or failed: no further use."""
