@@ -60,6 +60,12 @@ def resident(pid: int) -> int:
     return int(found[1])
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time so far, of all threads, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def stop(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
     try:

@@ -86,7 +86,9 @@ def complete_addresses(header: bytes, domain: bytes) -> bytes:
     position = 0
     for field in HeaderBlock(header).fields():
         if field.name.lower() in _ADDRESS_FIELDS:
-            start = header.index(field.raw, position)
+            start = position
+            while not header.startswith(field.raw, start):  # at the begin of a line, not within another field
+                start = header.index(b"\r\n", start) + 2
             pieces += [header[position:start], _complete_field(field, domain)]
             position = start + len(field.raw)
     pieces.append(header[position:])

@@ -21,7 +21,7 @@ SMALL = 600
 """Octets of a dialogue's `say` that are also sent one by one; longer ones in pieces."""
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])([- ])(?:(([245])\.[0-9]{1,3}\.[0-9]{1,3}) )?([^\r\n]*)\r\n")
-_ALIKE = re.compile(r"[ -~\u00a0-\U0010ffff]*")
+_TEXT = re.compile(r"[ -~\u00a0-\ud7ff\ue000-\U0010ffff]*")
 
 
 class Mismatch(AssertionError):
@@ -82,7 +82,7 @@ class Player:
         found = _LINE.fullmatch(line)
         if not found:
             raise self._fail(f"this is no reply line: {line!r}")
-        if not _ALIKE.fullmatch(found[5].decode("utf-8", "surrogateescape")):
+        if not _TEXT.fullmatch(found[5].decode("utf-8", "surrogateescape")):
             raise self._fail("a reply with octets that are not text")
         return found
 
