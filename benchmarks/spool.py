@@ -15,6 +15,7 @@ import random
 import shutil
 import statistics
 import tempfile
+import time
 from pathlib import Path
 
 import attrs
@@ -89,13 +90,13 @@ class Deliverer:
 
 async def run(case: Case, state: Path, seconds: float) -> Result:
     body = os.urandom(case.size)
-    count = 0
+    count, ids = 0, random.Random(7)
 
     async def client() -> None:
         nonlocal count
         while trio.current_time() < deadline:
             count += 1
-            message = make_id(1_000_000, count)
+            message = make_id(time.time_ns() // 1_000_000, ids.getrandbits(35))
             draft = spool.new_draft(message)
             await draft.write(body)
             await spool.commit(draft, message=message, envelope=ENVELOPE, origin=ORIGIN, prefix=PREFIX)

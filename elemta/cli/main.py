@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, queue, run, send, status, tls, user
+from . import configure, dkim, queue, run, send, status, tls, user
 from .errors import Trouble
 
 
@@ -38,3 +38,4 @@ main.add_command(status.status)
 main.add_command(send.send)
 main.add_command(user.user)
 main.add_command(tls.tls)
+main.add_command(dkim.dkim)

@@ -103,6 +103,37 @@ class CheckAction(enum.StrEnum):
     """The client is refused (5yz), or told to come again later where the check could not be finished."""
 
 
+class MessageAction(enum.StrEnum):
+    """What follows from a check that a message failed."""
+
+    OFF = "off"
+    """The check is not made."""
+    NOTE = "note"
+    """It is made and written down, in the header and for logs and plugins."""
+    QUARANTINE = "quarantine"
+    """The message is accepted and marked as suspect, for filters behind us."""
+    DEFER = "defer"
+    """The client is told to come again later (4yz)."""
+    REFUSE = "refuse"
+    """The client is refused (5yz), or told to come again later where the check could not be finished."""
+
+
+class SigningAlgorithm(enum.StrEnum):
+    """How a signature is made (RFC 8301, RFC 8463)."""
+
+    RSA_SHA256 = "rsa-sha256"
+    ED25519_SHA256 = "ed25519-sha256"
+
+
+class Canonicalization(enum.StrEnum):
+    """What may change in the header and in the body of a signed message (RFC 6376 3.4)."""
+
+    RELAXED_RELAXED = "relaxed/relaxed"
+    RELAXED_SIMPLE = "relaxed/simple"
+    SIMPLE_RELAXED = "simple/relaxed"
+    SIMPLE_SIMPLE = "simple/simple"
+
+
 class GreylistAction(enum.StrEnum):
     """What becomes of a recipient whose sender and client were not seen together before."""
 

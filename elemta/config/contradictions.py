@@ -70,6 +70,8 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _greylist(config)
     yield from _rates(config)
     yield from _early_talkers(config)
+    yield from _signing(config)
+    yield from _sealing(config)
 
 
 def _listener_names(config: Config) -> Iterator[Contradiction]:
@@ -418,3 +420,31 @@ def _early_talkers(config: Config) -> Iterator[Contradiction]:
     if policy.greeting_delay and policy.early_talkers is CheckAction.OFF:
         reason = "delays everybody for nothing while policy.early_talkers is off"
         yield Contradiction(("policy", "greeting_delay"), reason, others=(("policy", "early_talkers"),))
+
+
+def _signing(config: Config) -> Iterator[Contradiction]:
+    first: dict[tuple[DomainPattern, str, Domain], int] = {}
+    for index, entry in enumerate(config.signing):
+        path: KeyPath = ("signing", index)
+        domain = entry.domain.domain
+        signer = entry.sign_as or domain
+        if signer != domain and not domain.text.endswith("." + signer.text):
+            reason = f"{signer} cannot sign for {domain}: DMARC wants the same domain or one above"
+            yield Contradiction((*path, "sign_as"), reason, others=((*path, "domain"),))
+        earlier = first.setdefault((entry.domain, entry.selector, signer), index)
+        if earlier != index:
+            reason = f"signing[{earlier}] signs the same mail with the same selector"
+            yield Contradiction(
+                (*path, "selector"), reason, "give each key its own", (path, ("signing", earlier))
+            )
+
+
+def _sealing(config: Config) -> Iterator[Contradiction]:
+    arc = config.policy.arc
+    names = ("seal_domain", "seal_selector", "seal_key")
+    given = [name for name in names if getattr(arc, name) is not None]
+    missing = [name for name in names if name not in given]
+    if given and missing:
+        reason = f"a seal needs {' and '.join(missing)}, too"
+        others = tuple(("policy", "arc", name) for name in names)
+        yield Contradiction(("policy", "arc", given[0]), reason, others=others)

@@ -295,6 +295,8 @@ MAILDIR_PATH = _text("a folder", units.parse_maildir_path, minLength=1)
 IPV4 = _text("an IPv4 address", units.parse_ipv4, r"[0-9.]+")
 IPV6 = _text("an IPv6 address", units.parse_ipv6, r"[0-9A-Fa-f:.]+")
 NAME = _text("a string", units.parse_name, units.NAME_PATTERN)
+SELECTOR = _text("a selector", units.parse_selector, units.SELECTOR_PATTERN, maxLength=units.MAX_SELECTOR)
+FIELD_NAME = _text("the name of a header field", units.parse_field_name, units.FIELD_NAME_PATTERN)
 
 _KINDS: dict[Any, Kind] = {
     str: _text("a string", str),

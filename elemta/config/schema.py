@@ -17,6 +17,7 @@ from elemta.mail import Domain
 
 from .choices import (
     AuthMechanism,
+    Canonicalization,
     CheckAction,
     GreylistAction,
     LineEndPolicy,
@@ -25,15 +26,18 @@ from .choices import (
     ListenerTls,
     LogFormat,
     LogLevel,
+    MessageAction,
     RateOf,
     RatePer,
     RefuseAt,
     ReverseDnsNeed,
     RouteTls,
+    SigningAlgorithm,
     TlsVersion,
     TransportKind,
 )
 from .kinds import (
+    FIELD_NAME,
     HOSTNAME,
     IPV4,
     IPV6,
@@ -41,6 +45,7 @@ from .kinds import (
     MAILDIR_PATH,
     NAME,
     NEXT_HOP,
+    SELECTOR,
     ByteSize,
     Duration,
     NotTheInternet,
@@ -77,10 +82,11 @@ UNUSED_NETWORKS: tuple[Network, ...] = tuple(
 )
 """Where no mail host of the internet can be."""
 
-PLANNED_SECTIONS = ("signing", "plugins")
+UNHEEDED_POLICIES = ("spf", "dkim", "dmarc", "arc", "authserv_id")
+UNHEEDED_SECTIONS = ("signing",)
+"""Understood, but refused in a configuration file, because sessions neither check nor sign yet."""
+PLANNED_SECTIONS = ("plugins",)
 """First-level names that a later version will have: refused with that explanation."""
-PLANNED_POLICIES = ("spf", "dkim", "dmarc", "arc")
-"""The same within [policy]."""
 
 
 @attrs.frozen
@@ -544,8 +550,106 @@ class RateConfig:
 
 
 @attrs.frozen
+class SpfConfig:
+    """Whether a client was allowed to send as that domain (RFC 7208)."""
+
+    action: MessageAction = MessageAction.NOTE
+    """What to do with a message whose sender's domain forbids it (`fail`): `off` (checked only as DMARC needs
+    it), `note`, `quarantine`, `defer` or `refuse`. Forwarded mail fails, too: leave that to DMARC, which
+    looks at signatures as well."""
+    hello_action: MessageAction = MessageAction.NOTE
+    """The same for the name that the client calls itself; for mail without a sender, `action` holds."""
+    timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 20.0
+    """For all lookups of one name (RFC 7208 4.6.4); if they are late it is `temperror`."""
+
+
+@attrs.frozen
+class DmarcConfig:
+    """Whether a message is from the domain in From, and what that domain asks for if not (RFC 9989)."""
+
+    action: MessageAction = MessageAction.NOTE
+    """The most that is done with a message that fails: `off`; `note`; `quarantine` what its domain wants
+    quarantined or rejected; `defer` or `refuse` what it wants rejected, and quarantine what it wants
+    quarantined. Mailing lists make honest mail fail: RFC 9989 7.4 warns of `refuse` for that alone."""
+    no_author: MessageAction = MessageAction.NOTE
+    """What to do with a message whose From is missing, repeated, unreadable, or has authors of several
+    domains, so that it could pretend to be from any of them (RFC 9989 11.5)."""
+    domains: Annotated[int, Range(minimum=1, maximum=20)] = 4
+    """Most domains of authors that are looked at; what has more is unreadable."""
+    timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 10.0
+    """For all lookups of one message; if they are late it is `temperror`."""
+
+
+@attrs.frozen
+class DkimConfig:
+    """Signatures of mail that arrives (RFC 6376)."""
+
+    action: MessageAction = MessageAction.NOTE
+    """What to do with a message that has signatures of which none is good: `off`, `note`, `quarantine`,
+    `defer` or `refuse`. Mailing lists break signatures of honest mail (RFC 6376 6.3): leave that to DMARC."""
+    signatures: Annotated[int, Range(minimum=1, maximum=50)] = 8
+    """Signatures of one message that are looked at, the topmost first."""
+    timeout: Wait = 10.0
+    """For the keys of one message, which are asked for at the same time; late ones count as `temperror`."""
+    minimum_key: Annotated[int, Range(minimum=1024, maximum=4096, because="RFC 8301 3.2")] = 1024
+    """Bits of the shortest RSA key that counts; the longest always has 4096."""
+    clock_skew: Annotated[Duration, Range(maximum=86400)] = 300.0
+    """How far the clocks of those who sign may be wrong, for signatures that end or are from the future."""
+    partial_body: bool = False
+    """Whether a signature counts that leaves the end of the body to others (l=, RFC 6376 8.2)."""
+
+
+@attrs.frozen
+class ArcConfig:
+    """What those say who passed a message on (RFC 8617), and whether we say it of what we pass on."""
+
+    action: MessageAction = MessageAction.NOTE
+    """What to do with a message whose chain is broken: `off`, `note`, `quarantine`, `defer` or `refuse`."""
+    timeout: Wait = 10.0
+    """For the keys of one message, which are asked for at the same time."""
+    trusted: tuple[DomainPattern, ...] = ()
+    """Domains whose seals are believed when they say that DMARC was passed before them."""
+    seal_domain: Domain | None = None
+    """Seal what is passed on as this domain; its key is to be found in DNS. Without it nothing is sealed."""
+    seal_selector: Annotated[str, SELECTOR] | None = None
+    """Selector of the key to seal with."""
+    seal_key: Path | None = None
+    """PEM file of the key to seal with, or `credential:NAME`; made by `elemta dkim generate`."""
+    seal_headers: tuple[Annotated[str, FIELD_NAME], ...] = ()
+    """Header fields that are signed; empty: those that RFC 8617 4.1.2 recommends."""
+
+
+@attrs.frozen
+class SigningConfig:
+    """One key that outgoing mail is signed with (DKIM). Of the entries that match, all with the closest
+    pattern sign."""
+
+    domain: DomainPattern
+    """Mail from this domain is signed: `example.org`, or `*.example.org` for all below it. It is the domain
+    in From, which DMARC looks at; where From has none that matches, that of the sender's address."""
+    selector: Annotated[str, SELECTOR]
+    """Which of the domain's keys it is: in DNS below `selector._domainkey.domain`."""
+    key: Path
+    """PEM file of the private key, made by `elemta dkim generate`, or `credential:NAME` of systemd."""
+    algorithm: SigningAlgorithm | None = None
+    """`rsa-sha256` or `ed25519-sha256`; default: what the key is for. Receivers that do not know Ed25519
+    need a second key."""
+    sign_as: Domain | None = None
+    """The domain that signs (d=), the same or one above; default: `domain` without its `*.`."""
+    canonicalization: Canonicalization = Canonicalization.RELAXED_RELAXED
+    """What may change on the way, of header and body: `relaxed` allows for blanks, `simple` for nothing."""
+    headers: tuple[Annotated[str, FIELD_NAME], ...] = ()
+    """Header fields that are signed, From always; empty: those that RFC 6376 5.4.1 recommends."""
+    oversign: bool = True
+    """Whether a second Subject, To and such, added later, break the signature (RFC 6376 8.15); a second From
+    always does."""
+    lifetime: Annotated[Duration, Range(minimum=86400, or_zero=True)] = 0.0
+    """How long a signature is valid (x=); `0s`: without end."""
+
+
+@attrs.frozen
 class PolicyConfig:
-    """Which clients are welcome. As it stands nothing asks the network, and no honest mail is delayed.
+    """Which clients and messages are welcome. As it stands messages are checked, and none is refused.
 
     Rates and early talkers are for all listeners, everything else for those of the role `mx`. Relay
     networks and `exempt` are never checked, authenticated clients only against rates.
@@ -578,6 +682,17 @@ class PolicyConfig:
     """Whether unknown clients must come again."""
     rates: tuple[RateConfig, ...] = ()
     """How fast clients may be; all that apply must be kept."""
+    authserv_id: Annotated[str, HOSTNAME] | None = None
+    """Our name in Authentication-Results (RFC 8601 2.5); default hostname. What comes with that name is
+    forged, and removed."""
+    spf: SpfConfig = SpfConfig()
+    """Whether clients were allowed to send as the domain of the sender's address."""
+    dkim: DkimConfig = DkimConfig()
+    """Signatures of mail that arrives."""
+    dmarc: DmarcConfig = DmarcConfig()
+    """Whether mail is from the domain in From."""
+    arc: ArcConfig = ArcConfig()
+    """What those say who passed a message on."""
 
 
 @attrs.frozen
@@ -638,6 +753,8 @@ class Config:
     """Every wait."""
     policy: PolicyConfig = PolicyConfig()
     """Which clients are welcome."""
+    signing: tuple[SigningConfig, ...] = ()
+    """Keys that outgoing mail is signed with."""
     spool: SpoolConfig = SpoolConfig()
     """Where messages are safe."""
     admin: AdminConfig = AdminConfig()
@@ -669,6 +786,11 @@ SECTIONS: tuple[type, ...] = (
     HelloConfig,
     GreylistConfig,
     RateConfig,
+    SpfConfig,
+    DmarcConfig,
+    DkimConfig,
+    ArcConfig,
+    SigningConfig,
     PolicyConfig,
     AdminConfig,
     LoggingConfig,

@@ -42,6 +42,14 @@ _NETWORK = re.compile(NETWORK_PATTERN)
 _HOSTNAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
+SELECTOR_PATTERN = (
+    r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*"
+)
+_SELECTOR = re.compile(SELECTOR_PATTERN)
+MAX_SELECTOR = 120
+"""Octets: the name of the key, `selector._domainkey.domain`, must be a name that DNS can hold."""
+FIELD_NAME_PATTERN = r"[!-9;-~]{1,77}"
+_FIELD_NAME = re.compile(FIELD_NAME_PATTERN)
 RATE_PATTERN = r"([0-9]{1,9}) ?/ ?([0-9a-z]{1,40})"
 _RATE = re.compile(RATE_PATTERN)
 ANSWERS_PATTERN = r"([0-9.]{7,15})(?:-([0-9.]{7,15})|/([0-9]{1,2}))?"
@@ -363,6 +371,23 @@ def parse_name(text: str) -> str:
             f"{shown(text)} is not a name", "use up to 63 letters, digits, dots, hyphens, underscores"
         )
     return text
+
+
+def parse_selector(text: str) -> str:
+    """Read the selector of a key, a part of a name in DNS (RFC 6376 3.1)."""
+    if not _SELECTOR.fullmatch(text) or len(text) > MAX_SELECTOR:
+        raise BadValue(
+            f"{shown(text)} is not a selector", 'use letters, digits, hyphens and dots, like "mail2026"'
+        )
+    return text.lower()
+
+
+def parse_field_name(text: str) -> str:
+    """Read the name of a header field (RFC 5322 3.6.8)."""
+    if not _FIELD_NAME.fullmatch(text):
+        hint = "leave out the colon" if text.endswith(":") else ""
+        raise BadValue(f"{shown(text)} is not the name of a header field", hint)
+    return text.lower()
 
 
 def parse_path(text: str) -> Path:

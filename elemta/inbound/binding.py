@@ -177,12 +177,13 @@ def _close_all(sockets: Iterable[socket.socket]) -> None:
 
 def unclaimed(inherited: Inherited, bound: Iterable[BoundListener]) -> tuple[str, ...]:
     """Inherited sockets that no listener accepts from, by name and address: clients there wait for ever."""
-    served = {sock.getsockname() for each in bound for sock in each.sockets}
+    # Not asked of the sockets: a server that is stopped while it starts has closed them by now.
+    served = {address for each in bound for address in each.addresses}
     return tuple(
         f"{name} at {_address_of(sock)}"
         for name, sockets in inherited.items()
         for sock in sockets
-        if sock.getsockname() not in served
+        if _address_of(sock) not in served
     )
 
 

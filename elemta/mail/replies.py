@@ -249,6 +249,32 @@ def greylisted(seconds: int) -> Reply:
     return Reply.of(451, "4.7.1", f"greylisted, try again in {seconds} seconds")
 
 
+# --- Messages that are not what they claim to be ------------------------------------------------------------
+
+SPF_FAILED = Reply.of(550, "5.7.23", "the domain of the sender does not let you send for it (SPF)")
+"""RFC 7208 §8.4, RFC 7372 §3.2."""
+SPF_FAILED_FOR_NOW = Reply.of(451, "4.7.23", "the domain of the sender does not let you send for it (SPF)")
+"""The same where the configuration has it deferred."""
+SPF_UNKNOWN = Reply.of(451, "4.7.24", "it could not be found out whether you may send for that domain (SPF)")
+"""RFC 7208 §8.6, RFC 7372 §3.2: a temporary error of DNS."""
+DKIM_FAILED = Reply.of(550, "5.7.20", "no signature of the message is valid (DKIM)")
+"""RFC 7372 §3.1."""
+DKIM_FAILED_FOR_NOW = Reply.of(451, "4.7.20", "no signature of the message could be found valid (DKIM)")
+"""The same while a key cannot be had."""
+ARC_FAILED = Reply.of(550, "5.7.29", "the chain of those who passed it on is broken (ARC)")
+"""RFC 8617 §5.2.2 and §10.3."""
+ARC_FAILED_FOR_NOW = Reply.of(451, "4.7.29", "the chain of those who passed it on cannot be verified (ARC)")
+"""The same while a key cannot be had."""
+DMARC_FAILED = Reply.of(550, "5.7.1", "not proven to be from the domain in From, which forbids that (DMARC)")
+"""RFC 9989 §7.2."""
+DMARC_FAILED_FOR_NOW = Reply.of(451, "4.7.1", "not proven to be from the domain in From for now (DMARC)")
+"""RFC 9989 §7.2: deferred by the configuration, or because DNS gives no answer."""
+NO_AUTHOR = Reply.of(550, "5.7.1", "From must be there once, with authors of one domain (DMARC)")
+"""RFC 5322 §3.6.2, RFC 9989 §11.5."""
+NO_AUTHOR_FOR_NOW = Reply.of(451, "4.7.1", "From must be there once, with authors of one domain (DMARC)")
+"""The same where the configuration has it deferred."""
+
+
 # --- Proxies and filters in front of us -------------------------------------------------------------------
 
 FORWARDED_OK = Reply.of(250, "2.0.0", "ok")

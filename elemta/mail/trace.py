@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import re
+from collections.abc import Sequence
 
 from .address import Mailbox, ReversePath
 from .ids import MessageId
@@ -73,7 +74,7 @@ def received(
         words.append(f"for <{recipient}>")
     words[-1] += ";"
     words.append(date(time))
-    return _fold(words).encode("utf-8")
+    return fold(words).encode("utf-8")
 
 
 def return_path(path: ReversePath) -> bytes:
@@ -101,7 +102,8 @@ def _hello(text: str, smtputf8: bool) -> str:
     return _HARMFUL.sub("?", text)
 
 
-def _fold(words: list[str]) -> str:
+def fold(words: Sequence[str]) -> str:
+    """One field of these words, with CR LF; lines break only between words (RFC 5322 §2.2.3)."""
     lines = []
     line = words[0]
     for word in words[1:]:

@@ -1,22 +1,104 @@
-"""Is this client welcome? Rates, DNS lists, reverse DNS, the name it gives, greylisting.
+"""Is this client welcome, and is its mail what it claims to be?
+
+Clients: rates, DNS lists, reverse DNS, the name it gives, greylisting (`Gate`). Messages: SPF, DKIM, ARC,
+DMARC (`MessageChecks`). Mail that leaves: signatures and seals (`DkimSigner`, `ArcSealer`).
 
 Not here: who may relay (`elemta.inbound`), how a refusal is sent, who a user is (`elemta.auth`).
 """
 
+from .arc import ArcResult, arc_needs, check_arc
+from .author import Authors, find_authors
+from .canonical import BodyHashes, BodyNeed
+from .checks import MessageChecks, Verdict
 from .client import Client, Refusal
+from .disposition import Disposition, Findings
+from .dkim import DkimResult, check_dkim, dkim_needs
+from .dmarc import DmarcResult, Identifier, Mechanism, check_dmarc
+from .dmarc_record import DmarcPolicy, DmarcRecord, SuffixFlag, find_record
 from .gate import Gate, GateStatistics
+from .hashing import Hashed, MessageHasher
+from .head import MessageHead
+from .keyring import (
+    KeyFileError,
+    SigningKey,
+    credentials_folder,
+    load_key,
+    make_key,
+    record_strings,
+    write_key,
+    zone_line,
+)
+from .keys import key_name
 from .lists import ListStatistics
+from .lookups import Lookups, NeedLookup, TooManyLookups, evaluate
+from .publication import Publication, PublishedKey, compare_key, look_up_key
 from .rates import RateStatistics
 from .reverse import Iprev, ReverseName, look_up_reverse
+from .sealing import ArcSealer, SealingKey, load_sealing_key
+from .signing import DkimSigner, SigningEntry, SigningError, load_entries
+from .spf import SpfIdentity, SpfResult, SpfResults, check_spf
 
 __all__ = [
+    "ArcResult",
+    "ArcSealer",
+    "Authors",
+    "BodyHashes",
+    "BodyNeed",
     "Client",
+    "Disposition",
+    "DkimResult",
+    "DkimSigner",
+    "DmarcPolicy",
+    "DmarcRecord",
+    "DmarcResult",
+    "Findings",
     "Gate",
     "GateStatistics",
+    "Hashed",
+    "Identifier",
     "Iprev",
+    "KeyFileError",
     "ListStatistics",
+    "Lookups",
+    "Mechanism",
+    "MessageChecks",
+    "MessageHasher",
+    "MessageHead",
+    "NeedLookup",
+    "Publication",
+    "PublishedKey",
     "RateStatistics",
     "Refusal",
     "ReverseName",
+    "SealingKey",
+    "SigningEntry",
+    "SigningError",
+    "SigningKey",
+    "SpfIdentity",
+    "SpfResult",
+    "SpfResults",
+    "SuffixFlag",
+    "TooManyLookups",
+    "Verdict",
+    "arc_needs",
+    "check_arc",
+    "check_dkim",
+    "check_dmarc",
+    "check_spf",
+    "compare_key",
+    "credentials_folder",
+    "dkim_needs",
+    "evaluate",
+    "find_authors",
+    "find_record",
+    "key_name",
+    "load_entries",
+    "load_key",
+    "load_sealing_key",
+    "look_up_key",
     "look_up_reverse",
+    "make_key",
+    "record_strings",
+    "write_key",
+    "zone_line",
 ]

@@ -119,6 +119,12 @@ def _open_store(state_dir: Path, clock: WallClock, stack: ExitStack) -> tuple[St
 
 def _recover(store: SqliteStore, clock: WallClock) -> Recovery:
     try:
+        # A server that crashes soon after each start would never come to it, and the log would grow for ever.
+        # On a full disk the log begins anew in the space that it has, so what follows may find room.
+        store.checkpoint()
+    except SpoolFull:
+        pass
+    try:
         return recover(store, clock.time())
     except SpoolFull:
         # A start on a full disk is what the ballast is for, too; new mail is refused afterwards.

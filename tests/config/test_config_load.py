@@ -47,6 +47,23 @@ def said(text: str) -> list[str]:
     return [str(problem) for problem in problems(text)]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[policy.spf]\n", "policy.spf"),
+        ('[policy.dmarc]\naction = "refuse"\n', "policy.dmarc"),
+        ('[[signing]]\ndomain = "a.example"\nselector = "s"\nkey = "k"\n', "signing"),
+    ],
+)
+def test_file_may_not_ask_for_what_no_session_heeds_yet(text: str, place: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(f'hostname = "mx.example.org"\n{text}')
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    [problem] = caught.value.problems
+    assert (problem.line, problem.path, problem.reason) == (2, place, "not available in this version")
+
+
 def test_everything_but_the_host_name_has_a_default() -> None:
     assert parse_config(MINIMAL, "f") == Config(hostname="mx.example.org")
 
@@ -186,8 +203,7 @@ SINGLE_MISTAKES = [
     ('[proxies]\nxclient = ["0.0.0.0/0"]', "f:3: proxies.xclient[0]: 0.0.0.0/0 would make this an open relay"),
     ('[[routes]]\nmatch = "*"\ntransport = "pipe"', "f:4: routes[0].transport: 'pipe' is not available in this version"),
     ('\n[auth]\nmechanisms = ["PLAIN", "PLAN"]', "f:4: auth.mechanisms[1]: 'PLAN' is not one of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN, LOGIN, EXTERNAL, OAUTHBEARER, XOAUTH2, CRAM-MD5; did you mean 'PLAIN'?"),
-    ("[policy.spf]\nx = 1", "f:2: policy.spf: not available in this version"),
-    ("[[signing]]\nx = 1", "f:2: signing: not available in this version"),
+    ('[policy.spf]\naction = "reject"', "f:3: policy.spf.action: 'reject' is not one of off, note, quarantine, defer, refuse"),
     ("[[plugins]]\nx = 1", "f:2: plugins: not available in this version"),
     # contradictions
     ('[[listeners]]\nname = "a"\naddress = ":25"\n[[listeners]]\nname = "a"\naddress = ":26"', "f:6: listeners[1].name: 'a' is already the name of listeners[0]"),

@@ -186,7 +186,8 @@ ZONE = '[[policy.dns_lists.zones]]\nzone = "bl.example"\n'
             "f:3: policy.greylist.action: 'refuse' is not one of off, note, defer",
         ),
         ('[policy]\ngreeting_delay = "2m"', "f:3: policy.greeting_delay: 2m is more than 1m"),
-        ("[policy.dmarc]\nx = 1", "f:2: policy.dmarc: not available in this version"),
+        ("[policy.dmarc]\ndomains = 100", "f:3: policy.dmarc.domains: 100 is more than 20"),
+        ('[policy.spf]\ntimeout = "5m"', "f:3: policy.spf.timeout: 5m is more than 1m"),
         ("[[policy.rates]]\nlimit = 5", "f:2: policy.rates[0].count: is required"),
         (
             '[[policy.rates]]\ncount = "messages"\nlimit = 5',

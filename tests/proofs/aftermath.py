@@ -13,7 +13,7 @@ import apsw
 
 from elemta.spool import QueueFilter, StoreReader, open_readonly_spool
 
-from .ledger import ID, body_digest
+from .ledger import body_digest, notice_about, subject_of
 
 PAGE = 1000
 
@@ -24,8 +24,9 @@ class Aftermath:
 
     stored: dict[str, str] = field(default_factory=dict)
     """Digest of the content behind the header, as `ledger.body_digest` makes it."""
-    notices: int = 0
-    """Messages that are not of the ledger."""
+    notices: set[str] = field(default_factory=set)
+    """Ids that notices are about."""
+    messages: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -39,10 +40,8 @@ def examine(state_dir: Path) -> Aftermath:
     ended = totals.delivered + totals.failed + totals.expired + totals.removed
     if totals.accepted != ended + totals.held + totals.queued:
         found.faults.append(f"recipients in limbo: {totals}")
-    if totals.messages != len(found.stored) + found.notices:
-        found.faults.append(
-            f"{totals.messages} messages are counted, {len(found.stored)} + {found.notices} are there"
-        )
+    if totals.messages != found.messages:
+        found.faults.append(f"{totals.messages} messages are counted, {found.messages} are there")
     connection = apsw.Connection(
         f"file:{database}?mode=ro", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     )
@@ -80,9 +79,12 @@ def _read_messages(reader: StoreReader, bodies: Path, found: Aftermath) -> None:
                 found.faults.append(f"{entry.id}: the body does not match its digest")
             if len(body) + len(message.prefix) != message.size:
                 found.faults.append(f"{entry.id}: {len(body)} octets of {message.size - len(message.prefix)}")
-            id_ = ID.search(body)
-            if id_ is None:
-                found.notices += 1
+            found.messages += 1
+            id_, notice = subject_of(body), notice_about(body)
+            if id_ is not None:
+                found.stored[id_] = body_digest(body)
+            elif notice is not None:
+                found.notices.add(notice[0])
             else:
-                found.stored[id_[1].decode()] = body_digest(body)
+                found.faults.append(f"{entry.id} is nobody's")
         after = entries[-1].id

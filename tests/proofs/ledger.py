@@ -17,6 +17,8 @@ from pathlib import Path
 import trio
 
 ID = re.compile(rb"^X-Proof: ([0-9a-f]{16})\r\n", re.MULTILINE)
+_FAILED = re.compile(rb"^Final-Recipient: rfc822; ?r-([0-9a-f]{16})@", re.MULTILINE | re.IGNORECASE)
+_MESSAGE_ID = re.compile(rb"^Message-ID: *(\S+)\r\n", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass
@@ -51,10 +53,20 @@ class Ledger:
     refused: set[str] = field(default_factory=set)
     arrived: dict[str, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
     crashes: list[Crash] = field(default_factory=list)
-    notices: int = 0
+    notices: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Message-IDs of the notices that came about an id: of one that came twice there is one."""
 
     def lost(self) -> set[str]:
-        return self.acknowledged - set(self.arrived)
+        """Acknowledged, and neither was it delivered nor has its sender heard of it."""
+        return self.acknowledged - set(self.arrived) - set(self.notices)
+
+    def twice_told(self) -> dict[str, set[str]]:
+        """Failures with more than one notice (RELIABILITY D5)."""
+        return {id_: notices for id_, notices in self.notices.items() if len(notices) > 1}
+
+    def wrongly_told(self) -> set[str]:
+        """Notices of failure about what was delivered."""
+        return set(self.notices) & set(self.arrived)
 
     def ghosts(self) -> set[str]:
         """Answered 4yz or 5yz, and delivered all the same."""
@@ -88,13 +100,9 @@ class Ledger:
                     yield id_, max(ages)
             since = crash.over
 
-    def unexplained(self, window: float) -> list[str]:
-        """Ids with more copies than crashes that may have repeated them.
-
-        A crash excuses one copy of what it found unrecorded, and that only where the reply had been there
-        for no longer than `window` seconds.
-        """
-        excuses = Counter(id_ for id_, age in self.unrecorded() if age <= window)
+    def unexplained(self) -> list[str]:
+        """Ids with more copies than crashes that found one of them unrecorded."""
+        excuses = Counter(id_ for id_, _ in self.unrecorded())
         return [id_ for id_, copies in self.arrived.items() if len(copies) - 1 > excuses[id_]]
 
     def overdue(self, window: float) -> list[tuple[str, float]]:
@@ -105,6 +113,18 @@ class Ledger:
 def body_digest(content: bytes) -> str:
     """Of the body behind the header; relays add header fields above."""
     return hashlib.sha256(content.partition(b"\r\n\r\n")[2]).hexdigest()
+
+
+def subject_of(content: bytes) -> str | None:
+    """The id of one of our messages; a notice about one returns its header, which does not count."""
+    found = ID.search(content.partition(b"\r\n\r\n")[0] + b"\r\n")
+    return found[1].decode() if found else None
+
+
+def notice_about(content: bytes) -> tuple[str, str] | None:
+    """The id that a notice is about, and its own Message-ID."""
+    failed, own = _FAILED.search(content), _MESSAGE_ID.search(content)
+    return (failed[1].decode(), own[1].decode()) if failed and own else None
 
 
 def make_message(rng: random.Random) -> tuple[str, bytes]:
@@ -152,6 +172,14 @@ def _unstuff(data: bytes) -> bytes:
     return re.sub(rb"(?m)^\.\.", b".", data)
 
 
+async def watch_lag(samples: list[float]) -> None:
+    """Note how late this machine lets a process run that wanted to sleep for 5 ms; until cancelled."""
+    while True:
+        due = trio.current_time() + 0.005
+        await trio.sleep_until(due)
+        samples.append(trio.current_time() - due)
+
+
 async def send_messages(port: int, ledger: Ledger, rng: random.Random, messages: int) -> None:
     """One session that sends up to `messages`, writing the ledger; a broken session ends it quietly."""
     try:
@@ -188,9 +216,13 @@ async def run_sink(
     rng: random.Random,
     *,
     defer: float = 0.0,
+    refuse: float = 0.0,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """A next hop that notes every copy; answers 451 to the final dot with probability `defer` (not noted)."""
+    """A next hop that notes every copy; answers 451 to the final dot with probability `defer` (not noted).
+
+    That share of the messages which `refuse` says is answered 550 whenever it comes.
+    """
 
     async def serve(stream: trio.SocketStream) -> None:
         lines = Lines(stream)
@@ -222,13 +254,18 @@ async def run_sink(
         if rng.random() < defer:
             await stream.send_all(b"451 4.3.0 not now\r\n")
             return
-        found = ID.search(content)
-        if found is None:
-            ledger.notices += 1
+        id_ = subject_of(content)
+        if id_ is None:
+            notice = notice_about(content)
+            assert notice is not None, content[:2000]
+            ledger.notices[notice[0]].add(notice[1])
             await stream.send_all(b"250 ok\r\n")
             return
+        if int(id_, 16) % 1000 < refuse * 1000:
+            await stream.send_all(b"550 5.7.1 not wanted\r\n")
+            return
         arrival = Arrival(trio.current_time(), body_digest(content), recipient)
-        ledger.arrived[found[1].decode()].append(arrival)
+        ledger.arrived[id_].append(arrival)
         await stream.send_all(b"250 2.0.0 taken\r\n")
         arrival.answered = trio.current_time()
 

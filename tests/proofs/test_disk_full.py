@@ -28,8 +28,8 @@ sessions_per_client = 1000
 messages_per_session = 100000
 message_size = "64KiB"
 [spool]
-min_free = "4MiB"
-ballast = "2MiB"
+min_free = "12MiB"
+ballast = "8MiB"
 [logging]
 level = "warning"
 """
@@ -46,13 +46,13 @@ class Gate(random.Random):
 
 @contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[Path]:
-    """24 MiB in memory, unmounted at the end."""
+    """64 MiB in memory, unmounted at the end."""
     if os.getuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
     require("mount", "umount")
     path.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(path)],
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -71,13 +71,12 @@ def free(path: Path) -> int:
 
 
 def fill(path: Path, leave: int) -> None:
-    """Write one file until only so many octets are free."""
-    with (
-        (path / "filler").open("ab", buffering=0) as file,
-        contextlib.suppress(OSError),
-    ):  # no room: that is it
+    """Let one file take all but so many octets, in one step: what the server gives up after that is its own."""
+    with (path / "filler").open("ab", buffering=0) as file:
         while (room := free(path) - leave) > 0:
-            file.write(bytes(min(room, 65536)))
+            with contextlib.suppress(OSError):  # the server was quicker, and has taken some of it
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), room)
+                return
 
 
 async def answer_to_mail(port: int) -> bytes:
@@ -156,7 +155,9 @@ async def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path, leave: int) -
             finally:
                 await trio.to_thread.run_sync(context.__exit__, None, None, None)
             nursery.cancel_scope.cancel()
-    print(f"{len(ledger.acknowledged)} acknowledged, {len(ledger.refused)} refused, {ledger.notices} notices")
+    print(
+        f"{len(ledger.acknowledged)} acknowledged, {len(ledger.refused)} refused, {len(ledger.notices)} notices"
+    )
     assert ledger.lost() == set()
     assert ledger.ghosts() == set()
     assert ledger.damaged() == set()
@@ -200,7 +201,7 @@ async def test_a_crash_on_a_full_disk_is_followed_by_a_start_that_delivers(tmp_p
             # The same settings, but for the section that `write_config` has.
             config.write_text(
                 config.read_text().replace("[limits]", '[limits]\nmessage_size = "64KiB"')
-                + '[spool]\nmin_free = "4MiB"\nballast = "2MiB"\n'
+                + '[spool]\nmin_free = "12MiB"\nballast = "8MiB"\n'
             )
             process = await start_elemta(config, port, log)
             try:
@@ -208,7 +209,7 @@ async def test_a_crash_on_a_full_disk_is_followed_by_a_start_that_delivers(tmp_p
                 assert len(ledger.acknowledged) > 10
                 process.kill()
                 await process.wait()
-                fill(disk, 0)
+                fill(disk, 1024 * 1024)  # about what is left of the ballast
                 gate.closed = False
                 process = await start_elemta(config, port, log)
                 await until(lambda: not ledger.lost(), "what was stored is delivered though the disk is full")
