@@ -80,6 +80,14 @@ class Authenticator:
         """What to announce now, the best first; empty: announce no AUTH."""
         return tuple(str(each) for each in self._config.mechanisms if self._refusal(each, client) is None)
 
+    def mechanisms_under_tls(self, client: AuthClient) -> tuple[str, ...]:
+        """What this client could use if only its session were private: to be answered with 538."""
+        return tuple(
+            str(each)
+            for each in self._config.mechanisms
+            if self._refusal(each, client) is replies.AUTH_NEEDS_TLS
+        )
+
     def begin(self, mechanism: str, client: AuthClient) -> SaslExchange:
         """Begin an exchange.
 

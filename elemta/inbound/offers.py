@@ -27,6 +27,8 @@ class Situation:
     """One of our users: authenticated, or trusted for its address."""
     mechanisms: tuple[str, ...] = ()
     """Of AUTH, that are offered now."""
+    under_tls: tuple[str, ...] = ()
+    """Of AUTH, that would be offered if the session were private."""
     xclient: bool = False
     xforward: bool = False
 
@@ -76,6 +78,7 @@ class Offers:
             # RFC 8689 §2: only where the message came over TLS itself
             require_tls=situation.tls,
             auth=situation.mechanisms,
+            auth_under_tls=situation.under_tls,
             # RFC 4865 §3: for submission, which trusted clients of any listener do
             future_release=smtp.FutureRelease(self._longest_hold, int(now) + self._longest_hold)
             if holds

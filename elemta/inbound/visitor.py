@@ -157,6 +157,7 @@ class Visitor:
         context = self._context
         authenticator = context.authenticator
         proxies = context.config.proxies
+        client = self.auth_client()
         situation = Situation(
             tls=self.tls is not None,
             # RFC 3207 §4.2: not within TLS; and only where there is a certificate now
@@ -164,7 +165,8 @@ class Visitor:
             and context.listener.tls is ListenerTls.STARTTLS
             and context.services.has_certificate,
             may_submit=self.may_relay,
-            mechanisms=() if authenticator is None else authenticator.mechanisms(self.auth_client()),
+            mechanisms=() if authenticator is None else authenticator.mechanisms(client),
+            under_tls=() if authenticator is None else authenticator.mechanisms_under_tls(client),
             xclient=bool(proxies.xclient) and is_trusted(self.via, proxies.xclient),
             xforward=bool(proxies.xforward) and is_trusted(self.via, proxies.xforward),
         )

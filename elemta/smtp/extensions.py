@@ -122,6 +122,8 @@ class Capabilities:
     auth: tuple[str, ...] = ()
     """SASL mechanisms in upper case; empty where AUTH is not offered. Leave them in when the client has
     authenticated: AUTH is refused then, and AUTH= of MAIL is still right."""
+    auth_under_tls: tuple[str, ...] = ()
+    """More of them, not announced now: they are refused with 538, not 504 (RFC 4954 §6)."""
     chunking: bool = False
     binary_mime: bool = False
     """Only with `chunking` (RFC 3030 §3)."""

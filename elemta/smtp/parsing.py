@@ -240,7 +240,9 @@ def _auth(argument: str, offered: Capabilities, utf8: bool, dialect: Dialect) ->
         raise CommandRefused(replies.ARGUMENT_SYNTAX)
     mechanism = mechanism.upper()
     if mechanism not in offered.auth:
-        raise CommandRefused(replies.AUTH_UNKNOWN_MECHANISM)
+        under_tls = mechanism in offered.auth_under_tls
+        # RFC 4954 §4, §6
+        raise CommandRefused(replies.AUTH_NEEDS_TLS if under_tls else replies.AUTH_UNKNOWN_MECHANISM)
     if not initial:
         return Auth(mechanism)
     # RFC 4954 §4: "=" is the empty response

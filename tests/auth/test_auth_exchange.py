@@ -116,6 +116,13 @@ async def test_what_is_not_offered_is_refused_by_the_first_step(
     assert step.reply == reply
 
 
+def test_what_only_tls_would_allow_is_known() -> None:
+    assert authenticator().mechanisms_under_tls(PRIVATE) == ()
+    under_tls = authenticator().mechanisms_under_tls(OPEN)
+    assert "PLAIN" in under_tls
+    assert not set(under_tls) & set(authenticator().mechanisms(OPEN))
+
+
 @pytest.mark.parametrize(("mechanism", "code"), [("CRAM-MD5", 534), ("LOGIN", 534), ("XOAUTH2", 504)])
 async def test_a_weak_mechanism_that_is_not_wanted_is_534(mechanism: str, code: int) -> None:
     auth = authenticator(config=no_delay(mechanisms=("SCRAM-SHA-256",)))

@@ -64,6 +64,9 @@ class FakeAuthenticator:
     def mechanisms(self, client: AuthClient) -> tuple[str, ...]:
         return self.under_tls if client.tls else self.in_clear
 
+    def mechanisms_under_tls(self, client: AuthClient) -> tuple[str, ...]:
+        return () if client.tls else tuple(each for each in self.under_tls if each not in self.in_clear)
+
     def begin(self, mechanism: str, client: AuthClient) -> FakeExchange:
         self.clients.append(client)
         self.responses.clear()

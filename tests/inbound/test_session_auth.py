@@ -175,6 +175,19 @@ async def test_without_tls_it_is_said_that_tls_comes_first(server_tls, client_tl
         assert origin.protocol == "ESMTPSA"  # RFC 3848
 
 
+async def test_a_mechanism_that_needs_tls_says_so_where_another_does_not(server_tls):
+    config = make_config(
+        role=ListenerRole.SUBMISSION, tls=ListenerTls.STARTTLS, listener={"auth": ListenerAuth.OPTIONAL}
+    )
+    authenticator = FakeAuthenticator(in_clear=("SCRAM-SHA-256",), under_tls=("SCRAM-SHA-256", "PLAIN"))
+    async with open_bed(config, spool=FakeSpool(), tls=server_tls, authenticator=authenticator) as bed:
+        client = bed.dial()
+        assert "250-AUTH SCRAM-SHA-256" in await client.hello()
+        assert (await client.say(f"AUTH PLAIN {PLAIN_ALICE}"))[:10] == "538 5.7.11"  # RFC 4954 §6
+        assert (await client.say("AUTH GSSAPI"))[:9] == "504 5.5.4"  # RFC 4954 §4
+        assert authenticator.clients == []
+
+
 async def test_tls_makes_forget_who_has_authenticated(server_tls, client_tls):
     config = make_config(tls=ListenerTls.STARTTLS, listener={"auth": ListenerAuth.REQUIRED})
     async with open_bed(config, spool=FakeSpool(), tls=server_tls, authenticator=FakeAuthenticator()) as bed:
