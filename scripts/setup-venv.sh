@@ -50,4 +50,5 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ] || ! "$venv/bin/python
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${arguments[@]}" >&2
   echo "$wanted" >"$stamp"
 fi
-export PATH="$PWD/$venv/bin:$PATH"
+PATH=$(cd "$venv" && pwd)/bin:$PATH
+export PATH

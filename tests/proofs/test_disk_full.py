@@ -71,12 +71,18 @@ def free(path: Path) -> int:
 
 
 def fill(path: Path, leave: int) -> None:
-    """Let one file take all but so many octets, in one step: what the server gives up after that is its own."""
-    with (path / "filler").open("ab", buffering=0) as file:
-        while (room := free(path) - leave) > 0:
-            with contextlib.suppress(OSError):  # the server was quicker, and has taken some of it
-                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), room)
-                return
+    """Let one file take all but so many octets of what is free now.
+
+    No more than that: what the server gives up meanwhile is its own. (And no `fallocate` of all at once:
+    where that fails it takes everything for a moment, and gives it back.)
+    """
+    room = free(path) - leave
+    with (
+        (path / "filler").open("ab", buffering=0) as file,
+        contextlib.suppress(OSError),
+    ):  # no room: that is it
+        while room > 0:
+            room -= file.write(bytes(min(room, 65536)))
 
 
 async def answer_to_mail(port: int) -> bytes:
