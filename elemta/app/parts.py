@@ -41,11 +41,13 @@ def _fingerprints(tls: TlsContexts) -> list[str]:
 
 
 def router_part(router: Router) -> Part:
-    """Domains and routes."""
+    """Domains, routes and recipients; their file is read again at each reload."""
 
-    async def prepare(config: Config) -> Prepared:  # noqa: ASYNC124 - others wait
+    pool = ThreadPool("recipients-reload", 1)
+
+    async def prepare(config: Config) -> Prepared:
         try:
-            swap = router.prepare(config)
+            swap = await run_in_thread(pool, router.prepare, config)
         except ValueError as error:
             raise ReloadFailed(str(error)) from error
         return Prepared(lambda: _quiet(swap))
@@ -54,6 +56,7 @@ def router_part(router: Router) -> Part:
         frozenset({"domains", "routes", "postmaster"}),
         prepare,
         uses=frozenset({"hostname", "listeners", "delivery"}),
+        always=True,
     )
 
 

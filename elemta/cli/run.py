@@ -74,6 +74,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
     from elemta.auth import AuthFilesError  # noqa: PLC0415
     from elemta.config import LogFormat  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
+    from elemta.routing import RecipientsFileError  # noqa: PLC0415
     from elemta.runtime import ConsoleRenderer, LogPump, leaves, logging_to, render_json  # noqa: PLC0415
     from elemta.spool import SpoolForeign, SpoolFull, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
     from elemta.tls import TlsFilesError  # noqa: PLC0415
@@ -120,7 +121,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
                     raise Trouble(TRY_LATER, str(leaf)) from error
                 case SpoolForeign() | SpoolFull() | SpoolUnavailable():
                     raise Trouble(STORAGE, str(leaf)) from error
-                case TokenError() | TlsFilesError() | AuthFilesError():
+                case TokenError() | TlsFilesError() | AuthFilesError() | RecipientsFileError():
                     raise Trouble(BAD_CONFIG, str(leaf)) from error
                 case PermissionError() | FileNotFoundError() | NotADirectoryError():
                     raise Trouble(STORAGE, f"{leaf.filename}: {leaf.strerror}") from error
@@ -138,12 +139,14 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
 def check(config_file: Path | None, as_json: bool) -> None:
     """Validate the configuration; show what would listen, where state lives, what bounds every wait."""
     from elemta.config import describe  # noqa: PLC0415
+    from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
     from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
 
     config = read_config(config_file)
     try:
         TlsContexts(config.tls)
-    except TlsFilesError as error:
+        Router(config)
+    except (TlsFilesError, RecipientsFileError) as error:
         raise Trouble(BAD_CONFIG, str(error)) from error
     description = describe(config)
     if as_json:

@@ -196,6 +196,12 @@ class DomainsConfig:
     """Accepted for delivery here; each needs a route."""
     relay: tuple[DomainPattern, ...] = ()
     """Accepted and passed on; `*.example.org` means all its subdomains."""
+    recipients: Path | None = None
+    """File that says who exists in these domains, and which addresses are aliases; read again at each reload.
+    Without it, or for a domain of which it says nothing, everybody exists."""
+    delimiter: str = "+"
+    """What begins the tag in `user+tag`, which is the mailbox of `user` where `user+tag` is not listed
+    itself; empty: there are no tags."""
 
 
 @attrs.frozen

@@ -96,6 +96,10 @@ def may_relay(router: Router, path: ForwardPath, *, trusted: bool, role: Listene
     from trusted clients, nothing from others. lmtp: local domains, everything from trusted clients.
     """
     mailbox = router.mailbox_of(path)
+    if not router.exists(mailbox):  # also for our own users: what they mistyped is told at once
+        if not trusted and role is ListenerRole.SUBMISSION:
+            return RelayDecision(False, replies.AUTH_REQUIRED)
+        return RelayDecision(False, replies.MAILBOX_UNKNOWN)  # RFC 5321 §3.3
     if trusted or path.mailbox is None:  # RFC 5321 §4.5.1: <postmaster> is always to be supported
         return RelayDecision(True, replies.RECIPIENT_OK, mailbox)
     if role is ListenerRole.SUBMISSION:

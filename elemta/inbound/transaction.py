@@ -271,7 +271,7 @@ class Transaction:
         params, promises = self._params, self._promises
         return Envelope(
             self.sender,
-            tuple(self._recipients.values()),
+            self._behind_aliases(),
             params.body_type or BodyType.SEVEN_BIT,
             params.smtputf8,
             params.ret,
@@ -282,16 +282,28 @@ class Transaction:
             promises.release_at,
         )
 
+    def _behind_aliases(self) -> tuple[Recipient, ...]:
+        """The mailboxes to deliver to, each once."""
+        router = self._context.services.router
+        found: dict[Mailbox, Recipient] = {}
+        for mailbox, recipient in self._recipients.items():
+            for target in router.expand(mailbox):
+                if target == mailbox:
+                    found[target] = recipient
+                elif target not in found:
+                    found[target] = Recipient(target, _through_alias(recipient))
+        return tuple(found.values())
+
     def _trace(self, envelope: Envelope, message: MessageId) -> bytes:
         """What is put before the message. Its own Return-Path fields stay: removing them is for final
         delivery (RFC 5321 §4.4)."""
         context = self._context
-        recipients = envelope.recipients
+        recipients = tuple(self._recipients)  # as the client said it: who stands behind an alias is not shown
         return received(
             self._origin,
             hostname=context.config.hostname,
             message=message,
-            recipient=recipients[0].mailbox if len(recipients) == 1 else None,
+            recipient=recipients[0] if len(recipients) == 1 else None,
             time=context.services.clock.time(),
             smtputf8=envelope.smtputf8,
         )
@@ -342,3 +354,14 @@ class Transaction:
 
     def _recipient_texts(self) -> tuple[str, ...]:
         return tuple([str(mailbox) for mailbox in self._recipients])
+
+
+def _through_alias(recipient: Recipient) -> DsnOptions:
+    """What was asked for goes on to those behind the alias, with the address that the sender knows
+    (RFC 3461 §5.2.7: ORCPT is kept, or made from the address of the RCPT)."""
+    dsn = recipient.dsn
+    if dsn.original_recipient is not None:
+        return dsn
+    mailbox = recipient.mailbox
+    kind = "rfc822" if mailbox.is_ascii else "utf-8"  # RFC 6533 §3
+    return DsnOptions(dsn.notify, f"{kind};{mailbox}")

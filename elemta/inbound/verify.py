@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
-from elemta.config import RouteConfig
-from elemta.mail import ForwardPath, MailSyntaxError, Reply, parse_forward_path, replies
+from elemta.mail import MailSyntaxError, Reply, parse_forward_path, replies
 from elemta.routing import Destination, Router
 
 _IN_BRACKETS = re.compile(r"[^<>]*(<[^<>]*>)\s*")
 
 
-def verify(router: Router, routes: Iterable[RouteConfig], argument: str) -> Reply:
+def verify(router: Router, argument: str) -> Reply:
     """What is known of the address: 250 only where it is named (RFC 5321 §3.5.3), 550 where it is none of
     ours, 252 for the rest of our domains and for names without a domain, of which there is no list."""
     bracketed = _IN_BRACKETS.fullmatch(argument)
@@ -20,13 +18,9 @@ def verify(router: Router, routes: Iterable[RouteConfig], argument: str) -> Repl
         path = parse_forward_path(bracketed[1] if bracketed else f"<{argument}>", utf8=True)
     except MailSyntaxError:
         return replies.ARGUMENT_SYNTAX if "@" in argument else replies.CANNOT_VERIFY
-    if _is_named(router, routes, path):
+    mailbox = router.mailbox_of(path)
+    if router.is_named(mailbox):
         return replies.VERIFIED
-    if router.destination(router.mailbox_of(path)) is Destination.FOREIGN:
+    if router.destination(mailbox) is Destination.FOREIGN or not router.exists(mailbox):
         return replies.MAILBOX_UNKNOWN
     return replies.CANNOT_VERIFY
-
-
-def _is_named(router: Router, routes: Iterable[RouteConfig], path: ForwardPath) -> bool:
-    mailbox = router.mailbox_of(path)
-    return mailbox == router.postmaster or any(route.match.mailbox == mailbox for route in routes)

@@ -5,12 +5,14 @@ Not here: whether a client may relay (`elemta.inbound`), connecting (`elemta.del
 
 from .mx import MxPlan, plan_mx
 from .prohibited import ProhibitedNetworks
+from .recipients import RecipientsFileError
 from .router import Destination, Route, Router
 
 __all__ = [
     "Destination",
     "MxPlan",
     "ProhibitedNetworks",
+    "RecipientsFileError",
     "Route",
     "Router",
     "plan_mx",

@@ -18,6 +18,7 @@ from elemta.config import Config, DomainPattern, RouteConfig, RouteTls, Transpor
 from elemta.mail import AddressLiteral, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
 
 from .folders import fill_folder
+from .recipients import RecipientTable, read_recipients, strip_tag
 from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -71,15 +72,20 @@ class _Tables:
     hostname: Domain | AddressLiteral
     postmaster: Mailbox
     addresses: frozenset[IpAddress]
+    recipients: RecipientTable | None
+    delimiter: str
 
     @classmethod
     def of(cls, config: Config, local_addresses: frozenset[IpAddress]) -> _Tables:
         for route in config.routes:
             _check(route)
         hostname = parse_domain(config.hostname)
+        domains = config.domains
+        local = DomainTable(DomainPattern(domain) for domain in domains.local)
+        relay = DomainTable(domains.relay)
         return cls(
-            local=DomainTable(DomainPattern(domain) for domain in config.domains.local),
-            relay=DomainTable(config.domains.relay),
+            local=local,
+            relay=relay,
             routes=RouteTable(config.routes),
             mx_port=config.delivery.port,
             hostname=hostname,
@@ -89,6 +95,16 @@ class _Tables:
                 else Mailbox("postmaster", hostname)
             ),
             addresses=local_addresses | frozenset(_listener_addresses(config)),
+            recipients=(
+                read_recipients(
+                    domains.recipients,
+                    domains.delimiter,
+                    lambda name: any(parse_domain(name) in table for table in (local, relay)),
+                )
+                if domains.recipients is not None
+                else None
+            ),
+            delimiter=domains.delimiter,
         )
 
 
@@ -101,8 +117,9 @@ class Router:
     be reachable wherever we take mail (RFC 5321 §4.5.1).
 
     Raises:
-      ValueError: of the constructor, `prepare` and `replace`: a route lacks what its transport needs (host
-        for lmtp, path for maildir), or a name is none. Then nothing has changed.
+      ValueError: of the constructor, `prepare` and `replace`, which block for as long as the recipients file
+        is read: a route lacks what its transport needs (host for lmtp, path for maildir), a name is
+        none, or (`RecipientsFileError`) the file cannot be used. Then nothing has changed.
     """
 
     def __init__(
@@ -157,6 +174,40 @@ class Router:
             return Destination.RELAY
         return Destination.FOREIGN
 
+    def exists(self, mailbox: Mailbox) -> bool:
+        """Whether there is such a mailbox or alias, as far as we can know: False only for what the recipients
+        file leaves out of a domain that it lists. Postmaster always exists (RFC 5321 §4.5.1)."""
+        table = self._tables.recipients
+        return (
+            table is None
+            or table.exists(mailbox)
+            or fold_local_part(mailbox.local_part) == "postmaster"
+            or mailbox_key(mailbox) == mailbox_key(self.postmaster)
+        )
+
+    def is_named(self, mailbox: Mailbox) -> bool:
+        """Whether the configuration names the mailbox itself, so that it is known to exist."""
+        tables = self._tables
+        return (
+            mailbox == tables.postmaster
+            or tables.routes.names(mailbox)
+            or (tables.recipients is not None and tables.recipients.is_named(mailbox))
+        )
+
+    def expand(self, mailbox: Mailbox) -> tuple[Mailbox, ...]:
+        """The mailboxes behind a recipient, each once: what its alias says, or itself."""
+        tables = self._tables
+        table = tables.recipients
+        if table is None:
+            return (mailbox,)
+        if (
+            not table.exists(mailbox)
+            and fold_local_part(mailbox.local_part) == "postmaster"
+            and tables.postmaster != Mailbox("postmaster", tables.hostname)
+        ):
+            mailbox = tables.postmaster  # the file has none for this domain: the one who is named for all
+        return table.expand(mailbox)
+
     def route(self, mailbox: Mailbox) -> Route:
         """The first route that matches; without one, the MX of the domain."""
         if self._means_our_postmaster(mailbox):
@@ -168,7 +219,7 @@ class Router:
             case TransportKind.DISCARD:
                 return Route(TransportKind.DISCARD, "", tls=RouteTls.NONE)
             case TransportKind.MAILDIR:
-                folder = fill_folder(config.path or "", mailbox)
+                folder = fill_folder(config.path or "", self._without_tag(mailbox))
                 return Route(TransportKind.MAILDIR, folder, tls=RouteTls.NONE)
             case TransportKind.SMTP if config.host is None:
                 return self._mx_route(mailbox, config.tls, config.port)
@@ -183,6 +234,12 @@ class Router:
                     username=config.username,
                     password_file=config.password_file,
                 )
+
+    def _without_tag(self, mailbox: Mailbox) -> Mailbox:
+        tables = self._tables
+        if tables.recipients is not None and tables.recipients.is_listed(mailbox):
+            return mailbox
+        return attrs.evolve(mailbox, local_part=strip_tag(mailbox.local_part, tables.delimiter))
 
     def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
         return Route(

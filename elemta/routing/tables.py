@@ -72,6 +72,10 @@ class RouteTable:
             elif self._rest is None:
                 self._rest = index
 
+    def names(self, mailbox: Mailbox) -> bool:
+        """Whether a route is for this mailbox alone."""
+        return mailbox_key(mailbox) in self._mailboxes
+
     def find(self, mailbox: Mailbox) -> RouteConfig | None:
         """The first route that matches, or `None`."""
         index = min(self._matches(mailbox), default=None)
