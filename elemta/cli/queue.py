@@ -294,14 +294,19 @@ def _on_the_spool(config: Config, action: str, selection: dict[str, Any]) -> Ite
     except BadRequest as error:
         raise Trouble(NOT_DONE, str(error)) from error
     with _storage_trouble(config), open_offline(config.state_dir) as store:
+        store.keeps_ended = config.queue.retention > 0
         for which in portions:
-            after = None
-            while page := store.matching(which, after=after, limit=PAGE):
-                store.begin(careful=True)
-                count = _change(store, action, attrs.evolve(which, messages=tuple(page)))
-                store.commit()
-                yield Batch(count, len(page))
-                after = page[-1]
+            after: int | None = None
+            while True:
+                page = store.matching(which, after=after, limit=PAGE)
+                if page.messages:
+                    store.begin(careful=True)
+                    count = _change(store, action, attrs.evolve(which, messages=page.messages))
+                    store.commit()
+                    yield Batch(count, len(page.messages))
+                if page.further is None:
+                    break
+                after = page.further
 
 
 def _change(store: Store, action: str, which: QueueFilter) -> int:
@@ -313,7 +318,7 @@ def _change(store: Store, action: str, which: QueueFilter) -> int:
         case "retry":
             return store.retry(which, time.time())
         case _:
-            return store.remove(which).recipients
+            return store.remove(which, time.time()).recipients
 
 
 def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[list[Any]]:

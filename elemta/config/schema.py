@@ -281,6 +281,10 @@ class QueueConfig:
     hold_after_crashes: Annotated[int, Range(minimum=0)] = 3
     """A recipient is held for an operator when so many attempts in a row ended in a crash of the attempt or
     the server, so that no message can bring the server down for ever; 0: never."""
+    retention: Duration = 7 * 86400.0
+    """How long it is known what became of a message that is gone, for `elemta trace`; `0s` not at all."""
+    retention_messages: Count = 500_000
+    """At most so many of them, the last ones; each takes about half a KiB of the spool."""
 
 
 @attrs.frozen

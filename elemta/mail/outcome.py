@@ -44,6 +44,8 @@ class Cause(enum.StrEnum):
     SHUTDOWN = "shutdown"
     BUSY = "busy"
     """Our own limits for that destination were reached."""
+    PAUSED = "paused"
+    """An operator, or a reply about our reputation, paused its sender, domain or route."""
     FUTURE_RELEASE = "future-release"
     """It waits for the time that its sender set (RFC 4865)."""
     EXPIRED = "expired"

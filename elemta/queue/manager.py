@@ -9,7 +9,7 @@ for a notice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -32,6 +32,7 @@ from .context import QueueContext
 from .dispatcher import Dispatcher
 from .notices import Notices
 from .results import Results
+from .retention import Retention
 from .retry import RetrySchedule
 from .room import Room
 from .scheduler import Scheduler
@@ -72,6 +73,8 @@ class QueueManager:
         self.claims = Claims(context, router, self.room, self.sites, self.results)
         self.care = Care(context, self.room, self.sites)
         self.scheduler = Scheduler(context, self.claims, self.care, watch)
+        self.retention = Retention(context)
+        self.retention.apply()
 
     @property
     def config(self) -> Config:
@@ -95,6 +98,7 @@ class QueueManager:
         self.context.config = attrs.evolve(config, queue=attrs.evolve(config.queue, lease=lease))
         self.room.config = self.context.config.queue
         self.results.judge = _make_judge(self.context)
+        self.retention.apply()
         for site in self.sites.all:
             site.window.resize(config.delivery.concurrency)
         self.wake()
@@ -175,13 +179,16 @@ async def open_queue(
         spool.set_intake(manager.claims)
         care = trio.CancelScope()
 
+        async def run_always(name: str, run: Callable[[], Awaitable[None]]) -> None:
+            await supervise(name, run, on_crash=context.tell_crash, restart=Restart.ON_CRASH)
+
         async def run_care() -> None:
             with care:
-                await supervise(
-                    "queue heartbeat", manager.care.run, on_crash=context.tell_crash, restart=Restart.ON_CRASH
-                )
+                async with trio.open_nursery() as helpers:
+                    helpers.start_soon(run_always, "queue heartbeat", manager.care.run)
+                    helpers.start_soon(run_always, "queue retention", manager.retention.run)
 
-        nursery.start_soon(run_care, name="queue heartbeat")
+        nursery.start_soon(run_care, name="queue care")
         nursery.start_soon(manager.run_drain, name="queue drain")
 
         async def run_scheduler() -> None:

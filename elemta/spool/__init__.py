@@ -15,19 +15,31 @@ from .errors import (
     SpoolUnavailable,
 )
 from .handover import Intake
-from .memo import FileMemo, MemoLimits, MemoStatistics, open_memo
+from .memo import FileMemo, open_memo
+from .memo_values import MemoLimits, MemoStatistics
 from .memory import MemoryStore
 from .opening import open_offline, open_readonly_spool, open_spool
 from .recover import HELD_AS_CORRUPT, Recovery
 from .spool import Spool
 from .sqlite import SqliteStore
-from .store import (
+from .store import Place, Store, StoreReader
+from .values import (
+    NO_FACTS,
     PRIORITY_SECONDS,
+    AddressTest,
+    AttemptEntry,
+    AttemptFacts,
     AttemptRecord,
+    BacklogShare,
     Claim,
     ClaimedRecipient,
     Corrupt,
+    Difference,
+    History,
     NewMessage,
+    Page,
+    Pause,
+    PauseKind,
     QueueEntry,
     QueueFilter,
     Receipt,
@@ -35,30 +47,40 @@ from .store import (
     RecipientResult,
     RecipientState,
     Removal,
+    ShareKey,
     SpoolStatistics,
-    Store,
     StoredMessage,
-    StoreReader,
 )
 from .writer import WriterStatistics
 
 __all__ = [
     "HELD_AS_CORRUPT",
+    "NO_FACTS",
     "PRIORITY_SECONDS",
+    "AddressTest",
+    "AttemptEntry",
+    "AttemptFacts",
     "AttemptRecord",
+    "BacklogShare",
     "BodyCorrupt",
     "BodyReader",
     "Claim",
     "ClaimedRecipient",
     "Corrupt",
+    "Difference",
     "Draft",
     "FileMemo",
+    "History",
     "Intake",
     "LeaseLost",
     "MemoLimits",
     "MemoStatistics",
     "MemoryStore",
     "NewMessage",
+    "Page",
+    "Pause",
+    "PauseKind",
+    "Place",
     "QueueEntry",
     "QueueFilter",
     "Receipt",
@@ -67,6 +89,7 @@ __all__ = [
     "RecipientState",
     "Recovery",
     "Removal",
+    "ShareKey",
     "Spool",
     "SpoolError",
     "SpoolForeign",

@@ -19,7 +19,7 @@ from .draft import DIGEST_SIZE
 from .errors import BodyCorrupt, SpoolError
 from .folder import BODIES
 from .readers import Reader
-from .store import StoredMessage
+from .values import StoredMessage
 
 _PIECE = 256 * 1024
 """Octets read from a file at a time."""

@@ -52,6 +52,11 @@ def describe(outcome: Outcome) -> tuple[str, str, str]:
     return reason, plain(str(outcome.reply)), plain(outcome.remote)
 
 
+def outcome_detail(outcome: Outcome) -> str:
+    """What only the operator is to know of an outcome."""
+    return "" if isinstance(outcome, Delivered) else plain(outcome.detail)
+
+
 def plain(text: str) -> str:
     """Text from strangers in a form that can be stored: bounded, and lone surrogates shown as escapes."""
     text = text[:_LONGEST_TEXT]

@@ -10,7 +10,7 @@ import attrs
 
 from elemta.runtime import WallClock, summarize
 
-from .store import Claim, ClaimedRecipient, NewMessage, StoredMessage
+from .values import Claim, ClaimedRecipient, NewMessage, StoredMessage
 
 Ts = TypeVarTuple("Ts")
 

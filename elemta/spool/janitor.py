@@ -11,9 +11,10 @@ import trio
 from elemta.mail import MessageId
 from elemta.runtime import ThreadPool, run_in_thread
 
+from .errors import SpoolFull, SpoolUnavailable
 from .folder import BODIES
 from .space import Space
-from .store import Aftermath
+from .values import Aftermath
 
 _BALLAST_PAUSE = 10.0
 """Seconds between looks whether there is room for the ballast again."""
@@ -41,6 +42,16 @@ class Janitor:
         self._ballast_missing = True
         self._called.set()
         return self._space.give_up()
+
+    def is_room_short(self) -> bool:
+        """Whether new mail is refused for want of room. Sync and cheap."""
+        try:
+            self._space.check()
+        except SpoolFull:
+            return True
+        except SpoolUnavailable:
+            pass  # whoever writes next will meet it
+        return False
 
     async def run(self) -> None:
         """Work until stopped."""

@@ -27,12 +27,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-import attrs
 import trio
 
 from elemta.runtime import ThreadPool, WallClock, summarize, supervise
 
 from .memo_file import Entry, Key, MemoDamaged, MemoFile, MemoUnusable, set_aside
+from .memo_values import DEFAULT_LIMITS, MemoLimits, MemoStatistics
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -51,42 +51,6 @@ _CLOSING = 5.0
 """Seconds that writing may take when the memo is closed; what is not written then is lost."""
 
 
-@attrs.frozen
-class MemoLimits:
-    """How much is remembered, for each namespace, and when it is written."""
-
-    memory_entries: int = 10_000
-    """In memory; without a usable file that is all there is."""
-    memory_octets: int = 4 * 1024 * 1024
-    file_entries: int = 500_000
-    """In the file: some 70 MiB of greylisting."""
-    pending: int = 20_000
-    """Changes of all namespaces together that are not written yet; beyond that the oldest are not written."""
-    write_pause: float = 1.0
-    """Seconds in which changes gather."""
-    sweep_pause: float = 30.0
-    """Seconds between two looks for what has expired."""
-    retry_pause: float = 60.0
-    """Seconds until a file that cannot be used is tried again."""
-
-
-@attrs.frozen
-class MemoStatistics:
-    """What a memo holds now, and counts since the start."""
-
-    in_memory: dict[str, int]
-    """Entries by namespace."""
-    in_file: dict[str, int]
-    pending: int
-    """Changes that are not written yet."""
-    reads: int
-    """Of the file."""
-    dropped: int
-    """Changes that were not written for want of room."""
-    usable: bool
-    """Whether there is a file behind it now."""
-
-
 class FileMemo:
     """What `open_memo` gives; see `elemta.runtime.Memo` for what it promises."""
 
@@ -96,7 +60,7 @@ class FileMemo:
         *,
         clock: WallClock,
         on_trouble: Callable[[str, str], None],
-        limits: MemoLimits = MemoLimits(),
+        limits: MemoLimits = DEFAULT_LIMITS,
         open_file: Callable[[Path], MemoFile] = MemoFile,
     ) -> None:
         """Use `open_memo`. Without a path it remembers in memory only, and needs no task."""
@@ -363,7 +327,7 @@ async def open_memo(
     *,
     clock: WallClock,
     on_trouble: Callable[[str, str], None],
-    limits: MemoLimits = MemoLimits(),
+    limits: MemoLimits = DEFAULT_LIMITS,
     open_file: Callable[[Path], MemoFile] = MemoFile,
 ) -> AsyncGenerator[FileMemo, None]:
     """The memo in a file, whose folder must exist; without a path one in memory only.

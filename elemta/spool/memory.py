@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -12,71 +12,26 @@ from elemta.mail import Cause, MessageId
 
 from .details import decode_details, encode_details, plain, to_milliseconds, to_seconds
 from .errors import LeaseLost, SpoolError
-from .slots import Entry, Slot, after_attempt, given_back, listed, matches, owns
-from .store import (
-    NO_AFTERMATH,
-    Aftermath,
+from .memory_state import MemoryState
+from .slots import Entry, Slot, after_attempt, given_back, matches, owns, with_attempt
+from .values import (
     AttemptRecord,
     Claim,
     ClaimedRecipient,
-    MessageIds,
     NewMessage,
-    QueueEntries,
-    QueueEntry,
+    Pause,
+    PauseKind,
     QueueFilter,
     RecipientState,
     Removal,
-    SpoolStatistics,
-    Store,
     StoredMessage,
 )
 
 _Waiting: TypeAlias = list[tuple[int, MessageId, int]]
 
 
-@attrs.frozen
-class _Counters:
-    accepted: int = 0
-    delivered: int = 0
-    failed: int = 0
-    expired: int = 0
-    removed: int = 0
-
-    def ended(self, state: RecipientState) -> _Counters:
-        name = state.name.lower()
-        return attrs.evolve(self, **{name: getattr(self, name) + 1})
-
-
-class MemoryStore(Store):
-    """Keeps everything in this process. Entries are immutable, so that undoing is putting old ones back."""
-
-    flushes = False
-
-    def __init__(self) -> None:
-        self._entries: dict[MessageId, Entry] = {}
-        self._counters = _Counters()
-        self._seq = 0
-        self._undo: list[Callable[[], None]] | None = None
-
-    def begin(self, *, careful: bool = False) -> None:
-        assert self._undo is None, "one batch at a time"
-        self._undo = []
-
-    def seal(self) -> None:
-        pass
-
-    def commit(self) -> None:
-        self._undo = None
-
-    def rollback(self) -> None:
-        self._undo_to(0)
-        self._undo = None
-
-    def take_aftermath(self) -> Aftermath:
-        return NO_AFTERMATH
-
-    def close(self) -> None:
-        pass
+class MemoryStore(MemoryState):
+    """Keeps everything in this process."""
 
     # Accept
 
@@ -133,10 +88,12 @@ class MemoryStore(Store):
         start = self._mark()
         slots = list(entry.slots)
         for result in record.results:
+            attempts = with_attempt(entry.attempts, result, record.facts, to_seconds(to_milliseconds(now)))
+            entry = attrs.evolve(entry, attempts=attempts)
             slots[result.index] = after_attempt(slots[result.index], result, to_milliseconds(now))
             if result.state.is_final:
-                self._count(self._counters.ended(result.state))
-        gone = self._replace(entry, slots)
+                self._count(self._counters.with_end(result.state))
+        gone = self._replace(entry, slots, now)
         try:
             for index, notice in enumerate(record.notices):
                 lease = notice_leases[index] if index < len(notice_leases) else None
@@ -148,16 +105,18 @@ class MemoryStore(Store):
 
     # Claim
 
-    def claim(self, limit: int, lease: int, now: float, lease_until: float) -> list[Claim]:
+    def claim(
+        self, limit: int, lease: int, now: float, lease_until: float, *, avoid: Collection[str] = ()
+    ) -> list[Claim]:
         moment, until = to_milliseconds(now), to_milliseconds(lease_until)
         due = sorted(
-            (slot.due, entry.seq, index, entry)
+            (slot.due, slot.domain, entry.seq, index, entry.message.id)
             for entry, index, slot in self._all()
-            if slot.due is not None and slot.due <= moment
+            if slot.due is not None and slot.due <= moment and (slot.lease or slot.domain not in avoid)
         )[:limit]
         by_message: dict[MessageId, list[int]] = {}
-        for _, _, index, entry in due:
-            by_message.setdefault(entry.message.id, []).append(index)
+        for _, _, _, index, id in due:
+            by_message.setdefault(id, []).append(index)
         claims = (self._take(self._entries[id], taken, lease, until) for id, taken in by_message.items())
         return [claim for claim in claims if claim.recipients]
 
@@ -179,11 +138,34 @@ class MemoryStore(Store):
         self._replace(entry, slots)
         return Claim(attrs.evolve(entry.message, body=None), tuple(claimed))
 
+    def seize(self, which: QueueFilter, lease: int, lease_until: float) -> list[Claim]:
+        until, claims = to_milliseconds(lease_until), []
+        for entry in sorted(self._entries.values(), key=lambda entry: entry.seq):
+            slots, claimed = list(entry.slots), []
+            for index, slot in enumerate(slots):
+                if slot.state.is_final or slot.lease or not matches(which, entry, slot):
+                    continue
+                hold = slot.reason if slot.state is RecipientState.HELD else None
+                slots[index] = attrs.evolve(
+                    slot, state=RecipientState.QUEUED, lease=lease, due=until, hold=hold
+                )
+                recipient = entry.message.envelope.recipients[index]
+                claimed.append(
+                    ClaimedRecipient(
+                        index, recipient, slot.attempts, lease, slot.delay_noticed, slot.interrupted
+                    )
+                )
+            if claimed:
+                self._replace(entry, slots)
+                claims.append(Claim(attrs.evolve(entry.message, body=None), tuple(claimed)))
+        return claims
+
     def unclaim(
-        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float, reason: Cause
+        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float | None, reason: Cause
     ) -> None:
+        moment = None if due is None else to_milliseconds(due)
         for entry, index, slot in self._leased(message, leases):
-            self._change(entry, index, given_back(slot, to_milliseconds(due), str(reason), slot.attempts - 1))
+            self._change(entry, index, given_back(slot, moment, str(reason), max(slot.attempts - 1, 0)))
 
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]], lease_until: float) -> None:
         for entry, index, slot in self._leased(message, leases):
@@ -245,7 +227,8 @@ class MemoryStore(Store):
 
     def hold(self, which: QueueFilter, reason: str) -> int:
         def change(slot: Slot) -> Slot | None:
-            if slot.state is not RecipientState.QUEUED:
+            paused = slot.state is RecipientState.HELD and slot.reason == Cause.PAUSED
+            if slot.state is not RecipientState.QUEUED and not paused:
                 return None
             text = plain(reason)
             return attrs.evolve(slot, hold=text) if slot.lease else slot.held(text)
@@ -270,118 +253,47 @@ class MemoryStore(Store):
 
         return self._change_all(which, change)
 
-    def remove(self, which: QueueFilter) -> Removal:
+    def remove(self, which: QueueFilter, now: float) -> Removal:
         def change(slot: Slot) -> Slot | None:
             if slot.state.is_final or slot.lease:
                 return None
-            self._count(self._counters.ended(RecipientState.REMOVED))
+            self._count(self._counters.with_end(RecipientState.REMOVED))
             return attrs.evolve(slot, state=RecipientState.REMOVED, due=None, reason=str(Cause.OPERATOR))
 
         before = set(self._entries)
-        recipients = self._change_all(which, change)
+        recipients = self._change_all(which, change, now)
         return Removal(recipients, tuple(sorted(before - set(self._entries))))
 
-    # Reads
+    def resume(self, which: QueueFilter, now: float) -> int:
+        def change(slot: Slot) -> Slot | None:
+            if slot.lease or slot.state.is_final:
+                return None
+            return attrs.evolve(slot, state=RecipientState.QUEUED, due=to_milliseconds(now))
 
-    def next_due(self) -> float | None:
-        due = [slot.due for _, _, slot in self._all() if slot.waiting and slot.due is not None]
-        return to_seconds(min(due)) if due else None
+        return self._change_all(attrs.evolve(which, reason=Cause.PAUSED.value), change)
 
-    def list(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> QueueEntries:
-        entries = []
-        for id in self.matching(which, after=after, limit=limit):
-            entry = self._entries[id]
-            matching = [index for index, slot in enumerate(entry.slots) if matches(which, entry, slot)]
-            entries.append(listed(entry, matching))
-        return entries
-
-    def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> MessageIds:
-        found: MessageIds = []
-        for id, entry in sorted(self._entries.items()):
-            if id > (after or "") and any(matches(which, entry, slot) for slot in entry.slots):
-                found.append(id)
-        return found[:limit]
-
-    def show(self, message: MessageId) -> QueueEntry | None:
-        entry = self._entries.get(message)
-        return None if entry is None else listed(entry, range(len(entry.slots)))
-
-    def stored(self, message: MessageId) -> StoredMessage | None:
-        entry = self._entries.get(message)
-        return None if entry is None else attrs.evolve(entry.message, body=None)
-
-    def body(self, message: MessageId) -> bytes | None:
-        entry = self._entries.get(message)
-        return None if entry is None else entry.message.body
-
-    def body_files(self) -> dict[MessageId, int]:
-        return {}
-
-    def statistics(self) -> SpoolStatistics:
-        slots = [slot for _, _, slot in self._all()]
-        messages = [entry.message for entry in sorted(self._entries.values(), key=lambda entry: entry.seq)]
-        return SpoolStatistics(
-            **attrs.asdict(self._counters),
-            held=sum(slot.state is RecipientState.HELD for slot in slots),
-            queued=sum(slot.state is RecipientState.QUEUED for slot in slots),
-            leased=sum(bool(slot.lease) for slot in slots),
-            messages=len(messages),
-            octets=sum(message.size for message in messages),
-            oldest=messages[0].received if messages else None,
+    def set_pause(self, pause: Pause) -> None:
+        before = dict(self._pauses)
+        until = None if pause.until is None else to_seconds(to_milliseconds(pause.until))
+        self._pauses[pause.kind, pause.value] = attrs.evolve(
+            pause, since=to_seconds(to_milliseconds(pause.since)), until=until, reason=plain(pause.reason)
         )
+        self._remember(lambda: setattr(self, "_pauses", before))
 
-    # Changes
+    def end_pause(self, kind: PauseKind, value: str) -> bool:
+        before = dict(self._pauses)
+        self._remember(lambda: setattr(self, "_pauses", before))
+        return self._pauses.pop((kind, value), None) is not None
 
-    def _all(self) -> Iterator[tuple[Entry, int, Slot]]:
-        for entry in self._entries.values():
-            for index, slot in enumerate(entry.slots):
-                yield entry, index, slot
-
-    def _change_all(self, which: QueueFilter, change: Callable[[Slot], Slot | None]) -> int:
-        count = 0
-        for entry in list(self._entries.values()):
-            slots = list(entry.slots)
-            for index, slot in enumerate(slots):
-                changed = change(slot) if matches(which, entry, slot) else None
-                if changed is not None:
-                    slots[index] = changed
-                    count += 1
-            self._replace(entry, slots)
-        return count
-
-    def _change(self, entry: Entry, index: int, slot: Slot) -> None:
-        self._replace(entry, [*entry.slots[:index], slot, *entry.slots[index + 1 :]])
-
-    def _replace(self, entry: Entry, slots: Sequence[Slot]) -> bool:
-        """Write the recipients of a message back; returns whether it is gone, all of them being final."""
-        if all(slot.state.is_final for slot in slots):
-            del self._entries[entry.message.id]
-            self._remember(lambda: self._entries.__setitem__(entry.message.id, entry))
-            return True
-        self._put(attrs.evolve(entry, slots=tuple(slots)))
-        return False
-
-    def _put(self, entry: Entry) -> None:
-        id = entry.message.id
-        before = self._entries.get(id)
-        self._entries[id] = entry
-        if before is None:
-            self._remember(lambda: self._entries.__delitem__(id))
-        else:
-            self._remember(lambda: self._entries.__setitem__(id, before))
-
-    def _count(self, counters: _Counters) -> None:
-        before, self._counters = self._counters, counters
-        self._remember(lambda: setattr(self, "_counters", before))
-
-    def _remember(self, undo: Callable[[], None]) -> None:
-        assert self._undo is not None, "outside of a batch"
-        self._undo.append(undo)
-
-    def _mark(self) -> int:
-        assert self._undo is not None, "outside of a batch"
-        return len(self._undo)
-
-    def _undo_to(self, mark: int) -> None:
-        while self._undo and len(self._undo) > mark:
-            self._undo.pop()()
+    def forget(self, before: float, most: int, *, after: int, limit: int) -> tuple[int, int | None]:
+        kept = dict(self._ended)
+        self._remember(lambda: setattr(self, "_ended", kept))
+        ended = sorted(self._ended.values(), key=lambda history: history.id)
+        surplus, dropped = len(ended) - most, 0
+        for history in ended:
+            assert history.ended is not None
+            if (history.ended < before or dropped < surplus) and dropped < limit:
+                del self._ended[history.id]
+                dropped += 1
+        self._count(self._counters.remembering(-dropped))
+        return dropped, after if dropped == limit else None

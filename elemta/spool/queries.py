@@ -2,89 +2,64 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import apsw
+import attrs
 import msgspec
 
 from elemta.mail import MessageId
 
+from .audit import audit
 from .details import decode_details, to_seconds
-from .store import (
-    MessageIds,
-    QueueEntries,
+from .history import read_history
+from .selection import bindings, matching, page_sql
+from .store import Differences, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
+from .values import (
+    AddressTest,
+    BacklogShare,
+    History,
+    Page,
+    Pause,
+    PauseKind,
     QueueEntry,
     QueueFilter,
     RecipientEntry,
     RecipientState,
+    ShareKey,
     SpoolStatistics,
     StoredMessage,
-    StoreReader,
 )
 
-_MESSAGE_MATCHES = "(:sender IS NULL OR m.sender = :sender)"
-_RECIPIENT_MATCHES = """(:recipient IS NULL OR r.address = :recipient)
- AND (:domain IS NULL OR r.domain = :domain) AND (:state IS NULL OR r.state = :state)"""
-# Two forms, because only with the ids in front are they looked up rather than compared.
-_ALL = "message m"
-_THESE = "json_each(:messages) j CROSS JOIN message m ON m.id = j.value"
-_PAGE = f"""m.id > :after AND {_MESSAGE_MATCHES}
- AND EXISTS (SELECT 1 FROM recipient r WHERE r.message = m.seq AND {_RECIPIENT_MATCHES})
- ORDER BY m.id LIMIT :limit"""  # noqa: S608 - constants
 _MESSAGE_COLUMNS = "m.seq, m.id, m.sender, m.received, m.size, m.peer"
 _RECIPIENT_COLUMNS = """r.position, r.address, r.state, r.attempts, r.due, r.lease, r.reason, r.reply,
  r.remote, r.last_attempt, r.interrupted"""
-
-
-@functools.cache
-def _list_sql(some: bool) -> str:
-    # All parts are constants of this module; what a user gives is bound.
-    source = _THESE if some else _ALL
-    return f"""SELECT {_MESSAGE_COLUMNS}, {_RECIPIENT_COLUMNS}
-      FROM (SELECT {_MESSAGE_COLUMNS} FROM {source} WHERE {_PAGE}) m
-      JOIN recipient r ON r.message = m.seq
-      WHERE {_RECIPIENT_MATCHES} ORDER BY m.id, r.position"""  # noqa: S608 - constants
-
-
-@functools.cache
-def _matching_sql(some: bool) -> str:
-    return f"SELECT m.id FROM {_THESE if some else _ALL} WHERE {_PAGE}"  # noqa: S608 - constants
-
-
-@functools.cache
-def recipients_sql(some: bool) -> str:
-    """Message, position, state and lease of all recipients that match."""
-    return f"""SELECT r.message, r.position, r.state, r.lease
-      FROM {_THESE if some else _ALL} JOIN recipient r ON r.message = m.seq
-      WHERE {_MESSAGE_MATCHES} AND {_RECIPIENT_MATCHES}"""  # noqa: S608 - constants
-
-
 _SHOW = f"""SELECT {_MESSAGE_COLUMNS}, {_RECIPIENT_COLUMNS}
-  FROM message m JOIN recipient r ON r.message = m.seq WHERE m.id = ? ORDER BY r.position"""  # noqa: S608
+  FROM message m JOIN recipient r ON r.message = m.seq
+  WHERE m.id = ? ORDER BY r.position"""  # noqa: S608 - constants
 _STORED = "SELECT id, details, prefix, size, digest, received FROM message WHERE id = ?"
 _BODY = "SELECT content FROM body WHERE seq = (SELECT seq FROM message WHERE id = ?)"
 _BODY_FILES = "SELECT id, size - length(prefix) FROM message WHERE NOT inline"
-_NEXT_DUE = "SELECT due FROM recipient WHERE state = 0 AND lease = 0 ORDER BY due LIMIT 1"
+_NEXT_DUE = """SELECT due FROM recipient INDEXED BY recipient_due WHERE state = 0 AND lease = 0 AND due >= ?
+ AND domain NOT IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT 1"""
+_EARLIEST = -(1 << 63)
 _STATISTICS = """SELECT accepted, delivered, failed, expired, removed,
   (SELECT count(*) FROM recipient WHERE state = 1),
   (SELECT count(*) FROM recipient WHERE state = 0 AND lease = 0),
   (SELECT count(*) FROM recipient WHERE lease <> 0),
-  messages, octets, (SELECT received FROM message ORDER BY seq LIMIT 1)
+  messages, octets, (SELECT received FROM message ORDER BY seq LIMIT 1), ended
   FROM counter"""
-
-
-def bindings(which: QueueFilter) -> dict[str, Any]:  # Any: what SQLite takes
-    """The values that the statements of this module name."""
-    return {
-        "messages": None if which.messages is None else msgspec.json.encode(set(which.messages)).decode(),
-        "sender": which.sender,
-        "recipient": which.recipient,
-        "domain": which.domain,
-        "state": None if which.state is None else int(which.state),
-    }
+_PAUSES = "SELECT kind, value, since, until, reason FROM pause ORDER BY kind, value"
+_LEASES = (
+    "SELECT m.id, r.position, r.lease FROM recipient r JOIN message m ON m.seq = r.message WHERE lease <> 0"
+)
+_SHARES = {
+    by: f"""SELECT {by}, count(*) FROM recipient INDEXED BY recipient_{by}
+      WHERE state <= 1 AND lease = 0 GROUP BY {by} ORDER BY 2 DESC, 1 LIMIT ?"""  # noqa: S608 - constants
+    for by in ShareKey
+}
 
 
 def stored_message(row: tuple[Any, ...]) -> StoredMessage:
@@ -117,8 +92,18 @@ def _recipient_entry(row: tuple[Any, ...]) -> RecipientEntry:
     )
 
 
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else to_seconds(milliseconds)
+
+
+def _chosen(entry: QueueEntry, test: AddressTest) -> QueueEntry:
+    recipients = tuple(each for each in entry.recipients if test.address(each.address))
+    return attrs.evolve(entry, recipients=recipients)
+
+
 class SqliteReader(StoreReader):
-    """Reads over one connection; each method is one statement, so it sees one state."""
+    """Reads over one connection. Most methods are one statement and see one state; `list`, `history` and
+    `audit` may see a message in its next one, or gone."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -129,18 +114,24 @@ class SqliteReader(StoreReader):
         """For time limits and checks at start-up."""
         return self._connection
 
-    def next_due(self) -> float | None:
-        row = self._query(_NEXT_DUE).fetchone()
+    def next_due(self, avoid: Collection[str] = ()) -> float | None:
+        return self._next_due(avoid, _EARLIEST)
+
+    def _next_due(self, avoid: Collection[str], start: int) -> float | None:
+        domains = msgspec.json.encode(sorted(avoid)).decode()
+        row = self._query(_NEXT_DUE, (start, domains)).fetchone()
         return None if row is None else to_seconds(row[0])
 
-    def list(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> QueueEntries:
-        values = bindings(which) | {"after": after or "", "limit": limit}
-        return self._entries(self._query(_list_sql(which.messages is not None), values))
+    def list(self, which: QueueFilter, *, after: Place, limit: int) -> QueueEntries:
+        page = self.matching(which, after=after, limit=limit)
+        values = bindings(attrs.evolve(which, messages=page.messages))
+        entries = self._entries(self._query(page_sql(_MESSAGE_COLUMNS, _RECIPIENT_COLUMNS), values))
+        if which.test is None:
+            return entries
+        return [chosen for entry in entries if (chosen := _chosen(entry, which.test)).recipients]
 
-    def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> MessageIds:
-        values = bindings(which) | {"after": after or "", "limit": limit}
-        rows = self._query(_matching_sql(which.messages is not None), values)
-        return [id for (id,) in rows]
+    def matching(self, which: QueueFilter, *, after: Place, limit: int) -> Page:
+        return matching(self._query, which, after=after, limit=limit)
 
     def show(self, message: MessageId) -> QueueEntry | None:
         entries = self._entries(self._query(_SHOW, (message,)))
@@ -149,9 +140,9 @@ class SqliteReader(StoreReader):
     @staticmethod
     def _entries(rows: Iterable[tuple[Any, ...]]) -> QueueEntries:
         entries: QueueEntries = []
-        for (_, id, sender, received, size, peer), group in itertools.groupby(rows, lambda row: row[:6]):
+        for (place, id, sender, received, size, peer), group in itertools.groupby(rows, lambda row: row[:6]):
             recipients = tuple(_recipient_entry(row[6:]) for row in group)
-            entries.append(QueueEntry(id, sender, to_seconds(received), size, peer, recipients))
+            entries.append(QueueEntry(id, sender, to_seconds(received), size, peer, recipients, place))
         return entries
 
     def stored(self, message: MessageId) -> StoredMessage | None:
@@ -166,8 +157,8 @@ class SqliteReader(StoreReader):
         return dict(self._query(_BODY_FILES))
 
     def statistics(self) -> SpoolStatistics:
-        row = self._query(_STATISTICS).fetchone()
-        accepted, delivered, failed, expired, removed, held, waiting, leased, messages, octets, oldest = row
+        *counted, held, waiting, leased, messages, octets, oldest, ended = self._query(_STATISTICS).fetchone()
+        accepted, delivered, failed, expired, removed = counted
         return SpoolStatistics(
             accepted,
             delivered,
@@ -180,7 +171,39 @@ class SqliteReader(StoreReader):
             messages,
             octets,
             None if oldest is None else to_seconds(oldest),
+            ended,
         )
+
+    def history(self, message: MessageId) -> History | None:
+        entry = self.show(message)
+        return read_history(self._query, message, () if entry is None else entry.recipients)
+
+    def pauses(self) -> Pauses:
+        return [
+            Pause(
+                PauseKind(kind),
+                value,
+                to_seconds(since),
+                None if until is None else to_seconds(until),
+                reason,
+            )
+            for kind, value, since, until, reason in self._query(_PAUSES)
+        ]
+
+    def shares(self, by: ShareKey, limit: int) -> Shares:
+        return [BacklogShare(value, count) for value, count in self._query(_SHARES[by], (limit,))]
+
+    def audit(self, limit: int) -> Differences:
+        if self._connection.in_transaction:
+            return audit(self._query, limit)
+        self._query("BEGIN")  # all of it sees one state
+        try:
+            return audit(self._query, limit)
+        finally:
+            self._query("COMMIT")
+
+    def leases(self) -> Leases:
+        return self._query(_LEASES).fetchall()  # type: ignore[no-any-return]
 
     def close(self) -> None:
         self._connection.close()

@@ -33,8 +33,8 @@ class Reader:
         self._pool = ThreadPool(name, 1)
         self._monotonic = monotonic
 
-    async def run(self, function: Callable[[StoreReader], T]) -> T:
-        """Call `function` with the reader. Cancelled, the query is interrupted.
+    async def run(self, function: Callable[[StoreReader], T], *, longest: float | None = None) -> T:
+        """Call `function` with the reader, for `longest` seconds at most. Cancelled, it is interrupted.
 
         Raises:
           SpoolError: it took too long, or could not be read.
@@ -42,11 +42,11 @@ class Reader:
         if self._reader is None:
             await trio.lowlevel.checkpoint()
             return function(self._store)
-        return await run_in_thread(self._pool, self._look, self._reader, function)
+        return await run_in_thread(self._pool, self._look, self._reader, function, longest or LONGEST)
 
-    def _look(self, reader: StoreReader, function: Callable[[StoreReader], T]) -> T:
+    def _look(self, reader: StoreReader, function: Callable[[StoreReader], T], longest: float) -> T:
         assert isinstance(reader, SqliteReader)
-        deadline = self._monotonic() + LONGEST
+        deadline = self._monotonic() + longest
 
         def interrupt() -> bool:
             trio.from_thread.check_cancelled()
@@ -56,7 +56,7 @@ class Reader:
         try:
             return function(reader)
         except apsw.InterruptError as cause:
-            raise SpoolError(f"reading took longer than {LONGEST:g} s; ask for less at a time") from cause
+            raise SpoolError(f"reading took longer than {longest:g} s; ask for less at a time") from cause
         except apsw.Error as cause:
             raise SpoolError(f"the spool cannot be read: {cause}") from cause
         finally:

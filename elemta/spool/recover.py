@@ -11,7 +11,8 @@ import attrs
 from elemta.mail import MessageId, is_id
 
 from .folder import BODIES, INCOMING, storage_error
-from .store import Corrupt, QueueFilter, Store
+from .store import Store
+from .values import Corrupt, QueueFilter
 
 HELD_AS_CORRUPT = "corrupt"
 

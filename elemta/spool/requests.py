@@ -12,7 +12,8 @@ import outcome
 import trio
 
 from .handover import Handover, Offer
-from .store import AttemptRecord, NewMessage, Receipt, Store
+from .store import Store
+from .values import AttemptRecord, NewMessage, Receipt
 
 T = TypeVar("T")
 

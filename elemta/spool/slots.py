@@ -6,8 +6,18 @@ from collections.abc import Sequence
 
 import attrs
 
-from .details import describe, plain, sender_text, to_milliseconds, to_seconds
-from .store import QueueEntry, QueueFilter, RecipientEntry, RecipientResult, RecipientState, StoredMessage
+from .details import describe, outcome_detail, plain, sender_text, to_milliseconds, to_seconds
+from .history import MOST_RUNS
+from .values import (
+    AttemptEntry,
+    AttemptFacts,
+    QueueEntry,
+    QueueFilter,
+    RecipientEntry,
+    RecipientResult,
+    RecipientState,
+    StoredMessage,
+)
 
 
 @attrs.frozen
@@ -43,6 +53,7 @@ class Entry:
     seq: int
     message: StoredMessage
     slots: tuple[Slot, ...]
+    attempts: tuple[AttemptEntry, ...] = ()
 
 
 def owns(entry: Entry, index: int, lease: int) -> bool:
@@ -76,21 +87,60 @@ def after_attempt(slot: Slot, result: RecipientResult, moment: int) -> Slot:
     )
 
 
-def given_back(slot: Slot, due: int, reason: str, attempts: int) -> Slot:
-    """Waits again, or is held where that was wished meanwhile."""
+def with_attempt(
+    attempts: tuple[AttemptEntry, ...], result: RecipientResult, facts: AttemptFacts, now: float
+) -> tuple[AttemptEntry, ...]:
+    """The attempts of a message with one more: counted where it is as the last one of its recipient was."""
+    reason, reply, remote = describe(result.outcome)
+    entry = AttemptEntry(
+        result.index,
+        result.state,
+        now,
+        now,
+        1,
+        reason,
+        reply,
+        remote,
+        outcome_detail(result.outcome),
+        facts.tls,
+        facts.seconds,
+    )
+    for place in reversed(range(len(attempts))):
+        before = attempts[place]
+        if before.index == result.index:
+            again = attrs.evolve(entry, first=before.first, times=before.times + 1)
+            if (
+                attrs.evolve(before, last=now, times=again.times, tls=again.tls, seconds=again.seconds)
+                == again
+            ):
+                return (*attempts[:place], *attempts[place + 1 :], again)
+            break
+    own = [each for each in attempts if each.index == result.index]
+    return (*(each for each in attempts if len(own) < MOST_RUNS or each is not own[0]), entry)
+
+
+def given_back(slot: Slot, due: int | None, reason: str, attempts: int) -> Slot:
+    """Waits again, or is held: without a due time, or where that was wished meanwhile."""
     slot = attrs.evolve(slot, lease=0, attempts=attempts)
-    return slot.held(slot.hold) if slot.hold is not None else attrs.evolve(slot, due=due, reason=reason)
+    if slot.hold is not None:
+        return slot.held(slot.hold)
+    return slot.held(reason) if due is None else attrs.evolve(slot, due=due, reason=reason)
 
 
 def matches(which: QueueFilter, entry: Entry, slot: Slot) -> bool:
     """Whether the filter means this recipient."""
     message = entry.message
     return (
-        (which.messages is None or message.id in which.messages)
+        (which.means_final or not slot.state.is_final)
+        and (which.messages is None or message.id in which.messages)
         and (which.sender is None or which.sender == sender_text(message.envelope.reverse_path))
         and (which.recipient is None or which.recipient == slot.address)
         and (which.domain is None or which.domain == slot.domain)
         and (which.state is None or which.state == slot.state)
+        and (which.reason is None or which.reason == slot.reason)
+        and (which.received_before is None or message.received < which.received_before)
+        and (which.received_after is None or message.received >= which.received_after)
+        and (which.test is None or which.test.address(slot.address))
     )
 
 
@@ -118,5 +168,11 @@ def listed(entry: Entry, indexes: Sequence[int]) -> QueueEntry:
         )
     sender = sender_text(message.envelope.reverse_path)
     return QueueEntry(
-        message.id, sender, message.received, message.size, plain(message.origin.peer), tuple(recipients)
+        message.id,
+        sender,
+        message.received,
+        message.size,
+        plain(message.origin.peer),
+        tuple(recipients),
+        entry.seq,
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
-
-import attrs
 
 from elemta.mail import Cause, Envelope, MessageId, Origin
 from elemta.runtime import ThreadPool, WallClock
@@ -17,23 +15,18 @@ from .budget import MemoryBudget
 from .draft import Draft
 from .errors import SpoolFull, SpoolUnavailable
 from .handover import Handover, Intake
+from .operating import CHUNK, Operating
 from .readers import Reader
 from .recover import Recovery
 from .requests import Accept, Operation, Record
 from .space import Space
-from .store import (
+from .store import Store
+from .values import (
     AttemptRecord,
     Claim,
-    MessageIds,
     NewMessage,
-    QueueEntry,
-    QueueFilter,
     Receipt,
-    Removal,
-    SpoolStatistics,
-    Store,
     StoredMessage,
-    StoreReader,
 )
 from .writer import Writer, WriterStatistics
 
@@ -41,12 +34,10 @@ T = TypeVar("T")
 
 _MOST_CLAIMED = 256
 """Recipients of one claim: a few milliseconds of the event loop."""
-_CHUNK = 200
-"""Messages that an operator's command changes in one batch, so that new mail does not wait behind it."""
 _IN_MEMORY = 1 << 62
 
 
-class Spool:
+class Spool(Operating):
     """The spool of this process. Made by `open_spool`; safe to use from any task."""
 
     def __init__(
@@ -64,18 +55,14 @@ class Spool:
         recovery: Recovery,
         on_trouble: Callable[[str, str], None],
     ) -> None:
+        looks, bodies = readers
+        super().__init__(store, writer, handover, looks, files, clock)
         self.recovery = recovery
         """What start-up found."""
-        self._store = store
-        self._writer = writer
-        self._handover = handover
-        self._clock = clock
         self._inline_size = _IN_MEMORY if store.directory is None else inline_size
         self._draft_memory = MemoryBudget(draft_memory)
         self._space = space
-        self._files = files
         self._on_trouble = on_trouble
-        self._looks, bodies = readers
         self._bodies = Bodies(
             store.directory,
             bodies,
@@ -177,10 +164,12 @@ class Spool:
         """What was recorded and is not durable yet, for back-pressure."""
         return self._writer.pending_records
 
-    async def claim(self, limit: int, *, now: float | None = None) -> list[Claim]:
+    async def claim(
+        self, limit: int, *, now: float | None = None, avoid: Collection[str] = ()
+    ) -> list[Claim]:
         """Take recipients that are due, oldest first: at most `limit`, perhaps fewer although more are
-        due (ask again), none while deliveries are paused. The bodies stay in the spool. With `now`
-        those that were due then: nothing more, should the clock be set before it is done.
+        due (ask again), none while deliveries are paused, none in the domains `avoid`. The bodies stay in the
+        spool. With `now` those that were due then: nothing more, should the clock be set before it is done.
 
         If cancelled while waiting for its turn, nothing is claimed. Later, the claims are returned.
 
@@ -192,7 +181,7 @@ class Spool:
         def take(store: Store) -> list[Claim]:
             lease, until = handover.next_lease(), handover.lease_until()
             moment = self._clock.time() if now is None else now
-            return store.claim(max(0, min(limit, _MOST_CLAIMED)), lease, moment, until)
+            return store.claim(max(0, min(limit, _MOST_CLAIMED)), lease, moment, until, avoid=avoid)
 
         try:
             return await self._writer.submit(Operation(take))
@@ -227,15 +216,16 @@ class Spool:
             step = functools.partial(_clamp, now, waiting, leased)
             count = await self._writer.submit(Operation(step))
             moved += count
-            if count < _CHUNK:
+            if count < CHUNK:
                 return moved
 
-    async def next_due(self) -> float | None:
-        """When the next recipient that nobody holds or has claimed is due; seconds since 1970.
+    async def next_due(self, *, avoid: Collection[str] = ()) -> float | None:
+        """When the next recipient that nobody holds or has claimed is due, outside of the domains `avoid`;
+        seconds since 1970.
 
         As far as it is committed: `Intake.wake` follows what is recorded and becomes due.
         """
-        return await self._writer.submit(Operation(lambda store: store.next_due(), writes=False))
+        return await self._writer.submit(Operation(lambda store: store.next_due(avoid), writes=False))
 
     def record(self, record: AttemptRecord) -> None:
         """Write down an attempt and the notices it causes, soon: with the next batch, or within 20 ms.
@@ -249,11 +239,13 @@ class Spool:
         self._writer.add(Record(record, self._handover, self._clock.time()))
 
     def unclaim(
-        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float, reason: Cause
+        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float | None, reason: Cause
     ) -> None:
-        """Give back (index, lease) pairs that were not tried; sync like `record`."""
+        """Give back (index, lease) pairs that were not tried, to be held where `due` is `None`; sync like
+        `record`."""
         pairs = tuple(leases)
-        self._writer.add(Operation(lambda store: store.unclaim(message, pairs, due, reason), wakes=True))
+        give_back = Operation(lambda store: store.unclaim(message, pairs, due, reason), wakes=due is not None)
+        self._writer.add(give_back)
 
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]]) -> None:
         """Keep claims that are still worked on for another lease from now; sync like `record`."""
@@ -280,88 +272,14 @@ class Spool:
         """The message in the form that transports take."""
         return StoredContent(message, self._bodies)
 
-    # Operators. Large selections are changed in chunks; cancelled, the chunks done so far stay.
-
-    async def hold(self, which: QueueFilter, reason: str) -> int:
-        """Hold queued recipients; returns how many."""
-        return sum(await self._in_chunks(which, lambda store, chunk: store.hold(chunk, reason)))
-
-    async def release(self, which: QueueFilter) -> int:
-        """Make held recipients due now; returns how many."""
-        counts = await self._in_chunks(which, lambda store, chunk: store.release(chunk, self._clock.time()))
-        return self._woken(sum(counts))
-
-    async def retry(self, which: QueueFilter) -> int:
-        """Make queued recipients that are not under way due now; returns how many."""
-        counts = await self._in_chunks(which, lambda store, chunk: store.retry(chunk, self._clock.time()))
-        return self._woken(sum(counts))
-
-    async def remove(self, which: QueueFilter) -> Removal:
-        """End recipients that are not under way, without a notice."""
-        chunks = await self._in_chunks(which, lambda store, chunk: store.remove(chunk))
-        return Removal(
-            sum(chunk.recipients for chunk in chunks),
-            tuple(message for chunk in chunks for message in chunk.messages),
-        )
-
-    async def _in_chunks(self, which: QueueFilter, change: Callable[[Store, QueueFilter], T]) -> list[T]:
-        results = []
-        after: MessageId | None = None
-        while True:
-            page = await self._looks.run(functools.partial(_page, which, after))
-            if page:
-                chunk = attrs.evolve(which, messages=tuple(page))
-                results.append(await self._writer.submit(Operation(functools.partial(_call, change, chunk))))
-            if len(page) < _CHUNK:
-                return results
-            after = page[-1]
-
-    def _woken(self, count: int) -> int:
-        if count:
-            self._handover.wake()
-        return count
-
-    # Looking. In a thread with a connection of its own; sees what was durable a moment ago.
-
-    async def list(
-        self, which: QueueFilter, *, after: MessageId | None = None, limit: int = 100
-    ) -> list[QueueEntry]:
-        """Messages with a matching recipient and those recipients, oldest first, behind `after`.
-
-        Raises:
-          SpoolError: it took too long, or could not be read.
-        """
-        most = max(0, limit)  # to SQLite a negative one means all
-        return await self._looks.run(lambda reader: reader.list(which, after=after, limit=most))
-
-    async def show(self, message: MessageId) -> QueueEntry | None:
-        """One message with all its recipients."""
-        return await self._looks.run(lambda reader: reader.show(message))
-
-    async def stored(self, message: MessageId) -> StoredMessage | None:
-        """One message with its envelope."""
-        return await self._looks.run(lambda reader: reader.stored(message))
-
-    async def totals(self) -> SpoolStatistics:
-        """Counts of all recipients, recounted."""
-        return await self._looks.run(lambda reader: reader.statistics())
-
     def statistics(self) -> WriterStatistics:
         """What the writer did and has before it. Sync."""
         return self._writer.statistics()
 
 
-def _page(which: QueueFilter, after: MessageId | None, reader: StoreReader) -> MessageIds:
-    return reader.matching(which, after=after, limit=_CHUNK)
-
-
-def _call(change: Callable[[Store, QueueFilter], T], which: QueueFilter, store: Store) -> T:
-    return change(store, which)
-
-
 def _shift(after: float, until: float, by: float, store: Store) -> tuple[int, float | None]:
-    return store.shift_due(after, until, by, _CHUNK)
+    return store.shift_due(after, until, by, CHUNK)
 
 
 def _clamp(now: float, waiting: float, leased: float, store: Store) -> int:
-    return store.clamp_due(now, waiting=waiting, leased=leased, limit=_CHUNK)
+    return store.clamp_due(now, waiting=waiting, leased=leased, limit=CHUNK)

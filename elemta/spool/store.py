@@ -1,4 +1,4 @@
-"""The synchronous contract of a store, and the values that go in and out of it.
+"""The synchronous contract of a store.
 
 A store is used by one writer only: its methods change state inside a transaction that the writer
 opens and commits. They run between two checkpoints of the event loop and wait for nothing;
@@ -8,265 +8,51 @@ call). Times are seconds since 1970 on the wall clock.
 
 from __future__ import annotations
 
-import enum
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-import attrs
+from elemta.mail import Cause, MessageId
 
-from elemta.mail import Cause, Envelope, MessageId, Origin, Outcome, Recipient
-
-PRIORITY_SECONDS = 60.0
-"""What one level of priority (RFC 6710) is worth in seconds of waiting, wherever mail queues up."""
-
-
-class RecipientState(enum.IntEnum):
-    """Where a recipient stands. Exactly one owner at any time: a lease, a due time, or a hold."""
-
-    QUEUED = 0
-    HELD = 1
-    DELIVERED = 2
-    FAILED = 3
-    EXPIRED = 4
-    REMOVED = 5
-
-    @property
-    def is_final(self) -> bool:
-        return self >= RecipientState.DELIVERED
-
-
-@attrs.frozen
-class NewMessage:
-    """A message that is to be stored, complete: trace fields and all."""
-
-    id: MessageId
-    envelope: Envelope
-    origin: Origin
-    prefix: bytes
-    """Header fields that were put before the body as received (Received …)."""
-    body: bytes | None
-    """What was received. `None`: it lies in the body file of that id, already synced."""
-    size: int
-    """Octets of prefix and body."""
-    digest: bytes
-    """BLAKE2b-128 of body, then prefix."""
-    received: float
-    hold: str | None = None
-    """Hold all recipients, for this reason."""
-
-    @property
-    def awaits_release(self) -> bool:
-        """Whether it may not be tried yet (RFC 4865)."""
-        release = self.envelope.release_at
-        return release is not None and release > self.received
-
-    @property
-    def first_due(self) -> float:
-        """When its recipients are due, if they are not claimed at once. What is urgent is due as if it had
-        waited already (RFC 6710), so that it is claimed first without a further index."""
-        if self.awaits_release:
-            assert self.envelope.release_at is not None
-            return self.envelope.release_at
-        return self.received - PRIORITY_SECONDS * max(0, self.envelope.priority)
-
-    @property
-    def first_reason(self) -> str:
-        """Why they wait until then."""
-        return Cause.FUTURE_RELEASE.value if self.awaits_release else "new"
-
-
-@attrs.frozen
-class Receipt:
-    """The message is on stable storage; say so to the client."""
-
-    message: MessageId
-
-
-@attrs.frozen
-class StoredMessage:
-    """A message as the queue and the transports see it."""
-
-    id: MessageId
-    envelope: Envelope
-    origin: Origin
-    prefix: bytes
-    body: bytes | None
-    """In memory, or `None`: ask `Spool.open_body`."""
-    size: int
-    digest: bytes
-    received: float
-
-
-@attrs.frozen
-class ClaimedRecipient:
-    """One recipient that an attempt now owns."""
-
-    index: int
-    """Position in the envelope."""
-    recipient: Recipient
-    attempts: int
-    """With this one."""
-    lease: int
-    """Number to present when recording."""
-    delay_noticed: bool = False
-    """Whether the sender was already told that it is late."""
-    interrupted: int = 0
-    """Attempts in a row that crashed, or whose process died before it wrote down what became of them."""
-
-
-@attrs.frozen
-class Claim:
-    """Recipients of one message that this process may now try."""
-
-    message: StoredMessage
-    recipients: tuple[ClaimedRecipient, ...]
-
-
-@attrs.frozen
-class RecipientResult:
-    """What an attempt did to one recipient and what follows."""
-
-    index: int
-    lease: int
-    outcome: Outcome
-    state: RecipientState
-    """Final, or QUEUED to try again at `due`, or HELD."""
-    due: float | None = None
-    delay_noticed: bool = False
-    hold: str | None = None
-    """Why, where HELD for another reason than the outcome's."""
-    crashed: bool = False
-    """The attempt crashed: it counts as interrupted. One that did not sets that count back to 0."""
-
-
-@attrs.frozen
-class AttemptRecord:
-    """The results of one attempt and the notices they cause: one transaction, all or nothing."""
-
-    message: MessageId
-    results: tuple[RecipientResult, ...]
-    notices: tuple[NewMessage, ...] = ()
-
-    def __attrs_post_init__(self) -> None:
-        if len({result.index for result in self.results}) != len(self.results):
-            raise ValueError("a recipient twice in one record")
-
-
-@attrs.frozen
-class Removal:
-    """What an operator's removal ended."""
-
-    recipients: int
-    messages: tuple[MessageId, ...]
-    """Those of which nothing is left, in order."""
-
-
-@attrs.frozen
-class QueueFilter:
-    """Which recipients an operation or listing is about; what is None does not restrict."""
-
-    messages: tuple[MessageId, ...] | None = None
-    sender: str | None = None
-    """Exact address; `<>` is the null sender."""
-    recipient: str | None = None
-    domain: str | None = None
-    """Of the recipient."""
-    state: RecipientState | None = None
-
-
-@attrs.frozen
-class RecipientEntry:
-    """One recipient as listings show it."""
-
-    index: int
-    address: str
-    state: RecipientState
-    attempts: int
-    due: float | None
-    """Next attempt, where queued."""
-    leased: bool
-    """An attempt is under way."""
-    reason: str
-    """Machine-readable: a `Cause`, `new`, or why it is held."""
-    reply: str
-    """The last reply or error in one line, escaped where shown."""
-    remote: str
-    last_attempt: float | None
-    interrupted: int = 0
-    """The last attempts in a row that crashed or ended with their process; each may have been a delivery
-    (RFC 1047)."""
-
-
-@attrs.frozen
-class QueueEntry:
-    """One message as listings show it."""
-
-    id: MessageId
-    sender: str
-    received: float
-    size: int
-    peer: str
-    recipients: tuple[RecipientEntry, ...]
-
-
-@attrs.frozen
-class SpoolStatistics:
-    """Counts of recipients. `accepted` counts every recipient ever stored, notices included;
-    accepted = delivered + failed + expired + removed + held + queued, at any time."""
-
-    accepted: int
-    delivered: int
-    failed: int
-    expired: int
-    removed: int
-    held: int
-    queued: int
-    """Waiting or under way."""
-    leased: int
-    """The part of `queued` that is under way."""
-    messages: int
-    octets: int
-    oldest: float | None
-    """When the oldest message that is still here was received."""
-
-
-@attrs.frozen
-class Corrupt:
-    """A message that is there but cannot be sent; its recipients are held with the reason `corrupt`."""
-
-    message: MessageId
-    problem: str
-
-
-@attrs.frozen
-class Aftermath:
-    """What the last commit leaves to do outside the transaction."""
-
-    body_files: tuple[MessageId, ...] = ()
-    """Messages that are gone and whose body lies in a file."""
-    corrupt: tuple[Corrupt, ...] = ()
-    """Messages that were found damaged and are now held."""
-
-
-NO_AFTERMATH = Aftermath()
-
+from .values import (
+    Aftermath,
+    AttemptRecord,
+    BacklogShare,
+    Claim,
+    Difference,
+    History,
+    NewMessage,
+    Page,
+    Pause,
+    PauseKind,
+    QueueEntry,
+    QueueFilter,
+    Removal,
+    ShareKey,
+    SpoolStatistics,
+    StoredMessage,
+)
 
 # Inside the classes below `list` is a method, so these types have names.
 QueueEntries: TypeAlias = list[QueueEntry]
-MessageIds: TypeAlias = list[MessageId]
+Place: TypeAlias = int | MessageId | None
+"""Where a listing goes on: behind a place, or a message; `None`: from the first."""
+Differences: TypeAlias = list[Difference]
+Leases: TypeAlias = list[tuple[MessageId, int, int]]
+Shares: TypeAlias = list[BacklogShare]
+Pauses: TypeAlias = list[Pause]
 
 
 class StoreReader(ABC):
     """Looking at what is stored, without changing it."""
 
     @abstractmethod
-    def next_due(self) -> float | None:
-        """The earliest due time of a recipient that is neither held nor leased."""
+    def next_due(self, avoid: Collection[str] = ()) -> float | None:
+        """The earliest due time of a recipient that is neither held, leased nor in the domains `avoid`."""
 
     @abstractmethod
-    def list(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> QueueEntries:
+    def list(self, which: QueueFilter, *, after: Place, limit: int) -> QueueEntries:
         """Messages with a matching recipient, oldest first, behind `after`, at most `limit`."""
 
     @abstractmethod
@@ -286,11 +72,32 @@ class StoreReader(ABC):
         """Messages whose body lies in a file, with the octets that it must have."""
 
     @abstractmethod
-    def matching(self, which: QueueFilter, *, after: MessageId | None, limit: int) -> MessageIds:
+    def matching(self, which: QueueFilter, *, after: Place, limit: int) -> Page:
         """As `list`, the ids only."""
 
     @abstractmethod
     def statistics(self) -> SpoolStatistics: ...
+
+    @abstractmethod
+    def history(self, message: MessageId) -> History | None:
+        """The life of a message that is here, or was and is still known."""
+
+    @abstractmethod
+    def pauses(self) -> Pauses:
+        """What is paused, or was until its time was over."""
+
+    @abstractmethod
+    def shares(self, by: ShareKey, limit: int) -> Shares:
+        """What most of the backlog has in common."""
+
+    @abstractmethod
+    def audit(self, limit: int) -> Differences:
+        """Compare everything that must agree; at most `limit` differences of each kind. The body files are
+        the caller's to look at (`body_files`)."""
+
+    @abstractmethod
+    def leases(self) -> Leases:
+        """Message, position and lease of what is claimed."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -303,6 +110,8 @@ class Store(StoreReader):
     """Whether `commit` and `checkpoint` wait for a disk and so belong in a thread."""
     directory: Path | None = None
     """Folder for the bodies that are kept as files; `None`: every body is kept in the store."""
+    keeps_ended: bool = True
+    """Whether the history of a message outlives it, until `forget`."""
 
     @abstractmethod
     def begin(self, *, careful: bool = False) -> None:
@@ -379,18 +188,29 @@ class Store(StoreReader):
         """
 
     @abstractmethod
-    def claim(self, limit: int, lease: int, now: float, lease_until: float) -> list[Claim]:
-        """Take up to `limit` due recipients, oldest due time first, grouped by message.
+    def claim(
+        self, limit: int, lease: int, now: float, lease_until: float, *, avoid: Collection[str] = ()
+    ) -> list[Claim]:
+        """Take up to `limit` due recipients, oldest due time first, grouped by message; none in the domains
+        `avoid`, which stay due.
 
         Raises the attempt count and moves `due` to `lease_until` in the same step, so that a
         process that dies simply does not come back for them before that.
         """
 
     @abstractmethod
+    def seize(self, which: QueueFilter, lease: int, lease_until: float) -> list[Claim]:
+        """Take matching recipients that nobody has claimed, due or not, held ones too, to end them.
+
+        No attempt is counted; what was held is held again if nothing is recorded.
+        """
+
+    @abstractmethod
     def unclaim(
-        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float, reason: Cause
+        self, message: MessageId, leases: Sequence[tuple[int, int]], due: float | None, reason: Cause
     ) -> None:
-        """Give back (index, lease) pairs that were not tried: due again at `due`, the attempt not counted."""
+        """Give back (index, lease) pairs that were not tried, the attempt not counted: due again at `due`, or
+        held where that is `None`."""
 
     @abstractmethod
     def extend(self, message: MessageId, leases: Sequence[tuple[int, int]], lease_until: float) -> None:
@@ -432,5 +252,25 @@ class Store(StoreReader):
         """Make matching queued recipients that are not leased due now; returns how many."""
 
     @abstractmethod
-    def remove(self, which: QueueFilter) -> Removal:
+    def remove(self, which: QueueFilter, now: float) -> Removal:
         """End matching recipients that are not leased, without a notice."""
+
+    @abstractmethod
+    def resume(self, which: QueueFilter, now: float) -> int:
+        """Make matching recipients due now that were put aside because of a pause; returns how many."""
+
+    @abstractmethod
+    def set_pause(self, pause: Pause) -> None:
+        """Write down a pause; one of the same kind and value is replaced."""
+
+    @abstractmethod
+    def end_pause(self, kind: PauseKind, value: str) -> bool:
+        """Forget a pause; returns whether there was one."""
+
+    @abstractmethod
+    def forget(self, before: float, most: int, *, after: int, limit: int) -> tuple[int, int | None]:
+        """Drop the histories of messages that ended before a time, and the oldest of more than `most`.
+
+        Looks at `limit` of them behind `after` (0: from the first); returns how many it dropped, and where
+        to go on from; `None`: that was all.
+        """

@@ -29,10 +29,7 @@ The writer itself ignores cancellation: it ends when it is closed, after all tha
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import attrs
 import outcome
@@ -40,26 +37,22 @@ import trio
 
 from elemta.runtime import summarize
 
-from .errors import BatchSpoiled, LeaseLost, SpoolError, SpoolFull, SpoolUnavailable
+from .errors import BatchSpoiled, LeaseLost, SpoolFull, SpoolUnavailable
+from .gathering import AnyRequest, Gathering, unavailable
 from .handover import Handover
 from .janitor import Janitor
-from .requests import Operation, Request, RequestState
+from .requests import RequestState
 from .store import Store
 from .thread import WriterThread
 
-T = TypeVar("T")
-AnyRequest = Request[Any]  # each task knows the type of what it waits for; the writer need not
-
-MOST_WEIGHT = 1024
-"""Statements in a batch: about 10 ms of the event loop at the outside."""
-MOST_OCTETS = 4 * 1024 * 1024
-LAZY_SECONDS = 0.02
-LAZY_COUNT = 200
 _FULL_PAUSE = 1.0
 """Seconds between tries to write results to a full disk."""
 CHECKPOINT_PAGES = 2000
 """16 MiB of write-ahead log, then it is moved into the database when nobody waits; at four times
 that, also when someone does."""
+SHORT_CHECKPOINT_PAGES = 128
+"""The same while room is short. The log can then go on in the space that it has when the disk is full, and so
+little of it needs a new place in the database that the ballast is enough."""
 
 
 @attrs.frozen
@@ -86,8 +79,8 @@ class WriterStatistics:
     deliveries_paused: bool
 
 
-class Writer:
-    """The queue of requests to one store, and the task that works it off."""
+class Writer(Gathering):
+    """The task that works off the requests to one store."""
 
     def __init__(
         self,
@@ -98,124 +91,20 @@ class Writer:
         on_trouble: Callable[[str, str], None],
         janitor: Janitor | None = None,
     ) -> None:
+        super().__init__(on_trouble)
         self._store = store
         self._handover = handover
         self._alarm = alarm
-        self._on_trouble = on_trouble
         self._janitor = janitor
         self._thread = WriterThread() if store.flushes else None
-        self._urgent: deque[AnyRequest] = deque()
-        self._lazy: deque[AnyRequest] = deque()
-        self._taken_lazy = 0
-        self._lazy_due = math.inf
-        self._closing = False
-        self._failure: BaseException | None = None
-        self._ended = False
-        self._parked: trio.Event | None = None
-        self._scope: trio.CancelScope | None = None
         self._full = False
         self._slow = False
-        self.deliveries_paused = False
-        """Results of attempts cannot be written: start no new one, or it may be made twice."""
         self._next_checkpoint = CHECKPOINT_PAGES
         self._commits = self._requests = self._last_group = self._largest_group = 0
         self._checkpoints = self._log_pages = self._lost_leases = 0
         self._last_seconds = self._total_seconds = 0.0
 
     # For other tasks
-
-    async def submit(self, request: Request[T]) -> T:
-        """Have the request stored and return its result.
-
-        If cancelled while waiting for its turn, nothing is stored. Once it is in a batch the wait
-        cannot be cancelled and ends with the decision.
-
-        Raises:
-          SpoolFull: nothing is stored.
-          SpoolUnavailable: unknown whether it is stored; or nothing is stored any more.
-          SpoolError: the request itself was refused; nothing is stored.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self.check_alive()
-        self._urgent.append(request)
-        return await self._wait(request, self._urgent)
-
-    async def wait_lazy(self) -> None:
-        """Wait until all that was handed to `add` so far is durable, and have that done at once.
-
-        Raises:
-          SpoolUnavailable: it never will be.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self.check_alive()
-        barrier = Operation(lambda _: None, writes=False)
-        self._lazy.append(barrier)
-        if not self.deliveries_paused or self._lazy_due == math.inf:
-            self._lazy_due = trio.current_time()
-        await self._wait(barrier, self._lazy)
-
-    async def _wait(self, request: Request[T], queue: deque[AnyRequest]) -> T:
-        request.task = trio.lowlevel.current_task()
-        self._wake()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            if request.state is not RequestState.WAITING:
-                return trio.lowlevel.Abort.FAILED
-            request.state, request.task = RequestState.DONE, None
-            queue.remove(request)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        result: T = await trio.lowlevel.wait_task_rescheduled(abort)
-        return result
-
-    def add(self, request: AnyRequest) -> None:
-        """Have the request stored soon. Sync; nobody waits for it.
-
-        Raises:
-          SpoolUnavailable: nothing is stored any more.
-        """
-        self.check_alive()
-        self._lazy.append(request)
-        if len(self._lazy) >= LAZY_COUNT:
-            self._wake()
-        elif self._lazy_due == math.inf:
-            self._lazy_due = trio.current_time() + LAZY_SECONDS
-            if self._scope is not None:
-                self._scope.deadline = min(self._scope.deadline, self._lazy_due)
-
-    def check_alive(self) -> None:
-        """
-        Raises:
-          SpoolUnavailable: nothing is stored any more.
-        """
-        if self._failure is not None:
-            raise _unavailable(self._failure) from self._failure
-        if self._ended:
-            raise SpoolUnavailable("the spool is closed")
-
-    @property
-    def failed(self) -> bool:
-        return self._failure is not None
-
-    @property
-    def pending_records(self) -> int:
-        return len(self._lazy) + self._taken_lazy
-
-    def fail(self, cause: BaseException) -> None:
-        """Storage failed, here or elsewhere: everything from now on is refused, and `run` raises."""
-        if self._failure is not None:
-            return
-        self._failure = cause
-        self._refuse([*self._urgent, *self._lazy])
-        self._urgent.clear()
-        self._lazy.clear()
-        self._wake()
-        self._on_trouble("unavailable", summarize(cause))
-
-    def close(self) -> None:
-        """Let `run` end when everything that has gathered is done."""
-        self._closing = True
-        self._wake()
 
     def statistics(self) -> WriterStatistics:
         return WriterStatistics(
@@ -252,43 +141,11 @@ class Writer:
             self._refuse([*self._urgent, *self._lazy])
             self._end_thread()
         if self._failure is not None:
-            raise _unavailable(self._failure) from self._failure
+            raise unavailable(self._failure) from self._failure
 
     def _end_thread(self) -> None:
         if self._thread is not None:
             self._thread.close()
-
-    def _wake(self) -> None:
-        if self._parked is not None:
-            self._parked.set()
-
-    def _ready(self) -> bool:
-        return self._failure is not None or self._closing or bool(self._urgent) or self._lazy_ready()
-
-    def _lazy_ready(self) -> bool:
-        if not self._lazy:
-            return False
-        many = len(self._lazy) >= LAZY_COUNT and not self.deliveries_paused
-        return many or trio.current_time() >= self._lazy_due
-
-    def _leaves_lazy(self) -> bool:
-        """Whether the next batch goes without them: it only looks, or they could not be written just now."""
-        if self._closing or self._lazy_ready():
-            return False
-        return self.deliveries_paused or not any(request.writes for request in self._urgent)
-
-    async def _wait_for_work(self) -> bool:
-        """Returns whether there is more to do."""
-        while not self._ready():
-            if not self._lazy:
-                self._lazy_due = math.inf  # a barrier that was withdrawn may have left one behind
-            self._parked = trio.Event()
-            with trio.move_on_at(self._lazy_due, shield=True) as self._scope:
-                await self._parked.wait()
-            self._parked = self._scope = None
-        if self._failure is not None:
-            return False
-        return not self._closing or bool(self._urgent or self._lazy)
 
     async def _work_off(self) -> None:
         batch = self._take()
@@ -305,30 +162,6 @@ class Writer:
             self._refuse(request for request in batch if request.state is RequestState.TAKEN)
             self._taken_lazy = 0
         await self._tidy()
-
-    def _take(self) -> list[AnyRequest]:
-        batch: list[AnyRequest] = []
-        weight = octets = 0
-        if self.deliveries_paused:
-            self._refuse_while_paused()
-        leaving = self._leaves_lazy()
-        # New mail waits behind results of attempts, but is not kept out by them.
-        share = MOST_WEIGHT // 2 if self._urgent else MOST_WEIGHT
-        for queue, most in ((self._lazy, 0 if leaving else share), (self._urgent, MOST_WEIGHT)):
-            while queue and most:
-                request = queue[0]
-                weight += request.weight
-                octets += request.octets
-                if batch and (weight > most or octets > MOST_OCTETS):
-                    break
-                queue.popleft()
-                request.state = RequestState.TAKEN
-                batch.append(request)
-            if queue is self._lazy:
-                self._taken_lazy = len(batch)
-        if not leaving:
-            self._lazy_due = -math.inf if self._lazy else math.inf
-        return batch
 
     async def _process(self, batch: list[AnyRequest]) -> None:
         store = self._store
@@ -423,9 +256,9 @@ class Writer:
         """Move the write-ahead log into the database where it has grown and nobody waits, or it must be."""
         # On a full disk this is what may make room: the log begins anew in the space that it has.
         if not self.deliveries_paused:
-            if self._log_pages < self._next_checkpoint:
+            if self._log_pages < self._next_checkpoint and not self._saves_room():
                 return
-            if self._urgent and self._log_pages < self._next_checkpoint + 3 * CHECKPOINT_PAGES:
+            if self._urgent and self._next_checkpoint <= self._log_pages < self._latest_checkpoint:
                 return
         try:
             await self._flush(self._store.checkpoint)
@@ -437,6 +270,15 @@ class Writer:
         self._next_checkpoint = self._log_pages + CHECKPOINT_PAGES
 
     # A full disk
+
+    @property
+    def _latest_checkpoint(self) -> int:
+        return self._next_checkpoint + 3 * CHECKPOINT_PAGES
+
+    def _saves_room(self) -> bool:
+        """Whether the log is to be moved early because it may soon be unable to grow."""
+        least = self._next_checkpoint - CHECKPOINT_PAGES + SHORT_CHECKPOINT_PAGES
+        return self._janitor is not None and self._log_pages >= least and self._janitor.is_room_short()
 
     def _keep_lazy(self, batch: list[AnyRequest], cause: SpoolFull) -> None:
         """Nothing of the batch is stored: refuse what is new, keep what has happened."""
@@ -463,30 +305,3 @@ class Writer:
                 )
                 self._refuse_full(list(self._lazy), cause)
                 self._lazy.clear()
-
-    def _refuse_while_paused(self) -> None:
-        writing = [request for request in self._urgent if request.writes]
-        for request in writing:
-            self._urgent.remove(request)
-        self._refuse_full(writing, SpoolFull("the disk is full"))
-
-    def _refuse_full(self, requests: Iterable[AnyRequest], cause: SpoolFull) -> None:
-        for request in requests:
-            error = SpoolFull(str(cause))
-            error.__cause__ = cause
-            request.settle(outcome.Error(error))
-
-    def _refuse(self, requests: Iterable[AnyRequest]) -> None:
-        """End requests of which nobody knows what became; each gets an error of its own."""
-        cause = self._failure
-        for request in list(requests):
-            error = _unavailable(cause)
-            error.__cause__ = cause
-            request.undone()
-            request.settle(outcome.Error(error))
-
-
-def _unavailable(cause: BaseException | None) -> SpoolUnavailable:
-    if isinstance(cause, SpoolError):
-        return SpoolUnavailable(str(cause))
-    return SpoolUnavailable("the writer ended" if cause is None else summarize(cause))

@@ -83,11 +83,11 @@ def test_what_was_done_before_a_failure_stays_and_is_told(monkeypatch: pytest.Mo
 
     remove, calls = SqliteStore.remove, []
 
-    def second_fails(store: SqliteStore, which: Any) -> Any:
+    def second_fails(store: SqliteStore, which: Any, now: float) -> Any:
         calls.append(which)
         if len(calls) == 2:
             raise SpoolFull("the disk is full")
-        return remove(store, which)
+        return remove(store, which, now)
 
     with monkeypatch.context() as patched:
         patched.setattr(SqliteStore, "remove", second_fails)

@@ -119,14 +119,16 @@ class SpoolMachine(RuleBasedStateMachine):
         claims = self.store.claim(limit, self.lease, self.now, self.now + LEASE)
         self.store.commit()
         taken = {(claim.message.id, recipient.index) for claim in claims for recipient in claim.recipients}
+        order = list(self.model)
         due = sorted(
-            (one.due, id, index)
+            (one.due, one.domain, order.index(id), index)
             for id, expected in self.model.items()
             for index, one in enumerate(expected)
             if one.state is QUEUED and one.due <= self.now
         )[:limit]
         wanted = set()
-        for _, id, index in due:
+        for _, _, place, index in due:
+            id = order[place]
             one = self.model[id][index]
             if one.hold:
                 one.stop(self.now)
@@ -219,7 +221,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 for one in changed:
                     one.due = self.now
             case _:
-                found = self.store.remove(which)
+                found = self.store.remove(which, self.now)
                 changed = [one for one in meant if one.state in (QUEUED, HELD) and not one.lease]
                 for one in changed:
                     one.state = RecipientState.REMOVED
@@ -270,7 +272,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def roll_back(self) -> None:
         self.write()
         self.store.accept(new_message(self.number + 1), lease=None, lease_until=0)
-        self.store.remove(QueueFilter())
+        self.store.remove(QueueFilter(), 0.0)
         self.store.claim(10, 10**6, self.now + 10**6, self.now)
         self.store.rollback()
 

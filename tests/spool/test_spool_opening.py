@@ -269,7 +269,7 @@ async def test_database_has_the_settings_that_durability_needs(state: Path) -> N
         }
         assert connection.pragma("page_size") == PAGE_SIZE
         assert connection.pragma("application_id") == APPLICATION_ID
-        assert connection.pragma("user_version") == 1
+        assert connection.pragma("user_version") == 2
 
 
 async def test_setting_that_does_not_take_is_fatal(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +361,7 @@ def test_later_migration_is_applied_to_an_older_database(
     steps = [*database._migrations(), "ALTER TABLE message ADD COLUMN later TEXT"]
     monkeypatch.setattr("elemta.spool.database._migrations", lambda: steps)
     store = SqliteStore.open(folder)
-    assert store.connection.pragma("user_version") == 2
+    assert store.connection.pragma("user_version") == len(steps)
     store.connection.execute("SELECT later FROM message")
     store.close()
 
@@ -522,7 +522,7 @@ async def test_queue_can_be_changed_without_a_server(state: Path) -> None:
     with open_offline(state, clock=clock()) as store:
         store.begin()
         assert store.hold(QueueFilter(messages=(message_id(1),)), "why not") == 1
-        store.remove(QueueFilter(messages=(message_id(2),)))
+        store.remove(QueueFilter(messages=(message_id(2),)), NOW)
         store.commit()
     assert [path.name for path in (state / "spool" / "bodies").iterdir()] == [message_id(1)]
     with open_readonly_spool(state) as reader:
@@ -585,8 +585,8 @@ from elemta.spool import SqliteStore, SpoolFull
 from spool_builders import new_message
 store = SqliteStore.open(Path(sys.argv[1]))
 store.begin(); store.accept(new_message(1), lease=None, lease_until=0); store.commit()
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-store.begin(); store.accept(new_message(2, body=bytes(400_000)), lease=None, lease_until=0); store.seal()
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+store.begin(); store.accept(new_message(2, body=bytes(600_000)), lease=None, lease_until=0); store.seal()
 try:
     store.commit()
 except SpoolFull as error:

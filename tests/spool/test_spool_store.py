@@ -89,7 +89,11 @@ def counts(store: Store) -> dict[str, int]:
     ended = found.delivered + found.failed + found.expired + found.removed
     assert found.accepted == ended + found.held + found.queued
     assert found.leased <= found.queued
-    return {name: value for name, value in attrs.asdict(found).items() if value and name != "oldest"}
+    return {
+        name: value
+        for name, value in attrs.asdict(found).items()
+        if value and name not in ("oldest", "ended")
+    }
 
 
 def test_empty_store_has_nothing(store: Store) -> None:
@@ -225,7 +229,7 @@ def test_rollback_undoes_the_whole_batch(store: Store) -> None:
     store.record(AttemptRecord(first.message.id, (result(),)), NOW)
     store.record(attempt(2, deferred()), NOW)
     store.release(ALL, NOW)
-    store.remove(QueueFilter(messages=(message_id(3),)))
+    store.remove(QueueFilter(messages=(message_id(3),)), NOW)
     store.rollback()
     assert (counts(store), store.list(ALL, after=None, limit=10)) == before
     assert store.take_aftermath().body_files == ()
@@ -504,7 +508,7 @@ def test_remove_ends_waiting_and_held_recipients_without_a_notice(store: Store) 
     put(store, new_message(1, "a@x.example", "b@y.example"), new_message(2, "a@x.example", hold="h"))
     put(store, new_message(3, "a@x.example"), lease=1)
     with batch(store):
-        assert store.remove(QueueFilter(domain="x.example")) == Removal(2, (message_id(2),))
+        assert store.remove(QueueFilter(domain="x.example"), NOW) == Removal(2, (message_id(2),))
     assert counts(store) | {"octets": 0} == {
         "accepted": 4,
         "removed": 2,
@@ -515,7 +519,7 @@ def test_remove_ends_waiting_and_held_recipients_without_a_notice(store: Store) 
     }
     assert (only(store).state, only(store).reason) == (RecipientState.REMOVED, "operator")
     with batch(store):
-        assert store.remove(ALL).messages == (message_id(1),)
+        assert store.remove(ALL, NOW).messages == (message_id(1),)
     assert store.body(message_id(1)) is None
 
 
@@ -547,8 +551,9 @@ def test_filters_say_which_recipients_are_meant(
     listed = store.list(which, after=None, limit=10)
     found = {entry.id: [recipient.index for recipient in entry.recipients] for entry in listed}
     assert found == {message_id(number): indexes for number, indexes in expected.items()}
-    assert list(found) == sorted(found)
-    assert store.matching(which, after=None, limit=10) == list(found)
+    came = [message_id(number) for number in (2, 1, 3)]
+    assert list(found) == [id for id in came if id in found]
+    assert store.matching(which, after=None, limit=10).messages == tuple(found)
 
 
 def test_listing_goes_page_by_page(store: Store) -> None:
@@ -559,7 +564,7 @@ def test_listing_goes_page_by_page(store: Store) -> None:
         seen += [entry.id for entry in page]
         after = page[-1].id
     assert seen == [message_id(number) for number in range(5)]
-    assert store.matching(ALL, after=message_id(2), limit=1) == [message_id(3)]
+    assert store.matching(ALL, after=message_id(2), limit=1).messages == (message_id(3),)
 
 
 def test_long_reply_of_a_stranger_is_kept_in_part(store: Store) -> None:

@@ -39,9 +39,10 @@ from elemta.spool import (
     SqliteStore,
     Store,
 )
+from elemta.spool.gathering import LAZY_COUNT, MOST_OCTETS
 from elemta.spool.handover import Handover
 from elemta.spool.requests import Accept, Operation, Record
-from elemta.spool.writer import LAZY_COUNT, MOST_OCTETS, Writer
+from elemta.spool.writer import Writer
 
 STEPS = ("begin", "accept", "record", "seal", "commit", "take_aftermath")
 
@@ -105,6 +106,10 @@ class FakeJanitor:
 
     ballast: bool = True
     store: FaultyStore | None = None
+    short: bool = False
+
+    def is_room_short(self) -> bool:
+        return self.short
 
     def give_up_ballast(self) -> bool:
         given, self.ballast = self.ballast, False
@@ -134,7 +139,7 @@ class Bench:
         self.writer.add(Record(record, self.handover, self.clock.time()))
 
     def stored(self) -> set[MessageId]:
-        return set(self.store.matching(QueueFilter(), after=None, limit=10**6))
+        return set(self.store.matching(QueueFilter(), after=None, limit=10**6).messages)
 
 
 @asynccontextmanager
@@ -697,6 +702,25 @@ async def test_log_is_moved_into_the_database_when_it_has_grown(
         found = bench.writer.statistics()
         assert found.checkpoints >= 3
         assert found.log_pages < 30
+    store.close()
+
+
+async def test_log_is_moved_early_while_room_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elemta.spool.writer.SHORT_CHECKPOINT_PAGES", 10)
+    store = SqliteStore.open(spool_folder(tmp_path))
+    janitor = FakeJanitor()
+    async with running(store, janitor=janitor) as bench:
+        for number in range(20):
+            await bench.accept(number, body=b"x" * 10_000)
+        assert bench.writer.statistics().checkpoints == 0
+        janitor.short = True
+        for number in range(20, 40):
+            await bench.accept(number, body=b"x" * 10_000)
+        found = bench.writer.statistics()
+        assert found.checkpoints >= 5
+        assert found.log_pages < 20
     store.close()
 
 
