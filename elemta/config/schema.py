@@ -326,6 +326,9 @@ class DnsConfig:
 
     nameservers: tuple[Annotated[HostPort, Reachable()], ...] = ()
     """Addresses with ports, such as `127.0.0.1:53`; empty: those of /etc/resolv.conf."""
+    trust_ad: tuple[Annotated[Network, NotTheInternet()], ...] = LOOPBACK_NETWORKS
+    """Networks of name servers that validate DNSSEC and are reached over a safe path: where every name server
+    in use is in one of them, answers with the AD bit are believed, which is what DANE rests on."""
     query_timeout: Wait = 5.0
     """For one query to one server."""
     timeout: Wait = 15.0

@@ -27,6 +27,8 @@ class HostAddresses:
     authentic: bool = False
     """Whether every answer used was authenticated."""
     detail: str = ""
+    canonical: str = attrs.field(default="", eq=False)
+    """The name behind aliases, where it is one for both families."""
 
 
 async def addresses(
@@ -76,7 +78,9 @@ def _merge(families: list[Answer], *, ipv6: bool, random: Random | None) -> Host
     detail = "; ".join(answer.detail for answer in families if answer.status is Status.FAILED)
     if usable:
         authentic = all(answer.authentic for answer in families if answer.status is Status.OK)
-        return HostAddresses(Status.OK, tuple(usable)[:MAX_ADDRESSES], authentic, detail)
+        names = {answer.canonical for answer in families if answer.status is Status.OK}
+        canonical = names.pop() if len(names) == 1 else ""
+        return HostAddresses(Status.OK, tuple(usable)[:MAX_ADDRESSES], authentic, detail, canonical)
     statuses = {answer.status for answer in families}
     if Status.FAILED in statuses:
         return HostAddresses(Status.FAILED, detail=detail)

@@ -67,7 +67,7 @@ class Answer:
     ttl: float = 0.0
     """Seconds for which it holds: the least of the CNAME chain, or the negative TTL (RFC 2308 §5)."""
     authentic: bool = False
-    """Whether a validating resolver on this very machine vouched for it (RFC 4035 §3.2.3, AD)."""
+    """Whether a validating resolver that we trust vouched for it (RFC 4035 §3.2.3, AD; `dns.trust_ad`)."""
     canonical: str = ""
     """The name at the end of the CNAME chain."""
     detail: str = ""

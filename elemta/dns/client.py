@@ -51,6 +51,8 @@ class DnsResolver(Resolver):
         self._query_timeout = config.query_timeout
         self._timeout = config.timeout
         self._servers = ServerList(config.nameservers or read_resolv_conf(resolv_conf))
+        # RFC 6840 §5.7, RFC 7672 §2.1: the bit is worth what the resolver and the way to it are worth
+        self._trust_ad = self._servers.all_within(config.trust_ad)
         # RFC 5452 §9.2: ids must not be guessable, so the default is the kernel's randomness
         self._random = random or SystemRandom()
         self._limiter = trio.CapacityLimiter(MAX_CONCURRENT)
@@ -124,10 +126,10 @@ class DnsResolver(Resolver):
 
     async def _exchange(self, server: Server, question: Question) -> Response:
         self._questions += 1
-        response = await exchange_udp(server.address, question, trust_ad=server.is_loopback)
+        response = await exchange_udp(server.address, question, trust_ad=self._trust_ad)
         if response.verdict is Verdict.TRUNCATED:
             self._over_tcp += 1
-            response = await exchange_tcp(server.address, question, trust_ad=server.is_loopback)
+            response = await exchange_tcp(server.address, question, trust_ad=self._trust_ad)
         return response
 
     def _question(self, name: str, kind: RecordKind, *, edns: bool) -> Question:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from elemta.config import HostPort
+from elemta.config import HostPort, Network
 
 DNS_PORT = 53
 MAX_SERVERS = 8
@@ -28,10 +28,6 @@ class Server:
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address
     silences: int = 0
     demoted_until: float = float("-inf")
-
-    @property
-    def is_loopback(self) -> bool:
-        return self.ip.is_loopback
 
     def answered(self) -> None:
         self.silences = 0
@@ -57,6 +53,11 @@ class ServerList:
         self._servers = [_server(address) for address in addresses][:MAX_SERVERS]
         if not self._servers:
             self._servers = [_server(DEFAULT_SERVER)]
+
+    def all_within(self, networks: Iterable[Network]) -> bool:
+        """Whether every server is in one of the networks. One outside could answer in place of the others."""
+        known = tuple(networks)
+        return all(any(server.ip in network for network in known) for server in self._servers)
 
     def in_order(self, now: float) -> list[Server]:
         return sorted(self._servers, key=lambda server: max(server.demoted_until - now, 0.0))

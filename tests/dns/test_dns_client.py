@@ -1,5 +1,6 @@
 """The resolver against a name server on loopback that errs in every way it can."""
 
+import ipaddress
 import random
 from contextlib import asynccontextmanager
 from functools import partial
@@ -212,6 +213,22 @@ async def test_answers_are_authentic_if_the_local_server_says_so(server):
         assert not (await resolver.query("a.test", RecordKind.A)).authentic
         server.authentic = True
         assert (await resolver.query("a.test", RecordKind.A)).authentic
+
+
+async def test_authentic_bit_of_a_server_that_is_not_trusted_is_not_believed(server):
+    server.authentic = True
+    for trusted in ((), (ipaddress.ip_network("192.0.2.0/24"),)):
+        async with running(server, config=attrs.evolve(CONFIG, trust_ad=trusted)) as resolver:
+            assert not (await resolver.query("a.test", RecordKind.A)).authentic
+
+
+def test_one_name_server_elsewhere_takes_the_trust_from_all():
+    local, elsewhere = HostPort("127.0.0.1", 53), HostPort("192.0.2.53", 53)
+    default = DnsConfig().trust_ad
+    assert ServerList([local, HostPort("::1", 53)]).all_within(default)
+    assert not ServerList([local, elsewhere]).all_within(default)
+    assert ServerList([local, elsewhere]).all_within((*default, ipaddress.ip_network("192.0.2.53/32")))
+    assert ServerList([]).all_within(default)  # resolv.conf(5): then it is the one of this machine
 
 
 async def test_more_queries_than_sockets_wait_their_turn(server, monkeypatch):
