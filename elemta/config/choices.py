@@ -65,6 +65,8 @@ class RouteTls(enum.StrEnum):
     OPPORTUNISTIC = "opportunistic"
     REQUIRED = "required"
     VERIFIED = "verified"
+    DANE = "dane"
+    DANE_ONLY = "dane-only"
 
 
 class LineEndPolicy(enum.StrEnum):

@@ -128,8 +128,8 @@ def attempt_deadline(config: Config) -> AttemptDeadline:
     login = (Phase("login", timeouts.login, 3 * hosts),) if logs_in else ()
     return AttemptDeadline(
         phases=(
-            # the MX, then A and AAAA of each host
-            Phase("dns", config.dns.timeout, 1 + hosts * (2 if delivery.ipv6 else 1)),
+            # the MX, then A and AAAA of each host, and TLSA of it and of the name behind an alias
+            Phase("dns", config.dns.timeout, 1 + hosts * ((2 if delivery.ipv6 else 1) + 2 * delivery.dane)),
             Phase("connect", timeouts.connect, hosts),
             Phase("greeting", timeouts.greeting, hosts),
             Phase("hello", timeouts.hello, 2 * hosts),

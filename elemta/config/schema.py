@@ -248,7 +248,8 @@ class RouteConfig:
     """Port of the next hop; default 24 for lmtp, 25 for smtp, and delivery.port where the MX is asked."""
     tls: RouteTls = RouteTls.OPPORTUNISTIC
     """What smtp and lmtp ask of the next hop: `none` never uses TLS, `opportunistic` where it is offered,
-    `required` always, `verified` with a certificate that proves the name."""
+    `required` always, `verified` with a certificate that proves the name, `dane` with one that meets the TLSA
+    records where DNSSEC shows some and else like opportunistic, `dane-only` never without such records."""
     username: str | None = None
     """Account to log in with at the next hop of smtp (RFC 4954); needs password_file."""
     password_file: Path | None = None
@@ -316,6 +317,9 @@ class DeliveryConfig:
     prohibited_networks: tuple[Network, ...] = UNUSED_NETWORKS
     """Never connected to for mail that goes by MX: no stranger's DNS record leads into our networks. Fixed
     hosts of routes are exempt. The default holds for port 25 only, as no other is used but in tests."""
+    dane: bool = True
+    """Whether hosts of domains whose MX is asked must meet their TLSA records (RFC 7672), also where the
+    route says opportunistic or required. Without a validating name server (dns.trust_ad) there are none."""
     max_hops: Annotated[int, Range(minimum=10, maximum=1000)] = 50
     """Received fields after which a message is seen as looping (RFC 5321 6.3)."""
 

@@ -9,11 +9,13 @@ from typing import TypeVar
 import attrs
 import trio
 
+from elemta.config import RouteTls
 from elemta.dns import Status, addresses
 from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, replies
 from elemta.routing import MxPlan, ProhibitedNetworks, Route, plan_mx
 
 from .context import DeliveryContext
+from .security import Security, plan_security
 from .transport import ConnectFailed
 
 T = TypeVar("T")
@@ -27,7 +29,9 @@ MAX_REASON = 200
 _FURTHEST_FIRST = (
     Cause.REMOTE_REPLY,
     Cause.LOGIN,
+    Cause.CERTIFICATE,
     Cause.TLS,
+    Cause.TLS_NOT_OFFERED,
     Cause.PROTOCOL,
     Cause.CONNECTION_LOST,
     Cause.TIMEOUT,
@@ -43,6 +47,8 @@ class Target:
     host: str
     address: str
     port: int
+    security: Security = attrs.field(default=Security(RouteTls.OPPORTUNISTIC, ""), eq=False, repr=False)
+    """On which terms mail may go there."""
 
     def __str__(self) -> str:
         return f"{self.host}[{self.address}]:{self.port}"
@@ -77,7 +83,8 @@ async def connect_first(
     prohibited = ProhibitedNetworks.of(context.config, route.port)
     left = context.config.mx_hosts
     ourselves = False
-    for host in await _hosts(route, context):
+    hosts, authentic = await _hosts(route, context)
+    for host in hosts:
         if not left:
             break
         found = await addresses(context.resolver, host, ipv6=context.config.ipv6, random=context.random)
@@ -89,7 +96,13 @@ async def connect_first(
         if route.use_mx:
             # The plan has only hosts with a good address; DNS may have changed its mind since.
             usable = [address for address in usable if address not in prohibited]
-        targets = [Target(host, address, route.port) for address in usable]
+        if not usable:
+            continue
+        security = await plan_security(route, host, found, context, authentic=authentic)
+        if isinstance(security, Deferred):
+            failures.append(TargetFailed(security))
+            continue
+        targets = [Target(host, address, route.port, security) for address in usable]
         while targets and left:
             dialled = await dial_any(targets[:left], context)
             failures += dialled.failures
@@ -203,9 +216,10 @@ def sum_up(failures: list[TargetFailed]) -> Outcome:
     return Deferred(Cause.CONNECT, replies.CONNECT_FAILED, detail="no address to try")
 
 
-async def _hosts(route: Route, context: DeliveryContext) -> tuple[str, ...]:
+async def _hosts(route: Route, context: DeliveryContext) -> tuple[tuple[str, ...], bool]:
+    """The hosts, and whether it is certain that they are the right ones."""
     if not route.use_mx:
-        return (route.next_hop,)
+        return (route.next_hop,), True
     plan = await plan_mx(
         parse_domain(route.next_hop),
         context.resolver,
@@ -216,7 +230,7 @@ async def _hosts(route: Route, context: DeliveryContext) -> tuple[str, ...]:
         ipv6=context.config.ipv6,
     )
     if isinstance(plan, MxPlan):
-        return plan.hosts
+        return plan.hosts, plan.authentic
     raise ConnectFailed(plan)
 
 

@@ -99,12 +99,21 @@ class SmtpConnection(Connection):
     """An open session behind its greeting, hello and STARTTLS. Made by `SmtpTransport`."""
 
     def __init__(
-        self, wire: Wire, remote: str, *, lmtp: bool, tls: TlsFacts | None, clock: WallClock
+        self,
+        wire: Wire,
+        remote: str,
+        *,
+        lmtp: bool,
+        tls: TlsFacts | None,
+        clock: WallClock,
+        authentic: bool = True,
     ) -> None:
         self.remote = remote
         """The next hop as `host[address]:port`."""
         self.tls = tls
         self._wire = wire
+        self._authentic = authentic
+        """Whether the remote is certain to be a host of the domain, and not only who it says it is."""
         self._lmtp = lmtp
         self._clock = clock
         dsn = wire.machine.capabilities.dsn
@@ -175,7 +184,8 @@ class SmtpConnection(Connection):
 
     def _plan(self, parcel: Parcel, eight_bit: EightBit) -> _Attempt:
         offered = self._wire.machine.capabilities
-        secure = self.tls is not None and self.tls.verified
+        # RFC 8689 §4.2.1: TLS with a proof, and a host that no forged MX record can have named
+        secure = self.tls is not None and self.tls.verified and self._authentic
         mail = mail_command(
             parcel.envelope,
             parcel.content.size,

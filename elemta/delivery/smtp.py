@@ -5,17 +5,19 @@ from __future__ import annotations
 import ipaddress
 from typing import ClassVar, NoReturn
 
+import attrs
 import trio
 
 from elemta.config import RouteTls
 from elemta.mail import Cause, Deferred, Reply, Severity, TlsFacts, replies
 from elemta.routing import Route
 from elemta.smtp import Ehlo, Helo, Lhlo, RemoteProtocolError, StartTls
-from elemta.tls import TlsFailed, start_tls
+from elemta.tls import TlsFailed, peer_certificates, start_tls
 
 from .connect import Target, TargetFailed, connect_first, dial
 from .connection import SmtpConnection
 from .context import DeliveryContext
+from .dane import disproof
 from .login import Login, LoginFailed, log_in
 from .transport import Transport
 from .wire import PeerGone, Wire
@@ -47,12 +49,13 @@ class SmtpTransport(Transport):
         return await connect_first(self._route, self._context, self._open)
 
     async def _open(self, target: Target, stream: trio.abc.Stream) -> SmtpConnection:
-        if self._route.tls is RouteTls.NONE:
+        level = target.security.level
+        if level is RouteTls.NONE:
             return await self._session(target, stream, try_tls=False)
         try:
             return await self._session(target, stream, try_tls=True)
         except _TlsBroken as broken:
-            if self._route.tls is not RouteTls.OPPORTUNISTIC:
+            if level is not RouteTls.OPPORTUNISTIC:
                 raise broken.failure from broken
         # RFC 7435 §3: what fails opportunistically is done without; TLS cannot be taken back on that stream
         return await self._session(target, await dial(target, self._context), try_tls=False)
@@ -64,7 +67,14 @@ class SmtpTransport(Transport):
         except BaseException:
             await wire.aclose()
             raise
-        return SmtpConnection(wire, str(target), lmtp=self.lmtp, tls=tls, clock=self._context.clock)
+        return SmtpConnection(
+            wire,
+            str(target),
+            lmtp=self.lmtp,
+            tls=tls,
+            clock=self._context.clock,
+            authentic=target.security.authentic,
+        )
 
     async def _start(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
         """Go as far as the first MAIL; what the remote does wrong becomes TargetFailed or _TlsBroken."""
@@ -83,7 +93,8 @@ class SmtpTransport(Transport):
             except RemoteProtocolError as error:
                 failure = _failed(target, Cause.PROTOCOL, replies.REMOTE_PROTOCOL, f"{error}", wire)
             except TlsFailed as error:
-                failure = _failed(target, Cause.TLS, replies.TLS_FAILED, error.reason, wire)
+                cause = Cause.CERTIFICATE if error.certificate else Cause.TLS
+                failure = _failed(target, cause, replies.TLS_FAILED, error.reason, wire)
             except BaseException:
                 wire.broken = True
                 raise
@@ -91,7 +102,8 @@ class SmtpTransport(Transport):
         if scope.cancelled_caught:
             failure = _failed(target, Cause.TIMEOUT, replies.REMOTE_TIMEOUT, "no answer", wire)
         if wire.phase == "starttls":
-            outcome = Deferred(Cause.TLS, replies.TLS_FAILED, str(target), detail=failure.outcome.detail)
+            cause = failure.outcome.cause if failure.outcome.cause is Cause.CERTIFICATE else Cause.TLS
+            outcome = Deferred(cause, replies.TLS_FAILED, str(target), detail=failure.outcome.detail)
             raise _TlsBroken(TargetFailed(outcome))
         raise failure
 
@@ -131,19 +143,29 @@ class SmtpTransport(Transport):
             _refused(target, reply)
 
     async def _start_tls(self, wire: Wire, target: Target) -> TlsFacts | None:
-        must = self._route.tls is not RouteTls.OPPORTUNISTIC
+        security = target.security
+        must = security.level is not RouteTls.OPPORTUNISTIC
         if not wire.machine.capabilities.starttls:
             if must:
-                raise _failed(target, Cause.TLS, replies.TLS_FAILED, "STARTTLS is not offered")
+                detail = "STARTTLS is not offered"
+                raise _failed(target, Cause.TLS_NOT_OFFERED, replies.TLS_FAILED, detail)
             return None
         wire.begin("starttls", wire.timeouts.starttls)
         reply = await wire.ask(StartTls())
         if reply.severity is not Severity.POSITIVE:
             if must:
-                raise _failed(target, Cause.TLS, replies.TLS_FAILED, f"STARTTLS: {reply}")
+                raise _failed(target, Cause.TLS_NOT_OFFERED, replies.TLS_FAILED, f"STARTTLS: {reply}")
             return None  # RFC 3207 §4: 454; the session goes on in plain text
-        context = self._context.tls.client(self._route.tls is RouteTls.VERIFIED)
-        wire.stream, facts = await start_tls(wire.stream, context, server_side=False, hostname=target.host)
+        context = self._context.tls.client(security.level is RouteTls.VERIFIED)
+        name = security.server_name
+        stream, facts = await start_tls(wire.stream, context, server_side=False, hostname=name)
+        wire.stream = stream
+        if security.rules:
+            shown = peer_certificates(stream)
+            reason = disproof(shown, security.rules, security.names, self._context.clock.time())
+            if reason is not None:
+                raise TlsFailed(f"DANE: {reason}", certificate=True)
+            facts = attrs.evolve(facts, verified=True)
         wire.machine.tls_started()
         return facts
 

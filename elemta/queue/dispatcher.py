@@ -241,10 +241,23 @@ class Dispatcher:
         return Deferred(Cause.TIMEOUT, Reply.of(451, "4.4.2", "attempt took too long"))
 
 
+_OF_THE_SITE = frozenset(
+    {
+        Cause.TIMEOUT,
+        Cause.CONNECTION_LOST,
+        Cause.CONNECT,
+        Cause.PROTOCOL,
+        Cause.TLS,
+        Cause.TLS_NOT_OFFERED,
+        Cause.CERTIFICATE,
+    }
+)
+
+
 def _asks_to_go_away(outcome: Outcome) -> bool:
     """Whether this says something about the site rather than about the message."""
     if not isinstance(outcome, Deferred):
         return False
-    if outcome.cause in (Cause.TIMEOUT, Cause.CONNECTION_LOST, Cause.CONNECT, Cause.PROTOCOL, Cause.TLS):
+    if outcome.cause in _OF_THE_SITE:
         return True
     return outcome.from_remote and outcome.reply.code == 421  # RFC 5321 §3.8

@@ -4,6 +4,7 @@ Not here: when TLS is wanted or needed (`elemta.inbound`, `elemta.delivery`), th
 """
 
 from .certificates import Certificate, read_certificate
+from .chain import peer_certificates
 from .contexts import TlsContexts
 from .errors import TlsFailed, TlsFilesError
 from .expiry import Expiring, ExpiryAlarm
@@ -22,6 +23,7 @@ __all__ = [
     "TlsContexts",
     "TlsFailed",
     "TlsFilesError",
+    "peer_certificates",
     "read_certificate",
     "start_tls",
 ]

@@ -169,15 +169,15 @@ class Drops:
 
 @pytest.mark.parametrize("tls", STRICT)
 async def test_strict_route_defers_without_tls(tls, contexts, autojump_clock):
-    for peer in (
-        ScriptedPeer(GREETING, LOCKSTEP_HELLO),
-        ScriptedPeer(GREETING, HELLO, (b"STARTTLS", b"454 4.7.0 not now\r\n")),
-        ScriptedPeer(GREETING, HELLO, READY, (Expect.NOTHING, Fault.GARBAGE)),
-        Drops(),
+    for peer, cause in (
+        (ScriptedPeer(GREETING, LOCKSTEP_HELLO), Cause.TLS_NOT_OFFERED),
+        (ScriptedPeer(GREETING, HELLO, (b"STARTTLS", b"454 4.7.0 not now\r\n")), Cause.TLS_NOT_OFFERED),
+        (ScriptedPeer(GREETING, HELLO, READY, (Expect.NOTHING, Fault.GARBAGE)), Cause.TLS),
+        (Drops(), Cause.TLS),
     ):
         outcome, _, dialled = await connect([peer], contexts, tls)
         assert isinstance(outcome, Deferred)
-        assert outcome.cause is Cause.TLS
+        assert outcome.cause is cause
         assert outcome.reply.enhanced_text == "4.7.5"
         assert dialled == 1
 
@@ -186,12 +186,12 @@ async def test_verified_route_wants_the_right_name_and_a_known_authority(
     contexts, server_context, autojump_clock
 ):
     outcome, _, _ = await connect([TlsPeer(server_context)], contexts, RouteTls.VERIFIED, "other.example")
-    assert outcome.cause is Cause.TLS
+    assert outcome.cause is Cause.CERTIFICATE
     assert "certificate" in outcome.detail
     unknown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("peer.example").configure_cert(unknown)
     outcome, _, _ = await connect([TlsPeer(unknown)], contexts, RouteTls.VERIFIED)
-    assert outcome.cause is Cause.TLS
+    assert outcome.cause is Cause.CERTIFICATE
     assert "certificate" in outcome.detail
     # Opportunistic asks for no proof
     outcome, facts, _ = await connect([TlsPeer(unknown)], contexts, RouteTls.OPPORTUNISTIC)

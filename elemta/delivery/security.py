@@ -1,0 +1,91 @@
+"""What one host must prove before it gets mail: from the route's wish, DNSSEC and TLSA records.
+
+| `tls` of the route | TLS | certificate | without it |
+| --- | --- | --- | --- |
+| `none` | never | – | – |
+| `opportunistic` | where it is offered | by TLSA where there are records, else not asked for | plain text |
+| `required` | always | as above | mail waits |
+| `verified` | always | from a known authority, for the name of the host | mail waits |
+| `dane` | as `opportunistic` | by TLSA where there are records, whatever `delivery.dane` says | plain text |
+| `dane-only` | always | by TLSA | mail waits |
+
+TLSA records count only where a trusted resolver has validated every step that leads to them: MX, addresses,
+TLSA (RFC 7672 §2). With records, TLS is mandatory (§2.2), and there is no falling back to anything.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from elemta.config import RouteTls
+from elemta.dns import HostAddresses, RecordKind, Status, TlsaRecord
+from elemta.mail import Cause, Deferred, replies
+from elemta.routing import Route
+
+from .context import DeliveryContext
+from .dane import usable_rules
+
+
+@attrs.frozen
+class Security:
+    """The terms for sessions with one host."""
+
+    level: RouteTls
+    """`none`, `opportunistic`, `required` or `verified`; DANE is `required` with `rules`."""
+    server_name: str
+    """Whom to ask for in the handshake (SNI), and whom `verified` proves."""
+    rules: tuple[TlsaRecord, ...] = ()
+    """One of them must be met by the certificate."""
+    names: tuple[str, ...] = ()
+    """Whom a certificate below a trust anchor of the rules may name (RFC 7672 §3.2.3)."""
+    authentic: bool = True
+    """Whether nobody between us and DNS can have put another host in the place of the domain's."""
+
+
+async def plan_security(
+    route: Route, host: str, found: HostAddresses, context: DeliveryContext, *, authentic: bool
+) -> Security | Deferred:
+    """The terms for a host of the route; `Deferred`: it cannot be used for now, another may.
+
+    `authentic`: DNS has vouched for the MX records that named the host, or our operator named it.
+    """
+    if route.tls is RouteTls.NONE or not _wants_dane(route, context):
+        return Security(route.tls, host, authentic=authentic)
+    rules: tuple[TlsaRecord, ...] | None = None
+    base = host
+    if authentic and found.authentic:
+        # RFC 7672 §2.2.2: without authenticated addresses nothing is asked, as many a name server that knows
+        # no TLSA knows no DNSSEC either, and would only fail.
+        bases = [host] if found.canonical in ("", host) else [found.canonical, host]
+        for base in bases:  # RFC 7672 §2.2.3: the name behind the alias first
+            answer = await context.resolver.query(f"_{route.port}._tcp.{base}", RecordKind.TLSA)
+            if answer.status is Status.FAILED:
+                # RFC 7672 §2.1.2: bogus or no answer. To go on would be what an attacker wants.
+                return Deferred(Cause.DNS, replies.DNS_FAILED, host, detail=answer.detail)
+            if answer.status is Status.OK and answer.authentic:
+                rules = usable_rules(answer.certificate_rules)
+                break
+    if rules:
+        names = dict.fromkeys([base, host, *([route.next_hop] if route.use_mx else [])])
+        return Security(RouteTls.REQUIRED, base, rules, tuple(names))
+    if route.tls is RouteTls.DANE_ONLY:
+        detail = "the TLSA records are of no use" if rules is not None else _missing(found, authentic)
+        return Deferred(Cause.CERTIFICATE, replies.TLS_FAILED, host, detail=detail)
+    if rules is not None or route.tls is RouteTls.REQUIRED:
+        # RFC 7672 §2.2: records that are all unusable still say that there is TLS
+        return Security(RouteTls.REQUIRED, host, authentic=authentic)
+    return Security(RouteTls.OPPORTUNISTIC, host, authentic=authentic)
+
+
+def _missing(found: HostAddresses, authentic: bool) -> str:
+    if not authentic:
+        return "no DANE: the MX records are not authenticated by DNSSEC"
+    if not found.authentic:
+        return "no DANE: the addresses are not authenticated by DNSSEC"
+    return "no DANE: there are no TLSA records"
+
+
+def _wants_dane(route: Route, context: DeliveryContext) -> bool:
+    if route.tls in (RouteTls.DANE, RouteTls.DANE_ONLY):
+        return True
+    return context.config.dane and route.use_mx and route.tls is not RouteTls.VERIFIED
