@@ -14,12 +14,12 @@ from elemta.auth import REFRESH, Authenticator, make_authenticator
 from elemta.config import Config, ListenerAuth
 from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
-from elemta.policy import Gate
+from elemta.policy import Gate, Notary, credentials_folder, load_keys
 from elemta.runtime import Drain, LoadGauge, Memo, OnCrash, ThreadPool, run_in_thread, supervise
 from elemta.spool import Spool, open_memo
 
 from .environment import Environment
-from .parts import simple_part
+from .parts import notary_part, simple_part
 from .reload import Reloader
 
 
@@ -28,6 +28,7 @@ class Judges:
     """What sessions ask."""
 
     gate: Gate
+    notary: Notary
     load: LoadGauge
     authenticator: Authenticator | None
     """None: there are no accounts."""
@@ -52,6 +53,7 @@ async def open_judges(
 
     Raises:
       AuthFilesError: the accounts cannot be read.
+      SigningError: a key cannot be used.
     """
     clock, random = environment.clock, environment.random
     load = LoadGauge(
@@ -63,6 +65,9 @@ async def open_judges(
     path = None if environment.store is not None else config.state_dir / "memo.sqlite"
     async with open_memo(path, clock=clock, on_trouble=on_trouble) as memo, trio.open_nursery() as nursery:
         gate = Gate(config, resolver, clock, random, memo)
+        credentials = credentials_folder()
+        keys = await run_in_thread(ThreadPool("signing-keys", 1), load_keys, config, credentials)
+        notary = Notary(config, keys, resolver, clock)
 
         async def make(fresh: Config) -> Authenticator | None:
             made = await _make_authenticator(fresh, environment, memo)
@@ -84,9 +89,10 @@ async def open_judges(
                 uses=frozenset({"limits"}),
             )
         )
+        reloader.add(notary_part(notary, credentials))
         measure = partial(load.run, partial(_commits, spool))
         nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
-        yield Judges(gate, load, authenticator, make)
+        yield Judges(gate, notary, load, authenticator, make)
         nursery.cancel_scope.cancel(reason="nobody is judged any more")
 
 

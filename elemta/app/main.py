@@ -76,8 +76,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
 
     Raises (before anything is accepted, bare; later in groups whose leaves matter):
       SpoolInUse, SpoolForeign: the state folder cannot be used.
-      TokenError, TlsFilesError, AuthFilesError, OSError: files or addresses of the configuration cannot
-        be used.
+      TokenError, TlsFilesError, AuthFilesError, SigningError, OSError: files or addresses of the
+        configuration cannot be used.
       SpoolUnavailable: storage failed while running; everything was stopped.
     """
     environment = environment or Environment()
@@ -164,6 +164,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             tls=tls,
             authenticator=judges.authenticator,
             gate=judges.gate,
+            notary=judges.notary,
             load=judges.load,
             inherited=inherited,
             most_sessions=raise_descriptor_limit(),

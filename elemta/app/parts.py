@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from elemta.auth import Authenticator, AuthFilesError
 from elemta.config import Config
 from elemta.inbound import BindError, Listeners
+from elemta.policy import Notary, SigningError
 from elemta.queue import QueueManager
 from elemta.routing import Router
 from elemta.runtime import ThreadPool, run_in_thread
@@ -98,6 +100,20 @@ def auth_part(listeners: Listeners, make: Callable[[Config], Awaitable[Authentic
         return Prepared(lambda: _quiet(lambda: listeners.replace_authenticator(authenticator)))
 
     return Part(frozenset({"auth"}), prepare, uses=frozenset({"hostname"}))
+
+
+def notary_part(notary: Notary, credentials: Path | None) -> Part:
+    """Checks and signatures of messages. Keys are read again at each reload, for their files may have
+    changed."""
+
+    async def prepare(config: Config) -> Prepared:
+        try:
+            swap = await notary.prepare(config, credentials)
+        except SigningError as error:
+            raise ReloadFailed(str(error)) from error
+        return Prepared(lambda: _quiet(swap))
+
+    return Part(frozenset({"policy", "signing"}), prepare, uses=frozenset({"hostname"}), always=True)
 
 
 def queue_part(queue: QueueManager, replace_transports: Callable[[Config], None], start: Config) -> Part:

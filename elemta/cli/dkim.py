@@ -95,7 +95,7 @@ def check(config_file: Path | None, as_json: bool) -> None:
     """
     import trio  # noqa: PLC0415
 
-    config = read_config(config_file, heeded_only=False)
+    config = read_config(config_file)
     keys = _load_keys(config)
     found = trio.run(_look_up, config, keys)
     if as_json:

@@ -55,12 +55,12 @@ def find_config(config_file: Path | None) -> Path:
     )
 
 
-def read_config(config_file: Path | None, *, heeded_only: bool = True) -> Config:
+def read_config(config_file: Path | None) -> Config:
     """The configuration, or every mistake in it as a line."""
     from elemta.config import ConfigError, load_config  # noqa: PLC0415 - keeps `--help` quick
 
     try:
-        return load_config(find_config(config_file), heeded_only=heeded_only)
+        return load_config(find_config(config_file))
     except ConfigError as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
 

@@ -74,6 +74,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
     from elemta.auth import AuthFilesError  # noqa: PLC0415
     from elemta.config import LogFormat  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
+    from elemta.policy import SigningError  # noqa: PLC0415
     from elemta.routing import RecipientsFileError  # noqa: PLC0415
     from elemta.runtime import ConsoleRenderer, LogPump, leaves, logging_to, render_json  # noqa: PLC0415
     from elemta.spool import SpoolForeign, SpoolFull, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
@@ -121,7 +122,9 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
                     raise Trouble(TRY_LATER, str(leaf)) from error
                 case SpoolForeign() | SpoolFull() | SpoolUnavailable():
                     raise Trouble(STORAGE, str(leaf)) from error
-                case TokenError() | TlsFilesError() | AuthFilesError() | RecipientsFileError():
+                case (
+                    TokenError() | TlsFilesError() | AuthFilesError() | RecipientsFileError() | SigningError()
+                ):
                     raise Trouble(BAD_CONFIG, str(leaf)) from error
                 case PermissionError() | FileNotFoundError() | NotADirectoryError():
                     raise Trouble(STORAGE, f"{leaf.filename}: {leaf.strerror}") from error
@@ -139,6 +142,7 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
 def check(config_file: Path | None, as_json: bool) -> None:
     """Validate the configuration; show what would listen, where state lives, what bounds every wait."""
     from elemta.config import describe  # noqa: PLC0415
+    from elemta.policy import SigningError, credentials_folder, load_keys  # noqa: PLC0415
     from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
     from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
 
@@ -146,8 +150,9 @@ def check(config_file: Path | None, as_json: bool) -> None:
     try:
         TlsContexts(config.tls)
         Router(config)
-    except (TlsFilesError, RecipientsFileError) as error:
-        raise Trouble(BAD_CONFIG, str(error)) from error
+        load_keys(config, credentials_folder())
+    except (TlsFilesError, RecipientsFileError, SigningError) as error:
+        raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
     description = describe(config)
     if as_json:
         import msgspec  # noqa: PLC0415

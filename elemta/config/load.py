@@ -35,8 +35,6 @@ from .positions import KeyPath, Positions, find_positions
 from .problems import ConfigError, ConfigProblem, path_text
 from .schema import (
     PLANNED_SECTIONS,
-    UNHEEDED_POLICIES,
-    UNHEEDED_SECTIONS,
     Config,
     DnsListZoneConfig,
     ListenerConfig,
@@ -72,8 +70,8 @@ class _Mistake:
     hint: str = ""
 
 
-def load_config(path: Path, *, heeded_only: bool = True) -> Config:
-    """Read a configuration file. Without `heeded_only` it may have sections that a server would not heed yet.
+def load_config(path: Path) -> Config:
+    """Read a configuration file.
 
     Raises:
       ConfigError: it cannot be read or used; holds every problem.
@@ -95,22 +93,7 @@ def load_config(path: Path, *, heeded_only: bool = True) -> Config:
         line = data.count(b"\n", 0, cause.start) + 1
         problem = ConfigProblem(str(path), line, "", "is not UTF-8", "save the file as UTF-8")
         raise ConfigError((problem,)) from cause
-    config = parse_config(text, str(path))
-    if heeded_only:
-        _refuse_unheeded(text, str(path))
-    return config
-
-
-def _refuse_unheeded(text: str, name: str) -> None:
-    """Sections that are read and understood, but that no session heeds yet: who writes them must not believe
-    that mail is checked or signed."""
-    document, positions = _read_toml(text, name)
-    policy = document.get("policy", {})
-    given: list[KeyPath] = [("policy", each) for each in UNHEEDED_POLICIES if each in policy]
-    given += [(each,) for each in UNHEEDED_SECTIONS if each in document]
-    if given:
-        mistakes = [_Mistake(path, "not available in this version") for path in given]
-        raise ConfigError(tuple(_problems(mistakes, positions, name)))
+    return parse_config(text, str(path))
 
 
 def parse_config(text: str, name: str) -> Config:

@@ -82,9 +82,6 @@ UNUSED_NETWORKS: tuple[Network, ...] = tuple(
 )
 """Where no mail host of the internet can be."""
 
-UNHEEDED_POLICIES = ("spf", "dkim", "dmarc", "arc", "authserv_id")
-UNHEEDED_SECTIONS = ("signing",)
-"""Understood, but refused in a configuration file, because sessions neither check nor sign yet."""
 PLANNED_SECTIONS = ("plugins",)
 """First-level names that a later version will have: refused with that explanation."""
 

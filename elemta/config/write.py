@@ -13,7 +13,7 @@ import toml
 from .documentation import field_sentence
 from .kinds import Plain, element_of, leaf_of, without_none
 from .load import read_toml
-from .schema import UNHEEDED_POLICIES, UNHEEDED_SECTIONS, Config
+from .schema import Config
 
 WIDTH = 100
 """Columns that comments are folded to."""
@@ -41,9 +41,6 @@ def _basic_string(text: str) -> str:
 
 def _is_control(character: str) -> bool:
     return character < " " or character == "\x7f"
-
-
-_UNHEEDED = frozenset((*UNHEEDED_SECTIONS, *(f"policy.{name}" for name in UNHEEDED_POLICIES)))
 
 
 def render_config(config: Config) -> str:
@@ -75,8 +72,6 @@ def _render_section(
     below: list[str] = []
     for field in attrs.fields(type(section)):
         value = getattr(section, field.name)
-        if prefix + field.name in _UNHEEDED and value == field.default:
-            continue  # a file that says it is refused
         if attrs.has(type(value)) and leaf_of(without_none(field.type)) is None:
             inner: dict[str, Any] = {}
             below += ["", *_comment(type(section), field.name)]

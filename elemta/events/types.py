@@ -216,6 +216,45 @@ class MessageRejected(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class MessageJudged(Event):
+    """A stranger's message was checked: SPF, DKIM, ARC, DMARC, reverse DNS."""
+
+    type = "message.judged"
+    session: str
+    message: str
+    """The id that it has if it is accepted."""
+    results: tuple[str, ...]
+    """As `dkim=pass header.d=example.org`, in the order of Authentication-Results."""
+    action: str
+    """`note`, `quarantine`, `defer` or `refuse`."""
+    check: str = ""
+    """Which one that follows from."""
+    reason: str = ""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class MessageSigned(Event):
+    """A message of ours got signatures (DKIM)."""
+
+    type = "message.signed"
+    message: str
+    keys: tuple[str, ...]
+    """Their names in DNS."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class MessageSealed(Event):
+    """A stranger's message got an ARC set."""
+
+    type = "message.sealed"
+    message: str
+    domain: str
+    instance: int
+    chain: str
+    """What the seal says of those before it: `none`, `pass` or `fail`."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class RecipientDelivered(Event):
     type = "recipient.delivered"
     message: str

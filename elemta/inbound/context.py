@@ -11,7 +11,7 @@ from elemta.auth import Authenticator
 from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole
 from elemta.events import EventBus, TaskCrashed
 from elemta.mail import Domain, make_id, parse_domain
-from elemta.policy import Gate
+from elemta.policy import Gate, Notary
 from elemta.routing import Router
 from elemta.runtime import Drain, LoadGauge, WallClock, summarize
 from elemta.spool import Spool
@@ -37,6 +37,8 @@ class Services:
     """None: nobody can log in."""
     gate: Gate | None = None
     """None: every client is welcome."""
+    notary: Notary | None = None
+    """None: messages are neither checked nor signed."""
     load: LoadGauge | None = None
     """None: there is never too much to do."""
 

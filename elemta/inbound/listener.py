@@ -21,7 +21,7 @@ from elemta.auth import Authenticator
 from elemta.config import Config, HostPort, ListenerConfig, ListenerTls
 from elemta.events import EventBus
 from elemta.mail import Reply, replies
-from elemta.policy import Gate
+from elemta.policy import Gate, Notary
 from elemta.routing import Router
 from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, supervise
 from elemta.spool import Spool
@@ -351,6 +351,7 @@ async def open_listeners(
     tls: TlsContexts | None = None,
     authenticator: Authenticator | None = None,
     gate: Gate | None = None,
+    notary: Notary | None = None,
     load: LoadGauge | None = None,
     inherited: Inherited | None = None,
     most_sessions: int | None = None,
@@ -376,6 +377,7 @@ async def open_listeners(
         tls=tls,
         authenticator=authenticator,
         gate=gate,
+        notary=notary,
         load=load,
     )
     async with trio.open_nursery() as nursery:

@@ -27,6 +27,7 @@ from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
 from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
 
 from .context import SessionContext
+from .examination import Examination, examine
 from .fixup import HeaderFixer, missing_fields
 from .promises import Promises
 from .relay import may_relay
@@ -60,6 +61,7 @@ class Transaction:
     __slots__ = (
         "_context",
         "_draft",
+        "_examination",
         "_fixer",
         "_may_relay",
         "_origin",
@@ -91,6 +93,8 @@ class Transaction:
         self._draft: Draft | None = None
         self._fixer: HeaderFixer | None = None
         """Where the header may be mended (RFC 6409 §8)."""
+        self._examination: Examination | None = None
+        """Where the message is checked or signed."""
         self._refusal: Refusal | None = None
         """Why the body will not be accepted, known before its end: told there."""
         self.message: MessageId | None = None
@@ -144,7 +148,22 @@ class Transaction:
         domain = self._context.dialect.default_domain
         if self._mends and domain is not None:
             self._fixer = HeaderFixer(domain.text, self._context.config.limits.header_size)
+        self._examination = examine(
+            self._context,
+            self._origin,
+            self.sender,
+            message,
+            may_relay=self._may_relay,
+            may_write_as=self._may_write_as(),
+        )
         return replies.START_DATA
+
+    def _may_write_as(self) -> Callable[[Mailbox], bool] | None:
+        """What an account may use in From, as in MAIL (RFC 6409 §6.1); None where nobody knows better."""
+        identity, authenticator = self._origin.identity, self._context.authenticator
+        if identity is None or authenticator is None:
+            return None
+        return lambda mailbox: authenticator.may_send_as(identity, mailbox)
 
     @property
     def _mends(self) -> bool:
@@ -165,6 +184,18 @@ class Transaction:
             data = self._fixer.feed(data)
             if not data:
                 return
+        await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        """The same for what is mended."""
+        if self._examination is not None:
+            data = await self._examination.write(data)
+            if not data:
+                return
+        await self._keep(data)
+
+    async def _keep(self, data: bytes) -> None:
+        assert self._draft is not None
         try:
             await self._draft.write(data)
         except SpoolFull:
@@ -187,7 +218,9 @@ class Transaction:
         if self._fixer is not None:
             fixer, self._fixer = self._fixer, None
             await self.write(fixer.end())
-        refusal = self._refusal or self._check(end)
+        if self._examination is not None and self._refusal is None:
+            await self._keep(self._examination.end())
+        refusal = self._refusal or self._check(end) or await self._judge()
         if refusal is None:
             if is_gone():
                 raise ClientGone
@@ -233,6 +266,19 @@ class Transaction:
             return Refusal(replies.TOO_MANY_HOPS, "loop")
         return None
 
+    async def _judge(self) -> Refusal | None:
+        """What follows from what the message claims to be."""
+        if self._examination is None:
+            return None
+        try:
+            return await self._examination.judge(self._envelope())
+        except Exception as error:  # a bug with this one message; nothing was given to the spool
+            services = self._context.services
+            services.report_crash(
+                "examination", error, session=self._origin.session, message=self.message or ""
+            )
+            return Refusal(replies.LOCAL_ERROR, "internal error")
+
     async def _commit(self) -> Refusal | None:
         context, draft, message = self._context, self._draft, self.message
         assert draft is not None
@@ -244,6 +290,8 @@ class Transaction:
             if self._mends:
                 config, now = context.config, services.clock.time()
                 prefix += missing_fields(draft.head, message, config.hostname, now)
+            if self._examination is not None:
+                prefix = await self._examination.fields(draft.head, prefix, envelope) + prefix
             accepted = self._accepted_event(draft, len(prefix), message)
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services.report_crash("transaction", error, session=self._origin.session, message=message)

@@ -2,6 +2,7 @@
 
 Clients: rates, DNS lists, reverse DNS, the name it gives, greylisting (`Gate`). Messages: SPF, DKIM, ARC,
 DMARC (`MessageChecks`). Mail that leaves: signatures and seals (`DkimSigner`, `ArcSealer`).
+All of the latter for one configuration: `Notary`.
 
 Not here: who may relay (`elemta.inbound`), how a refusal is sent, who a user is (`elemta.auth`).
 """
@@ -31,6 +32,7 @@ from .keyring import (
 from .keys import key_name
 from .lists import ListStatistics
 from .lookups import Lookups, NeedLookup, TooManyLookups, evaluate
+from .notary import Notary, NotaryStatistics, PrivateKeys, load_keys
 from .publication import Publication, PublishedKey, compare_key, look_up_key
 from .rates import RateStatistics
 from .reverse import Iprev, ReverseName, look_up_reverse
@@ -65,6 +67,9 @@ __all__ = [
     "MessageHasher",
     "MessageHead",
     "NeedLookup",
+    "Notary",
+    "NotaryStatistics",
+    "PrivateKeys",
     "Publication",
     "PublishedKey",
     "RateStatistics",
@@ -94,6 +99,7 @@ __all__ = [
     "key_name",
     "load_entries",
     "load_key",
+    "load_keys",
     "load_sealing_key",
     "look_up_key",
     "look_up_reverse",

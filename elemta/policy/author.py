@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from elemta.mail import Domain, MailSyntaxError, parse_domain
+from elemta.mail import Domain, Mailbox, MailSyntaxError, parse_domain
 
 from .head import MessageHead
 
@@ -39,6 +39,8 @@ class Authors:
     """The domains of all authors, each once, in the order of the field."""
 
     domains: tuple[Domain, ...] = ()
+    mailboxes: tuple[Mailbox, ...] = ()
+    """All addresses, in the order of the field."""
     problem: str = ""
     """Why there are none, for people; has nothing of a stranger's in it."""
 
@@ -67,12 +69,13 @@ def find_authors(head: MessageHead) -> Authors:
         return Authors(problem="the From field is too long")
     try:
         text = fields[0].unfolded.decode("utf-8")
-        domains = dict.fromkeys(_as_domain(domain) for domain in _Addresses(text).domains())
+        found = [(local, _as_domain(domain)) for local, domain in _Addresses(text).mailboxes()]
     except (UnicodeDecodeError, _NotAnAddress, MailSyntaxError):
         return Authors(problem="the From field cannot be read")
-    if not domains:
+    if not found:
         return Authors(problem="the From field has no address")
-    return Authors(tuple(domains))
+    domains = dict.fromkeys(domain for _, domain in found)
+    return Authors(tuple(domains), tuple(Mailbox(local, domain) for local, domain in found))
 
 
 def _as_domain(text: str) -> Domain:
@@ -138,8 +141,9 @@ class _Addresses:
         self._position += 1
         return self._tokens[self._position - 1].text
 
-    def domains(self) -> list[str]:
-        found: list[str] = []
+    def mailboxes(self) -> list[tuple[str, str]]:
+        """Local part and domain of each."""
+        found: list[tuple[str, str]] = []
         in_group = False
         while self._next:
             if self._next == ",":  # §4.4: items may be empty
@@ -170,11 +174,11 @@ class _Addresses:
             self._position += 1
         return self._tokens[start : self._position]
 
-    def _read_mailbox(self, words: list[_Token]) -> list[str]:
+    def _read_mailbox(self, words: list[_Token]) -> list[tuple[str, str]]:
         found = []
         if self._next == "@":
-            _check_local_part(words)
-            found.append(self._read_domain())
+            local = _local_part(words)
+            found.append((local, self._read_domain()))
         elif self._next != "<":
             if not words:
                 raise _NotAnAddress("no word")
@@ -183,8 +187,8 @@ class _Addresses:
             self._position += 1
             if self._next == "@":  # §4.4: a source route
                 self._skip_route()
-            _check_local_part(self._read_words())
-            found.append(self._read_domain())
+            local = _local_part(self._read_words())
+            found.append((local, self._read_domain()))
             self._take(">")
         return found
 
@@ -209,11 +213,14 @@ class _Addresses:
         return ".".join(labels)
 
 
-def _check_local_part(words: list[_Token]) -> None:
-    """Words with one dot between each (§3.4.1, §4.4)."""
+def _local_part(words: list[_Token]) -> str:
+    """Words with one dot between each (§3.4.1, §4.4), without the quotes."""
     kinds = [word.kind for word in words]
     right = len(kinds) % 2 == 1 and all(
         (kind == ".") if index % 2 else (kind in _WORDS) for index, kind in enumerate(kinds)
     )
     if not right:
         raise _NotAnAddress("not a local part")
+    return "".join(
+        re.sub(r"\\(.)", r"\1", word.text[1:-1]) if word.kind == _QUOTED_KIND else word.text for word in words
+    )

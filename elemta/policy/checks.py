@@ -81,7 +81,7 @@ class Verdict:
 
 
 class MessageChecks:
-    """Checks messages of the configuration's `mx` listeners. One for the whole server; holds no state.
+    """Checks messages of the configuration's `mx` listeners. Holds no state.
 
     How a session uses it, for messages of clients that have neither authenticated nor are in relay.networks:
 
@@ -103,10 +103,6 @@ class MessageChecks:
         self._resolver = resolver
         self._clock = clock
         self._pool = pool
-        self.replace(config)
-
-    def replace(self, config: Config) -> None:
-        """Judge by another configuration from now on (reload)."""
         policy = config.policy
         self._policy = policy
         self._hostname = config.hostname
@@ -121,6 +117,19 @@ class MessageChecks:
             return [*self.needs(head), *(needs(head) if needs else ())]
 
         return MessageHasher(plan, self._pool)
+
+    def plain_hasher(self, needs: Callable[[MessageHead], list[BodyNeed]]) -> MessageHasher:
+        """One for a message that is not checked, only signed."""
+        return MessageHasher(needs, self._pool)
+
+    @property
+    def any(self) -> bool:
+        """Whether any check is made at all."""
+        policy = self._policy
+        return policy.reverse_dns.action is not CheckAction.OFF or any(
+            each.action is not MessageAction.OFF
+            for each in (policy.spf, policy.dkim, policy.dmarc, policy.arc)
+        )
 
     def needs(self, head: MessageHead) -> list[BodyNeed]:
         """What must be hashed of the body for `check_message`."""

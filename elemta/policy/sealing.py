@@ -82,6 +82,11 @@ class ArcSealer:
         self._clock = clock
         self._pool = pool
 
+    @property
+    def domain(self) -> str:
+        """As whom it seals."""
+        return self._key.domain
+
     def needs(self) -> list[BodyNeed]:
         """What must be hashed of the body for `seal`."""
         return [NEED]

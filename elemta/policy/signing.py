@@ -9,13 +9,13 @@ get into a signature.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
 
 from elemta.config import DomainPattern, SigningConfig
-from elemta.mail import Domain, ReversePath
+from elemta.mail import Domain, Mailbox, ReversePath
 from elemta.runtime import ThreadPool, WallClock, run_in_thread
 
 from .author import find_authors
@@ -23,6 +23,9 @@ from .canonical import BodyHashes, BodyNeed, Form
 from .head import Field, MessageHead
 from .keyring import KeyFileError, SigningKey, load_key
 from .signatures import MAX_NAMES
+
+MayWriteAs = Callable[[Mailbox], bool]
+"""Whether whoever sends a message may stand in its From with that address."""
 
 LINE_LENGTH = 77
 """Characters of a line, below the 78 of RFC 5322 §2.1.1."""
@@ -123,23 +126,48 @@ class DkimSigner:
         self._clock = clock
         self._pool = pool
 
-    def choose(self, head: MessageHead, sender: ReversePath) -> tuple[SigningEntry, ...]:
+    def choose(
+        self, head: MessageHead, sender: ReversePath, may_write_as: MayWriteAs | None = None
+    ) -> tuple[SigningEntry, ...]:
         """The entries that sign a message: those of the first author that has some, else those of the sender.
 
         None for a message without exactly one From field, of which readers see who knows which.
+
+        Args:
+          may_write_as: what is to hold for each author whose domain has a key; who that is must then be
+            readable. The sender's own right is the session's to know.
         """
         if len(head.named(b"from")) != 1 or head.excess:
             return ()
-        domains = list(find_authors(head).domains)
+        authors = find_authors(head)
+        if may_write_as is not None:
+            if authors.problem:
+                return ()
+            for mailbox in authors.mailboxes:
+                if (
+                    isinstance(mailbox.domain, Domain)
+                    and self._closest(mailbox.domain)
+                    and not may_write_as(mailbox)
+                ):
+                    return ()
+        domains = list(authors.domains)
         if sender.mailbox is not None and isinstance(sender.mailbox.domain, Domain):
             domains.append(sender.mailbox.domain)
         return next(filter(None, map(self._closest, domains)), ())
 
-    def needs(self, head: MessageHead, sender: ReversePath) -> list[BodyNeed]:
+    def needs(
+        self, head: MessageHead, sender: ReversePath, may_write_as: MayWriteAs | None = None
+    ) -> list[BodyNeed]:
         """What must be hashed of the body for `sign`."""
-        return [entry.need for entry in self.choose(head, sender)]
+        return [entry.need for entry in self.choose(head, sender, may_write_as)]
 
-    async def sign(self, head: MessageHead, hashes: BodyHashes, sender: ReversePath) -> bytes:
+    async def sign(
+        self,
+        head: MessageHead,
+        hashes: BodyHashes,
+        sender: ReversePath,
+        may_write_as: MayWriteAs | None = None,
+    ) -> bytes:
         """The DKIM-Signature fields to put before the message, with CR LF; empty where nobody signs for it.
 
         Cancelled, nothing was signed, or it was and is forgotten.
@@ -148,7 +176,8 @@ class DkimSigner:
           head: as it will leave: `hashed.head.below(prefix)` with the fields that are added.
           hashes: of the body, by what `needs` said.
         """
-        entries = [entry for entry in self.choose(head, sender) if entry.need in hashes.digests]
+        chosen = self.choose(head, sender, may_write_as)
+        entries = [entry for entry in chosen if entry.need in hashes.digests]
         if not entries:
             return b""
         return await run_in_thread(

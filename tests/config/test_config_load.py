@@ -47,23 +47,6 @@ def said(text: str) -> list[str]:
     return [str(problem) for problem in problems(text)]
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("[policy.spf]\n", "policy.spf"),
-        ('[policy.dmarc]\naction = "refuse"\n', "policy.dmarc"),
-        ('[[signing]]\ndomain = "a.example"\nselector = "s"\nkey = "k"\n', "signing"),
-    ],
-)
-def test_file_may_not_ask_for_what_no_session_heeds_yet(text: str, place: str, tmp_path: Path) -> None:
-    path = tmp_path / "f.toml"
-    path.write_text(f'hostname = "mx.example.org"\n{text}')
-    with pytest.raises(ConfigError) as caught:
-        load_config(path)
-    [problem] = caught.value.problems
-    assert (problem.line, problem.path, problem.reason) == (2, place, "not available in this version")
-
-
 def test_everything_but_the_host_name_has_a_default() -> None:
     assert parse_config(MINIMAL, "f") == Config(hostname="mx.example.org")
 

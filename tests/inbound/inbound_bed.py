@@ -267,6 +267,7 @@ async def open_bed(
     cancel: bool = True,
     authenticator: Any = None,
     gate: Any = None,
+    notary: Any = None,
     load: Any = None,
 ) -> AsyncIterator[Bed]:
     """A running server. With a FakeSpool, or the real one over a MemoryStore. At the end everything is
@@ -305,6 +306,7 @@ async def open_bed(
                 tls=tls,
                 authenticator=authenticator,
                 gate=gate,
+                notary=notary,
                 load=load,
             ) as listeners,
             trio.open_nursery() as nursery,

@@ -262,13 +262,6 @@ def test_forged_results_are_found_by_both_of_our_names():
         assert made.forged(header) == ([(0, len(header) - 2)] if forged else [])
 
 
-def test_another_configuration_holds_from_then_on():
-    made = MessageChecks(config(), FakeResolver(), FixedClock(NOW), pool())
-    assert made.authserv_id == "mx.example.net"
-    made.replace(config('[policy]\nauthserv_id = "other.example.net"\n'))
-    assert made.authserv_id == "other.example.net"
-
-
 async def test_what_others_want_hashed_is_hashed_too():
     made = MessageChecks(config(), resolver(), FixedClock(NOW), pool())
     from elemta.policy.sealing import NEED
