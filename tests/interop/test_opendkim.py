@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from inbound.inbound_bed import FRIEND, FakeSpool, make_config, open_bed
 from policy.dkim_bed import MESSAGE, TAGS, ed25519_key, entry, forge, rsa_key, shape, sign, verify, zone
 from proofs.servers import require
 
+from elemta.policy import Notary, PrivateKeys
 from elemta.policy.canonical import Form
 from elemta.policy.keyring import write_key
+from elemta.runtime import SystemClock
+from elemta.testing.dns import FakeResolver
 
 pytestmark = [pytest.mark.interop, pytest.mark.deadline(60)]
 
@@ -121,3 +125,20 @@ async def test_both_bear_the_same_changes(folder: Path, old: bytes, new: bytes) 
     message = message.replace(old, new)
     theirs = "pass" in their_results(folder, message)
     assert (await our_results(message) == ["pass"]) is theirs
+
+
+@pytest.mark.parametrize("body", [b"", b"\r\n", b"one\r\n..two\r\n", b" x \r\n" * 30_000], ids=len)
+async def test_what_a_session_stores_and_relays_is_good_for_opendkim(folder: Path, body: bytes) -> None:
+    config, spool = make_config(), FakeSpool()
+    ours = entry("rsa")
+    ours = type(ours)(ours.pattern, ours.domain, "rsa", LONG_KEY)
+    notary = Notary(config, PrivateKeys((ours,)), FakeResolver(), SystemClock())
+    async with open_bed(config, spool=spool, notary=notary) as bed:
+        client = bed.dial(FRIEND)
+        await client.hello()
+        await client.begin("alice@example.org")
+        message = MESSAGE.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body
+        assert (await client.data(message))[:3] == "250"
+    [(_, _, prefix, stored)] = spool.stored.values()
+    assert their_results(folder, prefix + stored) == ["pass"]
+    assert their_results(folder, (prefix + stored).replace(b"Alice", b"Alise")) == ["fail"]
