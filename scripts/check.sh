@@ -9,5 +9,6 @@ find elemta -name "*.py" -print0 | xargs -0 flake8-async --startable-in-context-
 mypy
 lint-imports
 python scripts/rfc-index --check # `scripts/rfc-index` alone writes docs/rfc-index.md anew
+python scripts/reference --check # `scripts/reference` alone writes docs/configuration.md anew
 python -m pytest -q tests/test_shields.py
 if command -v shellcheck >/dev/null; then shellcheck -x -P scripts scripts/*.sh .ci/run; else echo "shellcheck is not installed: shell scripts were not checked"; fi

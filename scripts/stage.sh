@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 library=$destination/usr/lib/elemta
 rm -rf "$library"
 "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$library" .
-rm -rf "${library:?}/bin"
+rm -rf "${library:?}/bin" "${library:?}/share"
 find "$library" \( -name __pycache__ -o -name '*.pyi' \) -prune -exec rm -rf {} +
 find "$library" -type f -exec chmod 644 {} +
 
@@ -31,6 +31,21 @@ from elemta.cli import main
 main()
 WRAPPER
 chmod 755 "$destination/usr/bin/elemta"
+PYTHONPATH=$library "$work/venv/bin/python" scripts/reference --man "$work/man"
+for page in elemta.8 elemta.toml.5; do
+  install -d "$destination/usr/share/man/man${page##*.}"
+  gzip -9nc "$work/man/$page" >"$destination/usr/share/man/man${page##*.}/$page.gz"
+done
+complete() { # shell, file
+  install -d "$destination/usr/share/$(dirname "$2")"
+  PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$library _ELEMTA_COMPLETE=$1_source "$work/venv/bin/python" -c \
+    'import sys; sys.argv[0] = "elemta"; from elemta.cli import main; main()' >"$destination/usr/share/$2"
+}
+complete bash bash-completion/completions/elemta
+complete zsh zsh/vendor-completions/_elemta
+complete fish fish/vendor_completions.d/elemta.fish
+find "$library" -name __pycache__ -prune -exec rm -rf {} +
+
 install -D -m 644 -t "$destination/usr/lib/systemd/system" systemd/*.service systemd/*.socket
 install -D -m 644 systemd/elemta.sysusers "$destination/usr/lib/sysusers.d/elemta.conf"
 # what an administrator has changed stays
