@@ -3,12 +3,21 @@
 Not here: mail. A crash or a flood of this package leaves sessions and deliveries untouched.
 """
 
-from .api import BadRequest, Facts, Selection, as_builtins, entry_as_json, parse_selection
+from .api import Facts, Selection, parse_selection
 from .auth import TokenError, load_or_make_token
 from .server import SOCKET_NAME, bind_admin, open_admin
+from .steering import (
+    ActionCount,
+    BadRequest,
+    as_builtins,
+    entry_as_json,
+    history_as_json,
+    parse_pause_value,
+)
 
 __all__ = [
     "SOCKET_NAME",
+    "ActionCount",
     "BadRequest",
     "Facts",
     "Selection",
@@ -16,7 +25,9 @@ __all__ = [
     "as_builtins",
     "bind_admin",
     "entry_as_json",
+    "history_as_json",
     "load_or_make_token",
     "open_admin",
+    "parse_pause_value",
     "parse_selection",
 ]

@@ -17,15 +17,18 @@ from elemta.events import EventBus, MessageRemoved, QueueChanged
 from elemta.mail import MessageId, is_id
 from elemta.queue import QueueManager
 from elemta.runtime import Drain, WallClock
-from elemta.spool import QueueFilter, RecipientState, Spool, SpoolError
+from elemta.spool import AddressTest, QueueFilter, RecipientState, Spool, SpoolError
 from elemta.tls import TlsContexts
 
 from . import metrics
 from .auth import Guard
 from .health import readiness
+from .steering import ActionCount, BadRequest, as_builtins, entry_as_json, steering_routes
+from .steering import json_response as _json
 
 MAX_PAGE = 1000
 _NUMBER = re.compile(r"[0-9]{1,6}")
+_NUMBER_OF_SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 @attrs.define(eq=False)
@@ -58,6 +61,14 @@ class Selection(msgspec.Struct, forbid_unknown_fields=True):
     recipient: str | None = None
     domain: str | None = None
     state: str | None = None
+    route: str | None = None
+    """As `elemta status` names it: `smtp:example.org`."""
+    cause: str | None = None
+    """Why it waits, or is held."""
+    older: float | None = None
+    """Received at least so many seconds ago."""
+    newer: float | None = None
+    """Received at most so many seconds ago."""
     all: bool = False
 
 
@@ -71,14 +82,14 @@ class Action(msgspec.Struct, forbid_unknown_fields=True):
     """At most so many messages, oldest first; the `next` of the answer is the `after` of the following batch.
     Without it everything that matches is changed before the answer comes, however long that takes."""
     after: str | None = None
+    dry_run: bool = False
+    """Only count what would be changed."""
 
 
-class BadRequest(Exception):
-    """The text is for the client."""
-
-
-def parse_selection(selection: Selection) -> QueueFilter:
-    """The filter behind a selection.
+def parse_selection(
+    selection: Selection, *, now: float, test_of: Callable[[str], AddressTest]
+) -> QueueFilter:
+    """The filter behind a selection; `test_of` knows what a route is taken by.
 
     Raises:
       BadRequest: an id, address or state that cannot be.
@@ -98,27 +109,25 @@ def parse_selection(selection: Selection) -> QueueFilter:
         recipient=selection.recipient,
         domain=selection.domain.lower() if selection.domain else None,
         state=state,
+        reason=selection.cause,
+        received_before=None if selection.older is None else now - selection.older,
+        received_after=None if selection.newer is None else now - selection.newer,
+        test=None if selection.route is None else test_of(selection.route),
     )
     if which == QueueFilter() and not selection.all:
-        raise BadRequest("nothing selected: name messages, a sender, recipient, domain or state, or say all")
+        raise BadRequest(
+            "nothing selected: name messages, a sender, recipient, domain, route, state, cause or age, "
+            "or say all"
+        )
     return which
 
 
-def as_builtins(value: object) -> Any:
-    """attrs values to what JSON has; enums by name, lower case."""
-    return msgspec.to_builtins(value, enc_hook=str)
-
-
-def entry_as_json(entry: Any) -> Any:
-    """A `QueueEntry` with its states by name."""
-    result = as_builtins(entry)
-    for shown, recipient in zip(result["recipients"], entry.recipients, strict=True):
-        shown["state"] = recipient.state.name.lower()
-    return result
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not _NUMBER_OF_SECONDS.fullmatch(text):
+        raise BadRequest("older and newer are numbers of seconds")
+    return float(text)
 
 
 class _Api:
@@ -167,12 +176,16 @@ class _Api:
         limit = query.get("limit", "100")
         after = query.get("after")
         _check_page(int(limit) if _NUMBER.fullmatch(limit) else 0, after)
-        which = parse_selection(
+        which = self._parse(
             Selection(
                 sender=query.get("sender"),
                 recipient=query.get("recipient"),
                 domain=query.get("domain"),
                 state=query.get("state"),
+                route=query.get("route"),
+                cause=query.get("cause"),
+                older=_seconds(query.get("older")),
+                newer=_seconds(query.get("newer")),
                 all=True,
             )
         )
@@ -194,8 +207,10 @@ class _Api:
             wish = msgspec.json.decode(await request.body(), type=Action)
         except msgspec.DecodeError as error:
             raise BadRequest(str(error)) from error
-        which = parse_selection(wish.selection)
+        which = self._parse(wish.selection)
         following = None
+        if wish.dry_run:
+            return _json(await self._count(wish, which))
         if wish.limit is not None:
             _check_page(wish.limit, wish.after)
             which, following = await self._batch(which, wish.limit, wish.after)
@@ -203,6 +218,24 @@ class _Api:
         if wish.limit is not None:
             answer |= {"messages": len(which.messages or ()), "next": following}
         return _json(answer)
+
+    def _parse(self, selection: Selection) -> QueueFilter:
+        queue = self._facts.queue
+        return parse_selection(selection, now=self._facts.clock.time(), test_of=queue.operations.test_of)
+
+    async def _count(self, wish: Action, which: QueueFilter) -> dict[str, object]:
+        """What an action would do, a page at a time; all of it where no limit was given."""
+        limit = MAX_PAGE if wish.limit is None else wish.limit
+        _check_page(limit, wish.after)
+        after = MessageId(wish.after) if wish.after else None
+        counts = ActionCount()
+        while True:
+            entries = await self._facts.spool.list(which, after=after, limit=limit)
+            for entry in entries:
+                counts.add(wish.action, entry)
+            after = entries[-1].id if len(entries) == limit else None
+            if after is None or wish.limit is not None:
+                return {"recipients": counts.recipients, "messages": counts.messages, "next": after}
 
     async def _batch(
         self, which: QueueFilter, limit: int, after: str | None
@@ -227,8 +260,10 @@ class _Api:
                 count = removal.recipients
                 for message in removal.messages:
                     facts.bus.publish(MessageRemoved(time=now, message=message, reason="operator"))
+            case "bounce":
+                count = await facts.queue.operations.bounce(which)
             case _:
-                raise BadRequest("action is one of hold, release, retry, remove")
+                raise BadRequest("action is one of hold, release, retry, remove, bounce")
         facts.queue.wake()
         facts.bus.publish(QueueChanged(time=now, action=wish.action, recipients=count))
         return count
@@ -261,6 +296,7 @@ def build_application(facts: Facts, guard: Guard) -> Any:
             Route("/api/v1/queue", api.list_queue),
             Route("/api/v1/queue", api.act, methods=["POST"]),
             Route("/api/v1/queue/{message}", api.show_message),
+            *steering_routes(facts.queue, facts.spool),
         ],
         exception_handlers={BadRequest: bad_request, SpoolError: storage_trouble},
     )

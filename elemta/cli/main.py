@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, dkim, queue, run, send, status, tls, user
+from . import configure, dkim, queue_actions, run, send, status, tls, trace, user
 from .errors import Trouble
 
 
@@ -33,9 +33,10 @@ def main() -> None:
 main.add_command(run.run)
 main.add_command(run.check)
 main.add_command(configure.config)
-main.add_command(queue.queue)
+main.add_command(queue_actions.queue)
 main.add_command(status.status)
 main.add_command(send.send)
 main.add_command(user.user)
 main.add_command(tls.tls)
+main.add_command(trace.trace)
 main.add_command(dkim.dkim)

@@ -1,37 +1,45 @@
-"""`elemta queue …`: through the running server, or on the spool itself when none runs."""
+"""`elemta queue …`: what is there, through the running server, or from the spool itself when none runs."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import click
 
-from .client import AdminClient, NotRunning
-from .errors import NOT_DONE, STORAGE, TRY_LATER, Trouble
+from .errors import NOT_DONE, Trouble
 from .options import F, config_option, dev_option, json_option, read_for_client
+from .spooled import ask, checked_id, parsed
 
 if TYPE_CHECKING:
     from elemta.config import Config
-    from elemta.mail import MessageId
-    from elemta.spool import QueueFilter, Store, StoreReader
+    from elemta.spool import StoreReader
 
+AUDIT_LIMIT = 20
+"""Differences of one kind that are shown."""
 PAGE = 500
 """Messages in one look or change: that needs little memory anywhere, and new mail does not wait for long."""
-HELD_BY_OPERATOR = "held by the operator"
 
 
-class Batch(NamedTuple):
-    """What one step of an action did."""
+class _Span(click.ParamType):  # type: ignore[type-arg]  # no generic when it runs
+    """A span of time as in the configuration."""
 
-    recipients: int
-    messages: int
-    """Looked at; some may have had nothing to change."""
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from elemta.config import parse_duration  # noqa: PLC0415
+
+        try:
+            return value if isinstance(value, float) else parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SPAN = _Span()
 
 
 @click.group()
@@ -39,67 +47,29 @@ def queue() -> None:
     """Look at the queue and steer it, with or without a running server."""
 
 
-def _selection(function: F) -> F:
-    """Which recipients an action is about."""
+def filters(function: F) -> F:
+    """Which recipients a listing or an action is about."""
     for option in reversed(
         (
-            click.argument("messages", nargs=-1),
             click.option("--sender", help="Messages of this sender; <> is the null sender."),
             click.option("--recipient", help="This recipient."),
             click.option("--domain", help="Recipients in this domain."),
-            click.option("--all", "everything", is_flag=True, help="Everything in the queue."),
+            click.option("--route", help="Recipients that go there, as in 'smtp:example.org'."),
+            click.option("--state", type=click.Choice(["queued", "held"]), help="Recipients in this state."),
+            click.option("--cause", help="What waits, or is held, for this reason: the last column of list."),
+            click.option("--older", type=SPAN, help="Received at least so long ago, as in 2d or 90m."),
+            click.option("--newer", type=SPAN, help="Received at most so long ago."),
         )
     ):
         function = option(function)
-    return config_option(dev_option(json_option(function)))
-
-
-def _action(name: str, past: str, summary: str) -> None:
-    @queue.command(name, help=summary)
-    @_selection
-    def command(
-        messages: tuple[str, ...],
-        sender: str | None,
-        recipient: str | None,
-        domain: str | None,
-        everything: bool,
-        config_file: Path | None,
-        dev: bool,
-        as_json: bool,
-    ) -> None:
-        config = read_for_client(config_file, dev)
-        selection: dict[str, Any] = {
-            "messages": list(messages) or None,
-            "sender": sender,
-            "recipient": recipient,
-            "domain": domain,
-            "all": everything,
-        }
-        if not (messages or sender or recipient or domain or everything):
-            raise click.UsageError("select something: message ids, --sender, --recipient, --domain or --all")
-        count = _act(config, name, past, selection, bar=not as_json)
-        if as_json:
-            click.echo(json.dumps({"recipients": count}))
-        else:
-            click.echo(f"{count} recipient{'' if count == 1 else 's'} {past}")
-        if not count:
-            raise Trouble(NOT_DONE, "nothing in the queue matches")
-
-
-_action("retry", "due now", "Try the selected queued recipients now.")
-_action("hold", "held", "Hold the selected recipients until they are released.")
-_action("release", "released", "Release the selected held recipients; they are tried at once.")
-_action("remove", "removed", "Remove the selected recipients without a notice to anybody.")
+    return function
 
 
 @queue.command("list")
 @config_option
 @dev_option
 @json_option
-@click.option("--sender", help="Only messages of this sender.")
-@click.option("--recipient", help="Only this recipient.")
-@click.option("--domain", help="Only recipients in this domain.")
-@click.option("--state", type=click.Choice(["queued", "held"]), help="Only this state.")
+@filters
 @click.option(
     "--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many messages."
 )
@@ -107,23 +77,19 @@ def list_(
     config_file: Path | None,
     dev: bool,
     as_json: bool,
-    sender: str | None,
-    recipient: str | None,
-    domain: str | None,
-    state: str | None,
     limit: int,
+    **wanted: str | float | None,
 ) -> None:
     """List the messages in the queue, oldest first."""
     config = read_for_client(config_file, dev)
-    wanted = {"sender": sender, "recipient": recipient, "domain": domain, "state": state}
-    query = {name: value for name, value in wanted.items() if value}
+    query = {name: value for name, value in wanted.items() if value is not None}
     pages = _pages(config, query, limit)
     if as_json:
         click.echo(json.dumps({"messages": [message for page in pages for message in page]}, indent=2))
         return
     from .console import with_bar  # noqa: PLC0415
 
-    total = None if query or limit <= PAGE else min(limit, _messages(config))
+    total = None if query or limit <= PAGE else min(limit, count_messages(config))
     shown = with_bar(pages, "reading the queue", total=total, amount=len)
     messages = [message for page in shown for message in page]
     if not messages:
@@ -140,10 +106,10 @@ def list_(
 def show(config_file: Path | None, dev: bool, as_json: bool, message: str) -> None:
     """Show one message: each recipient's state, attempts, next time and the last reply."""
     config = read_for_client(config_file, dev)
-    entry = _ask(
+    entry = ask(
         config,
-        lambda client: client.get(f"/api/v1/queue/{_checked(message)}"),
-        lambda store: _entry(store.show(_checked(message))),
+        lambda client: client.get(f"/api/v1/queue/{checked_id(message)}"),
+        lambda store: _entry(store.show(checked_id(message))),
     )
     if entry is None:
         raise Trouble(NOT_DONE, "no such message")
@@ -160,7 +126,7 @@ def show(config_file: Path | None, dev: bool, as_json: bool, message: str) -> No
 def stats(config_file: Path | None, dev: bool, as_json: bool) -> None:
     """Count recipients by what became of them, since the spool was made."""
     config = read_for_client(config_file, dev)
-    totals = _ask(
+    totals = ask(
         config,
         lambda client: client.get("/api/v1/status")["spool"],
         lambda store: _builtins(store.statistics()),
@@ -178,70 +144,46 @@ def stats(config_file: Path | None, dev: bool, as_json: bool) -> None:
     table(("recipients", "count"), rows, right=("count",))
 
 
-def _checked(message: str) -> MessageId:
-    from elemta.mail import MessageId, is_id  # noqa: PLC0415
+@queue.command()
+@config_option
+@dev_option
+@json_option
+def audit(config_file: Path | None, dev: bool, as_json: bool) -> None:
+    """Check that nothing is lost: counts, owners, bodies. Exit status 1 where something does not agree."""
+    config = read_for_client(config_file, dev)
+    found = ask(
+        config,
+        lambda client: client.get("/api/v1/audit")["differences"],
+        lambda reader: _audit_offline(config, reader),
+    )
+    if as_json:
+        click.echo(json.dumps({"differences": found}, indent=2))
+    elif found:
+        from .console import table  # noqa: PLC0415
 
-    if not is_id(message):
-        raise Trouble(NOT_DONE, "that is no message id: ids have 16 letters and digits, as in 'queued as ID'")
-    return MessageId(message)
-
-
-def _ask(config: Config, online: Callable[[AdminClient], Any], offline: Callable[[StoreReader], Any]) -> Any:
-    """From the server where one runs, else from the spool itself."""
-    from elemta.spool import open_readonly_spool  # noqa: PLC0415
-
-    try:
-        return online(AdminClient(config.state_dir))
-    except NotRunning:
-        with _storage_trouble(config), open_readonly_spool(config.state_dir) as reader:
-            return offline(reader)
-
-
-@contextmanager
-def _storage_trouble(config: Config) -> Generator[None, None, None]:
-    """What the spool cannot do, as the end of the command."""
-    from elemta.spool import SpoolError, SpoolForeign, SpoolInUse  # noqa: PLC0415
-
-    try:
-        yield
-    except SpoolInUse as error:
-        raise Trouble(TRY_LATER, str(error)) from error
-    except SpoolForeign as error:
-        raise Trouble(STORAGE, str(error)) from error
-    except SpoolError as error:
-        raise Trouble(STORAGE, f"{config.state_dir}: {error}") from error
+        table(
+            ("kind", "message", "difference"),
+            [(each["kind"], each["message"] or "-", each["detail"]) for each in found],
+        )
+    else:
+        click.echo(
+            "accepted = delivered + failed + expired + removed + held + queued, and each body is there"
+        )
+    if found:
+        raise Trouble(NOT_DONE, f"{len(found)} differences" if len(found) > 1 else "one difference")
 
 
-def _act(config: Config, action: str, past: str, selection: dict[str, Any], *, bar: bool) -> int:
-    """Carry out an action in batches; each is done or not, whatever becomes of the next."""
-    done = 0
-    with closing(_batches(config, action, selection)) as batches:
-        steps: Iterator[Batch] = batches
-        if bar:
-            from .console import with_bar  # noqa: PLC0415
+def _audit_offline(config: Config, reader: StoreReader) -> list[Any]:
+    from elemta.spool import audit_folder  # noqa: PLC0415
 
-            total = _expected(config, selection)
-            steps = with_bar(batches, f"{action}:", total=total, amount=lambda batch: batch.messages)
-        try:
-            for batch in steps:
-                done += batch.recipients
-        except (Trouble, KeyboardInterrupt):
-            if done:
-                click.echo(f"elemta: {done} recipient{'' if done == 1 else 's'} {past} before this", err=True)
-            raise
-    return done
+    found = [*reader.audit(AUDIT_LIMIT), *audit_folder(config.state_dir, reader.body_files(), AUDIT_LIMIT)]
+    return [_builtins(difference) for difference in found]
 
 
-def _expected(config: Config, selection: dict[str, Any]) -> int | None:
-    """How many messages an action will look at, as far as that is known."""
-    if selection["messages"]:
-        return len(selection["messages"])
-    return _messages(config) if selection["all"] else None
-
-
-def _messages(config: Config) -> int:
+def count_messages(config: Config) -> int:
+    """All that are in the spool."""
     return int(
-        _ask(
+        ask(
             config,
             lambda client: client.get("/api/v1/status")["spool"]["messages"],
             lambda reader: reader.statistics().messages,
@@ -249,90 +191,18 @@ def _messages(config: Config) -> int:
     )
 
 
-def _batches(config: Config, action: str, selection: dict[str, Any]) -> Generator[Batch, None, None]:
-    client = AdminClient(config.state_dir)
-    begun = False
-    try:
-        for batch in _through_server(client, action, selection):
-            begun = True
-            yield batch
-    except NotRunning:
-        if begun:
-            raise Trouble(TRY_LATER, "the server has stopped; run the command again for the rest") from None
-        yield from _on_the_spool(config, action, selection)
-
-
-def _portions(selection: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The same selection, with at most `PAGE` message ids at a time."""
-    messages = selection["messages"]
-    if not messages:
-        yield selection
-        return
-    for start in range(0, len(messages), PAGE):
-        yield {**selection, "messages": messages[start : start + PAGE]}
-
-
-def _through_server(client: AdminClient, action: str, selection: dict[str, Any]) -> Iterator[Batch]:
-    for portion in _portions(selection):
-        wish: dict[str, Any] = {"action": action, "selection": portion, "limit": PAGE}
-        while True:
-            answer = client.post("/api/v1/queue", wish)
-            yield Batch(answer["recipients"], answer["messages"])
-            if answer["next"] is None:
-                break
-            wish["after"] = answer["next"]
-
-
-def _on_the_spool(config: Config, action: str, selection: dict[str, Any]) -> Iterator[Batch]:
-    import attrs  # noqa: PLC0415
-
-    from elemta.admin import BadRequest, Selection, parse_selection  # noqa: PLC0415
-    from elemta.spool import open_offline  # noqa: PLC0415
-
-    try:
-        portions = [parse_selection(Selection(**portion)) for portion in _portions(selection)]
-    except BadRequest as error:
-        raise Trouble(NOT_DONE, str(error)) from error
-    with _storage_trouble(config), open_offline(config.state_dir) as store:
-        store.keeps_ended = config.queue.retention > 0
-        for which in portions:
-            after: int | None = None
-            while True:
-                page = store.matching(which, after=after, limit=PAGE)
-                if page.messages:
-                    store.begin(careful=True)
-                    count = _change(store, action, attrs.evolve(which, messages=page.messages))
-                    store.commit()
-                    yield Batch(count, len(page.messages))
-                if page.further is None:
-                    break
-                after = page.further
-
-
-def _change(store: Store, action: str, which: QueueFilter) -> int:
-    match action:
-        case "hold":
-            return store.hold(which, HELD_BY_OPERATOR)
-        case "release":
-            return store.release(which, time.time())
-        case "retry":
-            return store.retry(which, time.time())
-        case _:
-            return store.remove(which, time.time()).recipients
-
-
-def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[list[Any]]:
+def _pages(config: Config, query: dict[str, Any], limit: int) -> Iterator[list[Any]]:
     """Messages page by page, so that a long queue needs little memory anywhere."""
     after: str | None = None
     while limit > 0:
         wanted = min(limit, PAGE)
-        page: list[Any] = _ask(
+        page: list[Any] = ask(
             config,
             lambda client, after=after, wanted=wanted: client.get(  # type: ignore[misc]
                 "/api/v1/queue?"
-                + urlencode({**query, "limit": wanted, **({"after": after} if after else {})})
+                + urlencode({**_for_url(query), "limit": wanted, **({"after": after} if after else {})})
             )["messages"],
-            lambda reader, after=after, wanted=wanted: _list_offline(reader, query, after, wanted),  # type: ignore[misc]
+            lambda reader, after=after, wanted=wanted: _list_offline(config, reader, query, after, wanted),  # type: ignore[misc]
         )
         yield page
         if len(page) < wanted:
@@ -341,11 +211,17 @@ def _pages(config: Config, query: dict[str, str], limit: int) -> Iterator[list[A
         limit -= len(page)
 
 
-def _list_offline(reader: StoreReader, query: dict[str, str], after: str | None, limit: int) -> list[Any]:
-    from elemta.admin import Selection, parse_selection  # noqa: PLC0415
+def _for_url(query: dict[str, Any]) -> dict[str, Any]:
+    """Seconds are whole numbers there."""
+    return {name: int(value) if isinstance(value, float) else value for name, value in query.items()}
+
+
+def _list_offline(
+    config: Config, reader: StoreReader, query: dict[str, Any], after: str | None, limit: int
+) -> list[Any]:
     from elemta.mail import MessageId  # noqa: PLC0415
 
-    which = parse_selection(Selection(**query, all=True))  # type: ignore[arg-type]
+    which = parsed(config, {**query, "all": True})
     entries = reader.list(which, after=MessageId(after) if after else None, limit=limit)
     return [_entry(entry) for entry in entries]
 

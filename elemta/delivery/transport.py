@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from elemta.mail import Envelope, MessageId, Outcome, Recipient
+from elemta.mail import Envelope, MessageId, Outcome, Recipient, TlsFacts
 
 
 class ContentReader(Protocol):
@@ -77,6 +77,8 @@ class Connection(ABC):
     """Asked at most once in each `deliver`, just before the end of the content is sent, for the parcel that
     will be the next to be delivered over this connection, if over any. A connection may let its envelope
     go ahead (RFC 2920 §3.1); nothing of its content does."""
+    tls: TlsFacts | None = None
+    """How it is secured, for those who trace a message."""
 
     @property
     @abstractmethod

@@ -5,6 +5,8 @@ Not here: how it is carried (`elemta.delivery`), where it is kept (`elemta.spool
 """
 
 from .manager import QueueManager, QueueStatistics, open_queue
+from .offline import bounce_offline
+from .operations import Operations, route_test
 from .retry import GiveUp, RetrySchedule, TryAgain
 from .site import Site, SiteStatistics
 from .window import ConcurrencyWindow
@@ -12,11 +14,14 @@ from .window import ConcurrencyWindow
 __all__ = [
     "ConcurrencyWindow",
     "GiveUp",
+    "Operations",
     "QueueManager",
     "QueueStatistics",
     "RetrySchedule",
     "Site",
     "SiteStatistics",
     "TryAgain",
+    "bounce_offline",
     "open_queue",
+    "route_test",
 ]

@@ -77,5 +77,6 @@ def plan_notice(
 
 
 def _gave_no_attempt(verdict: Verdict) -> bool:
-    """Whether it is about a deadline rather than about what came of an attempt just now."""
-    return isinstance(verdict.outcome, Failed) and verdict.outcome.cause is Cause.EXPIRED
+    """Whether it is about a deadline or the operator rather than about what came of an attempt just now."""
+    outcome = verdict.outcome
+    return isinstance(outcome, Failed) and outcome.cause in (Cause.EXPIRED, Cause.OPERATOR)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 import attrs
 import trio
 
-from elemta.mail import Deferred
+from elemta.mail import Deferred, Outcome
 from elemta.routing import Route, Router
-from elemta.spool import Claim, ClaimedRecipient
+from elemta.spool import Claim, ClaimedRecipient, StoredMessage, sender_text
 
 from .context import QueueContext
+from .pauses import Pauses
 from .results import Results
 from .room import Room, octets_in_memory
 from .site import Active, Job, Site
@@ -38,6 +39,7 @@ class Claims:
     room: Room
     sites: Sites
     results: Results
+    pauses: Pauses
 
     def reserve(self, octets: int, recipients: int) -> bool:
         """Whether a message about to be stored may come here at once, with its body in memory."""
@@ -99,6 +101,10 @@ class Claims:
         left = self.results.time_left(message)
         touched: list[Site] = []
         for route, recipients in self._by_route(claim.recipients):
+            if self.pauses.any:
+                recipients = self._put_aside(message, route, recipients)
+                if not recipients:
+                    continue
             site = self.sites.at(route)
             if self.context.drain.draining:
                 self.results.give_back(message, recipients, site)
@@ -117,6 +123,47 @@ class Claims:
         for site in touched:
             self.sites.staff(site)
 
+    def put_ready_aside(self) -> None:
+        """Something was paused: of what waits for a connection, put that back into the spool."""
+        for site in self.sites.all:
+            for job in site.withdraw_ready():
+                recipients = self._put_aside(job.message, site.route, job.recipients)
+                if recipients:
+                    job.recipients = tuple(recipients)
+                    site.restore(job)
+                else:
+                    self.room.job_done(job)
+
+    def _put_aside(
+        self, message: StoredMessage, route: Route, recipients: Sequence[ClaimedRecipient]
+    ) -> Sequence[ClaimedRecipient]:
+        """Put back what is paused; returns the others."""
+        sender, name = sender_text(message.envelope.reverse_path), str(route)
+        paused = [
+            claimed
+            for claimed in recipients
+            if self.pauses.find(sender=sender, domain=claimed.recipient.mailbox.domain.text, route=name)
+        ]
+        if not paused:
+            return recipients
+        self.results.put_aside(message, paused)
+        return [claimed for claimed in recipients if claimed not in paused]
+
+    async def end(self, claim: Claim, outcome: Outcome) -> None:
+        """Give all recipients of a claim the same outcome, without an attempt."""
+        message = claim.message
+        octets = octets_in_memory(message)
+        self.room.claimed(octets)
+        active = Active(message, claim.recipients, octets, fresh=False, since=trio.current_time())
+        self.room.enter(active)
+        jobs = [
+            (route, Job(active, tuple(recipients))) for route, recipients in self._by_route(claim.recipients)
+        ]
+        active.jobs = len(jobs)
+        for route, job in jobs:
+            await trio.lowlevel.checkpoint()  # a step of many must not own the loop
+            await self.results.settle(self.sites.at(route), job, [outcome] * len(job.recipients))
+
     def _to_suspended(self, active: Active, site: Site, recipients: Sequence[ClaimedRecipient]) -> None:
         """The site is left alone: back into the spool, with a word to the sender who wanted one by now."""
         message, failure = active.message, site.last_failure
@@ -130,7 +177,7 @@ class Claims:
 
     def _by_route(
         self, recipients: tuple[ClaimedRecipient, ...]
-    ) -> Iterable[tuple[Route, list[ClaimedRecipient]]]:
+    ) -> Iterable[tuple[Route, Sequence[ClaimedRecipient]]]:
         if len(recipients) == 1:
             return ((self.router.route(recipients[0].recipient.mailbox), [recipients[0]]),)
         routes: dict[Route, list[ClaimedRecipient]] = {}

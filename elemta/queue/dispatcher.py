@@ -15,6 +15,7 @@ import trio
 from elemta.delivery import ConnectFailed, Connection, ConnectionStale, Parcel, Transport
 from elemta.mail import Cause, Deferred, Outcome, Reply, replies
 from elemta.runtime import Alarm
+from elemta.spool import AttemptFacts
 
 from .site import Job, Site
 
@@ -93,15 +94,21 @@ class Dispatcher:
         while (job := await self._next_job()) is not None:
             self.job = job
             self.taken += 1
-            self._attempt.set(trio.current_time() + self.manager.timeouts.attempt)
+            begun = trio.current_time()
+            self._attempt.set(begun + self.manager.timeouts.attempt)
             await self.manager.wait_may_deliver()
             parcel = self._parcel or self.manager.parcel(job)
             outcomes = await self._deliver(parcel)
-            await self.manager.settle(self.site, job, outcomes)
+            facts = AttemptFacts(trio.current_time() - begun, self._tls())
+            await self.manager.settle(self.site, job, outcomes, facts)
             self.job = None
             self._attempt.close()
             self.carried += 1
             self._feed_back(outcomes)
+
+    def _tls(self) -> str:
+        tls = None if self.connection is None else self.connection.tls
+        return "" if tls is None else f"{tls.version} {tls.cipher}"
 
     async def _deliver(self, parcel: Parcel) -> list[Outcome]:
         if self.connection is not None and not self._connection_fits():

@@ -22,7 +22,7 @@ from elemta.events import EventBus
 from elemta.mail import Outcome
 from elemta.routing import Route, Router
 from elemta.runtime import Drain, Restart, WallClock, supervise
-from elemta.spool import Spool
+from elemta.spool import AttemptFacts, Spool
 
 from .bell import Bell
 from .care import Care
@@ -31,6 +31,8 @@ from .clockwatch import ClockWatch
 from .context import QueueContext
 from .dispatcher import Dispatcher
 from .notices import Notices
+from .operations import Operations
+from .pauses import Pauses
 from .results import Results
 from .retention import Retention
 from .retry import RetrySchedule
@@ -70,7 +72,9 @@ class QueueManager:
         self.sites = Sites(
             context, self.results, lambda site: Dispatcher(self, site, make_transport(site.route))
         )
-        self.claims = Claims(context, router, self.room, self.sites, self.results)
+        pauses = Pauses()
+        self.claims = Claims(context, router, self.room, self.sites, self.results, pauses)
+        self.operations = Operations(context, router, self.claims, pauses)
         self.care = Care(context, self.room, self.sites)
         self.scheduler = Scheduler(context, self.claims, self.care, watch)
         self.retention = Retention(context)
@@ -138,9 +142,9 @@ class QueueManager:
         while spool.deliveries_paused:  # noqa: ASYNC110 - a rare state of a full disk, nobody signals its end
             await trio.sleep(1.0)
 
-    async def settle(self, site: Site, job: Job, outcomes: list[Outcome]) -> None:
+    async def settle(self, site: Site, job: Job, outcomes: list[Outcome], facts: AttemptFacts) -> None:
         """Write down what an attempt did and tell the watchers."""
-        await self.results.settle(site, job, outcomes)
+        await self.results.settle(site, job, outcomes, facts)
 
     # --- tasks -----------------------------------------------------------------------------------
 
@@ -175,6 +179,7 @@ async def open_queue(
     async with trio.open_nursery() as nursery:
         context = QueueContext(config, spool, bus, clock, random, drain, nursery, Bell())
         manager = QueueManager(context, router, make_transport)
+        await manager.operations.load()  # before anything is taken in hand
         drain.attach(nursery.cancel_scope)
         spool.set_intake(manager.claims)
         care = trio.CancelScope()
@@ -187,6 +192,7 @@ async def open_queue(
                 async with trio.open_nursery() as helpers:
                     helpers.start_soon(run_always, "queue heartbeat", manager.care.run)
                     helpers.start_soon(run_always, "queue retention", manager.retention.run)
+                    helpers.start_soon(run_always, "queue pauses", manager.operations.run)
 
         nursery.start_soon(run_care, name="queue care")
         nursery.start_soon(manager.run_drain, name="queue drain")

@@ -10,7 +10,15 @@ import trio
 
 from elemta.mail import Cause, Delivered, Outcome
 from elemta.runtime import contain
-from elemta.spool import AttemptRecord, ClaimedRecipient, RecipientResult, RecipientState, StoredMessage
+from elemta.spool import (
+    NO_FACTS,
+    AttemptFacts,
+    AttemptRecord,
+    ClaimedRecipient,
+    RecipientResult,
+    RecipientState,
+    StoredMessage,
+)
 
 from .clockwatch import ClockWatch
 from .context import QueueContext
@@ -36,20 +44,22 @@ class Results:
     judge: Judge
     watch: ClockWatch
 
-    async def settle(self, site: Site, job: Job, outcomes: Sequence[Outcome]) -> None:
+    async def settle(
+        self, site: Site, job: Job, outcomes: Sequence[Outcome], facts: AttemptFacts = NO_FACTS
+    ) -> None:
         """Write down what an attempt did and tell the watchers.
 
         Without a notice to write there is no checkpoint before the record, so that a cancel cannot lose
         the word of the next hop (TRIO 3.6). With one, the wait for the original is shielded and short.
         """
         if _is_plain_success(job, outcomes):
-            self._record_delivered(site, job, outcomes)
+            self._record_delivered(site, job, outcomes, facts)
             return
         verdicts = self._verdicts(site, job, outcomes)
         original = None
         if any(verdict.notice for verdict in verdicts):
             original = await self.notices.original(job.message)
-        self._record(site, job, verdicts, original)
+        self._record(site, job, verdicts, original, facts)
 
     def settle_later(self, site: Site, job: Job, outcome: Outcome) -> None:
         """Settle in a task of its own: a notice may have to read the message first."""
@@ -109,6 +119,11 @@ class Results:
         release = message.envelope.release_at
         assert release is not None
         self._unclaim(message, recipients, release, Cause.FUTURE_RELEASE)
+
+    def put_aside(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
+        """Return recipients that are paused: they wait for the end of the pause, not for a time."""
+        leases = [(claimed.index, claimed.lease) for claimed in recipients]
+        self.context.spool.unclaim(message.id, leases, None, Cause.PAUSED)
 
     def put_off(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
         """Return recipients that may be poison until fewer of them are under way."""
@@ -170,7 +185,9 @@ class Results:
             for claimed, outcome in zip(job.recipients, outcomes, strict=True)
         ]
 
-    def _record_delivered(self, site: Site, job: Job, outcomes: Sequence[Outcome]) -> None:
+    def _record_delivered(
+        self, site: Site, job: Job, outcomes: Sequence[Outcome], facts: AttemptFacts
+    ) -> None:
         """`_record` for what most mail comes to, without what it does not need."""
         context, message = self.context, job.message
         now = context.clock.time()
@@ -181,10 +198,17 @@ class Results:
             site.delivered += 1
             tell_delivered(context.bus, site, message, claimed, outcome, now=now, age=age)
             results.append(RecipientResult(claimed.index, claimed.lease, outcome, RecipientState.DELIVERED))
-        context.spool.record(AttemptRecord(message.id, tuple(results)))
+        context.spool.record(AttemptRecord(message.id, tuple(results), facts=facts))
         self.room.job_done(job)
 
-    def _record(self, site: Site, job: Job, verdicts: Sequence[Verdict], original: Original | None) -> None:
+    def _record(
+        self,
+        site: Site,
+        job: Job,
+        verdicts: Sequence[Verdict],
+        original: Original | None,
+        facts: AttemptFacts = NO_FACTS,
+    ) -> None:
         """One record for the job: results, next times, notices. Sync; then the watchers hear of it."""
         now = self.context.clock.time()
         age = max(0.0, now - self.watch.present(job.message.received))
@@ -195,7 +219,7 @@ class Results:
                 self.context.bell.note_due(verdict.due)
         notices = () if original is None else self.notices.plan(job.message, verdicts, original, now)
         results = tuple(_result(verdict) for verdict in verdicts)
-        self.context.spool.record(AttemptRecord(job.message.id, results, notices))
+        self.context.spool.record(AttemptRecord(job.message.id, results, notices, facts))
         self.room.job_done(job)
 
 

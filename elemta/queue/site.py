@@ -127,6 +127,17 @@ class Site:
         self._drop_overdue()
         return self.ready[0][2] if self.ready else None
 
+    def withdraw_ready(self) -> list[Job]:
+        """Take out all that is ready; what is to stay is given to `restore`, in the same order."""
+        jobs = [job for _, _, job in sorted(self.ready, key=lambda entry: entry[:2])]
+        self.ready.clear()
+        return jobs
+
+    def restore(self, job: Job) -> None:
+        """Put back what `withdraw_ready` took out."""
+        self._added += 1
+        heapq.heappush(self.ready, (job.rank, self._added, job))
+
     def put_back(self, job: Job) -> None:
         """Undo a `take`: the job comes before all that have its rank."""
         self._returned -= 1

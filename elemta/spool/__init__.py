@@ -3,7 +3,9 @@
 Not here: when to try (`elemta.queue`) and how (`elemta.delivery`).
 """
 
+from .audit import audit_folder
 from .bodies import BodyReader, StoredContent
+from .details import sender_text
 from .draft import Draft
 from .errors import (
     BodyCorrupt,
@@ -14,6 +16,7 @@ from .errors import (
     SpoolInUse,
     SpoolUnavailable,
 )
+from .folder import BODIES
 from .handover import Intake
 from .memo import FileMemo, open_memo
 from .memo_values import MemoLimits, MemoStatistics
@@ -54,6 +57,7 @@ from .values import (
 from .writer import WriterStatistics
 
 __all__ = [
+    "BODIES",
     "HELD_AS_CORRUPT",
     "NO_FACTS",
     "PRIORITY_SECONDS",
@@ -103,8 +107,10 @@ __all__ = [
     "StoredContent",
     "StoredMessage",
     "WriterStatistics",
+    "audit_folder",
     "open_memo",
     "open_offline",
     "open_readonly_spool",
     "open_spool",
+    "sender_text",
 ]

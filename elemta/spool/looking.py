@@ -13,7 +13,7 @@ from typing import TypeVar
 from elemta.mail import MessageId
 from elemta.runtime import ThreadPool, WallClock, run_in_thread
 
-from .audit import audit_files
+from .audit import YOUNG_FILE, audit_files
 from .errors import SpoolError
 from .folder import BODIES
 from .readers import Reader
@@ -33,8 +33,6 @@ from .values import (
 
 T = TypeVar("T")
 
-YOUNG_FILE = 3600.0
-"""Seconds for which a body file without a message may be on its way in."""
 LONGEST_AUDIT = 120.0
 
 

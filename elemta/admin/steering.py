@@ -1,0 +1,184 @@
+"""Pauses, traces, the audit and explanations over HTTP, and what the queue's values are in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from elemta.mail import MailSyntaxError, MessageId, is_id, parse_domain, parse_mailbox
+from elemta.queue import QueueManager
+from elemta.runtime import escape_text
+from elemta.spool import History, PauseKind, QueueEntry, RecipientState, Spool
+
+LONGEST_REASON = 200
+LONGEST_VALUE = 500
+
+
+class BadRequest(Exception):
+    """The text is for the client."""
+
+
+class PauseWish(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a pause or its end."""
+
+    action: str
+    """`pause` or `resume`."""
+    kind: str
+    value: str
+    reason: str = ""
+    seconds: float | None = None
+    """After which it ends by itself."""
+
+
+@attrs.define
+class ActionCount:
+    """What an action would change."""
+
+    recipients: int = 0
+    messages: int = 0
+
+    def add(self, action: str, entry: QueueEntry) -> None:
+        """Count the recipients of an entry that the action is for."""
+        queued, held = RecipientState.QUEUED, RecipientState.HELD
+        chosen = 0
+        for recipient in entry.recipients:
+            match action:
+                case "hold":
+                    chosen += recipient.state is queued
+                case "release":
+                    chosen += recipient.state is held
+                case "retry":
+                    chosen += recipient.state is queued and not recipient.leased
+                case "remove" | "bounce":
+                    chosen += recipient.state in (queued, held) and not recipient.leased
+                case _:
+                    raise BadRequest("action is one of hold, release, retry, remove, bounce")
+        self.recipients += chosen
+        self.messages += chosen > 0
+
+
+def as_builtins(value: object) -> Any:
+    """attrs values to what JSON has; enums by name, lower case."""
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+def entry_as_json(entry: Any) -> Any:
+    """A `QueueEntry` with its states by name."""
+    result = as_builtins(entry)
+    for shown, recipient in zip(result["recipients"], entry.recipients, strict=True):
+        shown["state"] = recipient.state.name.lower()
+    return result
+
+
+def history_as_json(history: History) -> Any:
+    """The life of a message; nothing of its content."""
+    origin = history.origin
+    tls = origin.tls
+    return {
+        "id": history.id,
+        "received": history.received,
+        "ended": history.ended,
+        "size": history.size,
+        "sender": str(history.envelope.reverse_path.mailbox or ""),
+        "origin": {
+            "session": origin.session,
+            "peer": origin.peer,
+            "hello": origin.hello,
+            "protocol": origin.protocol,
+            "tls": "" if tls is None else f"{tls.version} {tls.cipher}",
+        },
+        "recipients": [
+            as_builtins(recipient) | {"state": recipient.state.name.lower()}
+            for recipient in history.recipients
+        ],
+        "attempts": [
+            as_builtins(attempt)
+            | {
+                "state": attempt.state.name.lower(),
+                "recipient": str(history.envelope.recipients[attempt.index].mailbox),
+            }
+            for attempt in history.attempts
+        ],
+    }
+
+
+def parse_pause_value(kind: str, value: str) -> tuple[PauseKind, str]:
+    """What a pause is about, in the form in which mail has it.
+
+    Raises:
+      BadRequest: it can be none.
+    """
+    try:
+        chosen = PauseKind(kind)
+    except ValueError:
+        raise BadRequest("kind is one of sender, domain, route") from None
+    if not value or len(value) > LONGEST_VALUE:
+        raise BadRequest(f"the {kind} has 1 to {LONGEST_VALUE} characters")
+    try:
+        if chosen is PauseKind.DOMAIN:
+            return chosen, parse_domain(value).text
+        if chosen is PauseKind.SENDER and value != "<>":
+            return chosen, str(parse_mailbox(value, utf8=True))
+    except MailSyntaxError as error:
+        raise BadRequest(f"{escape_text(value[:80])} is no {kind}: {error}") from None
+    return chosen, value
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+class _Steering:
+    def __init__(self, queue: QueueManager, spool: Spool) -> None:
+        self._queue = queue
+        self._spool = spool
+
+    async def pauses(self, _: Request) -> Response:
+        return json_response({"pauses": [as_builtins(pause) for pause in await self._spool.pauses()]})
+
+    async def change_pause(self, request: Request) -> Response:
+        try:
+            wish = msgspec.json.decode(await request.body(), type=PauseWish)
+        except msgspec.DecodeError as error:
+            raise BadRequest(str(error)) from error
+        kind, value = parse_pause_value(wish.kind, wish.value)
+        operations = self._queue.operations
+        if wish.action == "resume":
+            count = await operations.resume(kind, value)
+            if count is None:
+                return json_response({"error": f"this {kind} is not paused"}, 404)
+            return json_response({"recipients": count})
+        if wish.action != "pause":
+            raise BadRequest("action is one of pause, resume")
+        if wish.seconds is not None and not 0 < wish.seconds < 10**9:
+            raise BadRequest("seconds is above 0")
+        until = None if wish.seconds is None else self._queue.context.clock.time() + wish.seconds
+        await operations.pause(kind, value, reason=wish.reason[:LONGEST_REASON], until=until)
+        return json_response({"kind": kind, "value": value})
+
+    async def trace(self, request: Request) -> Response:
+        message = request.path_params["message"]
+        history = await self._spool.history(MessageId(message)) if is_id(message) else None
+        if history is None:
+            return json_response({"error": "no such message, or it is too long gone"}, 404)
+        return json_response(history_as_json(history))
+
+    async def audit(self, _: Request) -> Response:
+        found = await self._spool.audit()
+        return json_response({"differences": [as_builtins(difference) for difference in found]})
+
+
+def steering_routes(queue: QueueManager, spool: Spool) -> list[Route]:
+    """The paths of this module."""
+    steering = _Steering(queue, spool)
+    return [
+        Route("/api/v1/pauses", steering.pauses),
+        Route("/api/v1/pauses", steering.change_pause, methods=["POST"]),
+        Route("/api/v1/trace/{message}", steering.trace),
+        Route("/api/v1/audit", steering.audit),
+    ]

@@ -1,0 +1,101 @@
+"""`elemta trace ID`: the whole life of a message, also when it is gone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .errors import NOT_DONE, Trouble
+from .options import config_option, dev_option, json_option, read_for_client
+from .spooled import ask, checked_id
+
+
+@click.command()
+@config_option
+@dev_option
+@json_option
+@click.argument("message")
+def trace(config_file: Path | None, dev: bool, as_json: bool, message: str) -> None:
+    """Tell the life of a message: where it came from, each attempt with its reply, what became of it.
+
+    What is gone is known for `queue.retention`.
+    """
+    config = read_for_client(config_file, dev)
+    id = checked_id(message)
+    life = ask(
+        config,
+        lambda client: client.get(f"/api/v1/trace/{id}"),
+        lambda reader: _history(reader.history(id)),
+    )
+    if life is None:
+        raise Trouble(NOT_DONE, "no such message, or it is too long gone")
+    if as_json:
+        click.echo(json.dumps(life, indent=2))
+    else:
+        _show(life)
+
+
+def _history(history: Any) -> Any:
+    from elemta.admin import history_as_json  # noqa: PLC0415
+
+    return None if history is None else history_as_json(history)
+
+
+def _show(life: Any) -> None:
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
+    from .console import age, size, table, when  # noqa: PLC0415
+
+    origin = life["origin"]
+    came = f"from {origin['peer']}" + (f" ({origin['hello']})" if origin["hello"] else "")
+    secured = f", {origin['tls']}" if origin["tls"] else ""
+    session = f", session {origin['session']}" if origin["session"] else ""
+    for line in (
+        f"message {life['id']}, {size(life['size'])}, sender {life['sender'] or '<>'}",
+        f"{when(life['received'])}  accepted {came} with {origin['protocol']}{secured}{session}",
+    ):
+        click.echo(escape_text(line))
+    for attempt in life["attempts"]:
+        click.echo(escape_text(_attempt(attempt, when(attempt["last"]))))
+    if life["ended"] is None:
+        click.echo("it is in the queue\n")
+    else:
+        lasted = age(life["ended"] - life["received"])
+        click.echo(f"{when(life['ended'])}  gone after {lasted}\n")
+    table(
+        ("recipient", "state", "attempts", "last", "reason", "remote", "last reply"),
+        [
+            (
+                recipient["address"],
+                recipient["state"],
+                str(recipient["attempts"]),
+                when(recipient["last_attempt"]) if recipient["last_attempt"] else "-",
+                recipient["reason"],
+                recipient["remote"],
+                recipient["reply"],
+            )
+            for recipient in life["recipients"]
+        ],
+        right=("attempts",),
+    )
+
+
+def _attempt(attempt: Any, moment: str) -> str:
+    words = [moment, "", attempt["recipient"], _became(attempt)]
+    if attempt["remote"]:
+        words.append(f"by {attempt['remote']}")
+    if attempt["tls"]:
+        words.append(f"over {attempt['tls']}")
+    if attempt["seconds"]:
+        words.append(f"in {attempt['seconds']:.3f} s")
+    if attempt["times"] > 1:
+        words.append(f"({attempt['times']} times alike)")
+    line = " ".join(words)
+    return line + f": {attempt['reply']}" + (f" [{attempt['detail']}]" if attempt["detail"] else "")
+
+
+def _became(attempt: Any) -> str:
+    return "deferred" if attempt["state"] == "queued" else str(attempt["state"])

@@ -1,0 +1,154 @@
+"""Pausing and resuming by sender, domain and route; returning mail to its sender."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from queue_bed import LATER, answers, config_with, open_bed
+
+from elemta.mail import parse_mailbox
+from elemta.spool import MemoryStore, PauseKind, QueueFilter, RecipientState
+
+KINDS = [
+    (PauseKind.DOMAIN, "x.example"),
+    (PauseKind.SENDER, "sender@example.org"),
+    (PauseKind.ROUTE, "smtp:x.example"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), KINDS)
+async def test_what_is_paused_waits_with_its_reason_until_it_is_resumed(
+    kind: PauseKind, value: str, autojump_clock: object
+) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed() as bed:
+            operations = bed.queue.operations
+            await operations.pause(kind, value, reason="maintenance, says anna")
+            message = await bed.accept("a@x.example", "b@x.example")
+            other = await bed.accept("a@y.example", sender="other@example.org")
+            await trio.sleep(5 * 86400)
+            entry = await bed.entry(message)
+            assert (entry.state, entry.reason, entry.attempts) == (RecipientState.HELD, "paused", 0)
+            assert await bed.spool.show(other) is None
+            assert bed.parcels("smtp:x.example") == []
+            stored = await bed.spool.stored(message)
+            assert stored is not None
+            pause = operations.pause_of(stored, "b@x.example")
+            assert pause is not None
+            assert (pause.kind, pause.value, pause.reason) == (kind, value, "maintenance, says anna")
+            assert await operations.resume(kind, value) == 2
+            await trio.sleep(1)
+            assert await bed.spool.show(message) is None
+            assert await operations.resume(kind, value) is None
+            assert (await bed.spool.totals()).difference == 0
+
+
+async def test_a_pause_outlives_the_server(autojump_clock: object) -> None:
+    store = MemoryStore()
+    with trio.fail_after(10**6):
+        async with open_bed(store=store) as bed:
+            await bed.queue.operations.pause(PauseKind.DOMAIN, "x.example", reason="why")
+            message = await bed.accept("a@x.example")
+            await trio.sleep(1)
+        async with open_bed(store=store) as bed:
+            later = await bed.accept("a@x.example")
+            await trio.sleep(1)
+            assert [pause.reason for pause in await bed.spool.pauses()] == ["why"]
+            assert (await bed.entry(later)).reason == "paused"
+            assert await bed.queue.operations.resume(PauseKind.DOMAIN, "x.example") == 2
+            await trio.sleep(1)
+            assert await bed.spool.show(message) is None
+        async with open_bed(store=store) as bed:
+            assert await bed.spool.pauses() == ()
+
+
+async def test_a_pause_with_an_end_ends_by_itself(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed() as bed:
+            now = bed.clock.time()
+            await bed.queue.operations.pause(PauseKind.DOMAIN, "x.example", reason="", until=now + 1000)
+            message = await bed.accept("a@x.example")
+            await trio.sleep(990)
+            assert (await bed.entry(message)).reason == "paused"
+            await trio.sleep(20)
+            assert await bed.spool.show(message) is None
+            assert await bed.spool.pauses() == ()
+
+
+async def test_what_waits_for_a_connection_is_put_aside_and_what_is_under_way_ends(
+    autojump_clock: object,
+) -> None:
+    async def slow(parcel: object) -> list[object]:
+        await trio.sleep(10)
+        return list(await answers(LATER)(parcel))  # type: ignore[arg-type]
+
+    with trio.fail_after(10**6):
+        async with open_bed(slow, config=config_with()) as bed:  # type: ignore[arg-type]
+            messages = [await bed.accept("a@x.example", "a@y.example") for _ in range(20)]
+            await trio.sleep(1)
+            started = len(bed.parcels("smtp:x.example"))
+            assert 0 < started < 20
+            await bed.queue.operations.pause(PauseKind.DOMAIN, "x.example", reason="")
+            await trio.sleep(60)
+            assert len(bed.parcels("smtp:x.example")) <= started + 5  # what had gone ahead
+            states = [(await bed.entry(message)).reason for message in messages]
+            assert states.count("paused") >= 10
+            assert len(bed.parcels("smtp:y.example")) == 20
+            assert (await bed.spool.totals()).difference == 0
+
+
+async def test_the_held_stay_held_when_a_pause_ends(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed() as bed:
+            await bed.queue.operations.pause(PauseKind.DOMAIN, "x.example", reason="")
+            message = await bed.accept("a@x.example")
+            await trio.sleep(1)
+            assert await bed.spool.hold(QueueFilter(messages=(message,)), "look at this") == 1
+            assert await bed.queue.operations.resume(PauseKind.DOMAIN, "x.example") == 0
+            await trio.sleep(1)
+            assert (await bed.entry(message)).reason == "look at this"
+
+
+async def test_a_bounced_message_is_returned_with_a_notice(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed(answers(LATER), config=config_with()) as bed:
+            messages = [await bed.accept("a@x.example", "b@y.example") for _ in range(60)]
+            kept = await bed.accept("a@z.example")
+            await trio.sleep(1)
+            assert await bed.spool.hold(QueueFilter(messages=(messages[0],)), "odd") == 2
+            count = await bed.queue.operations.bounce(QueueFilter(domain="x.example"))
+            assert count == 60
+            totals = await bed.spool.totals()
+            assert (totals.failed, totals.difference) == (60, 0)
+            assert len(bed.of("notice.queued")) == 60
+            entry = await bed.entry(messages[0], 1)
+            assert (entry.state, entry.reason) == (RecipientState.HELD, "odd")
+            assert (await bed.entry(kept)).state is RecipientState.QUEUED
+            history = await bed.spool.history(messages[1])
+            assert history is not None
+            assert [attempt.reason for attempt in history.attempts] == [
+                "remote-reply",
+                "remote-reply",
+                "operator",
+            ]
+
+
+async def test_bouncing_a_notice_tells_nobody(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed(answers(LATER)) as bed:
+            await bed.accept("a@x.example", sender=None)
+            await trio.sleep(1)
+            assert await bed.queue.operations.bounce(QueueFilter(sender="<>")) == 1
+            totals = await bed.spool.totals()
+            assert (totals.failed, totals.messages, totals.difference) == (1, 0, 0)
+
+
+async def test_a_route_selects_what_would_go_there(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed(answers(LATER)) as bed:
+            message = await bed.accept("a@X.example", "b@y.example")
+            await trio.sleep(1)
+            which = bed.queue.operations.selection(PauseKind.ROUTE, "smtp:x.example")
+            (entry,) = await bed.spool.list(which)
+            assert entry.id == message
+            assert [parse_mailbox(each.address).domain.text for each in entry.recipients] == ["x.example"]
