@@ -241,6 +241,13 @@ class Router:
             return mailbox
         return attrs.evolve(mailbox, local_part=strip_tag(mailbox.local_part, tables.delimiter))
 
+    def rule(self, mailbox: Mailbox) -> str | None:
+        """What the first route that matches says it matches, for people; `None`: none does."""
+        if self._means_our_postmaster(mailbox):
+            mailbox = self.postmaster
+        config = self._tables.routes.find(mailbox)
+        return None if config is None else str(config.match)
+
     def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
         return Route(
             TransportKind.SMTP,

@@ -1,0 +1,273 @@
+"""`elemta explain route|message`: where mail goes, under which limits, when next and why. Sends nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .client import AdminClient, NotRunning
+from .errors import NOT_DONE, Trouble
+from .options import config_option, dev_option, json_option, read_for_client
+from .spooled import ask, checked_id
+
+if TYPE_CHECKING:
+    from elemta.config import Config
+    from elemta.dns import Resolver
+    from elemta.mail import Mailbox
+    from elemta.routing import Route
+
+DNS_SECONDS = 30.0
+"""How long the answers about one address may take; then that is what is said."""
+
+
+@click.group()
+def explain() -> None:
+    """Say where mail goes and why, without sending anything."""
+
+
+@explain.command()
+@config_option
+@dev_option
+@json_option
+@click.argument("address")
+def route(config_file: Path | None, dev: bool, as_json: bool, address: str) -> None:
+    """Say how mail to ADDRESS goes: the route, the hosts, TLS, limits, and how the destination is now."""
+    from elemta.mail import MailSyntaxError, parse_mailbox  # noqa: PLC0415
+
+    config = read_for_client(config_file, dev)
+    try:
+        mailbox = parse_mailbox(address, utf8=True)
+    except MailSyntaxError as error:
+        raise Trouble(NOT_DONE, f"that is no address: {error}") from error
+    facts = route_facts(config, mailbox) | _live(config, mailbox)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _show_facts(facts)
+
+
+@explain.command()
+@config_option
+@dev_option
+@json_option
+@click.argument("message")
+def message(config_file: Path | None, dev: bool, as_json: bool, message: str) -> None:
+    """Say for each recipient of a message in the queue what it waits for, until when, and where it goes."""
+    from elemta.mail import parse_mailbox  # noqa: PLC0415
+
+    config = read_for_client(config_file, dev)
+    id = checked_id(message)
+    entry = ask(
+        config,
+        lambda client: client.get(f"/api/v1/queue/{id}"),
+        lambda reader: _entry(reader.show(id)),
+    )
+    if entry is None:
+        raise Trouble(NOT_DONE, f"no such message in the queue; if it is gone: elemta trace {id}")
+    pauses = _pauses(config)
+    now = time.time()
+    explained = []
+    seen: dict[str, dict[str, Any]] = {}
+    for recipient in entry["recipients"]:
+        mailbox = parse_mailbox(recipient["address"], utf8=True)
+        name = route_name(config, mailbox)
+        if name not in seen:
+            seen[name] = route_facts(config, mailbox) | _live(config, mailbox)
+        why = reasons(config, entry, recipient, name, pauses, now)
+        explained.append({"recipient": recipient["address"], "route": name, "why": why})
+    if as_json:
+        shown = {"message": id, "recipients": explained, "routes": list(seen.values())}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    _show_reasons(explained)
+    for facts in seen.values():
+        click.echo()
+        _show_facts(facts)
+
+
+def route_name(config: Config, mailbox: Mailbox) -> str:
+    """The route as listings and pauses name it."""
+    from elemta.routing import Router  # noqa: PLC0415
+
+    return str(Router(config).route(mailbox))
+
+
+def route_facts(config: Config, mailbox: Mailbox) -> dict[str, Any]:
+    """What the configuration and DNS say of an address."""
+    import trio  # noqa: PLC0415
+
+    from elemta.dns import open_resolver  # noqa: PLC0415
+    from elemta.routing import Router  # noqa: PLC0415
+
+    router = Router(config)
+    chosen = router.route(mailbox)
+    rule = router.rule(mailbox)
+
+    async def look() -> list[str]:
+        with trio.move_on_after(DNS_SECONDS):
+            async with open_resolver(config.dns) as resolver:
+                return await hosts(chosen, config, resolver)
+        return ["DNS gave no answer in time"]
+
+    return {
+        "address": str(mailbox),
+        "whose": router.destination(mailbox).value,
+        "route": str(chosen),
+        "because": "no route matches, so the MX of the domain" if rule is None else f"route {rule}",
+        "hosts": trio.run(look) if chosen.use_mx else _fixed(chosen),
+        "tls": str(chosen.tls),
+        "login": chosen.username or "",
+        "limits": {
+            "connections": config.delivery.concurrency,
+            "connections at first": config.delivery.initial_concurrency,
+            "recipients in a transaction": config.delivery.recipients_per_transaction,
+            "messages over a connection": config.delivery.messages_per_connection,
+        },
+    }
+
+
+async def hosts(chosen: Route, config: Config, resolver: Resolver) -> list[str]:
+    """The hosts that a delivery would try, best first, or why there are none."""
+    from random import SystemRandom  # noqa: PLC0415
+
+    from elemta.mail import parse_domain  # noqa: PLC0415
+    from elemta.routing import MxPlan, ProhibitedNetworks, plan_mx  # noqa: PLC0415
+
+    plan = await plan_mx(
+        parse_domain(chosen.next_hop),
+        resolver,
+        hostname=config.hostname,
+        random=SystemRandom(),
+        prohibited=ProhibitedNetworks.of(config.delivery, chosen.port),
+        ipv6=config.delivery.ipv6,
+    )
+    if not isinstance(plan, MxPlan):
+        return [f"none: {plan.reply}"]
+    note = " (no MX: the domain itself)" if plan.implicit else ""
+    return [f"{host}:{chosen.port}{note}" for host in plan.hosts]
+
+
+def _fixed(chosen: Route) -> list[str]:
+    return [f"{chosen.next_hop}:{chosen.port}" if chosen.port else chosen.next_hop] if chosen.next_hop else []
+
+
+def reasons(
+    config: Config,
+    entry: dict[str, Any],
+    recipient: dict[str, Any],
+    route: str,
+    pauses: list[Any],
+    now: float,
+) -> list[str]:
+    """What a recipient waits for, until when, and what happened last."""
+    from elemta.mail import Cause  # noqa: PLC0415
+
+    from .console import age, when  # noqa: PLC0415
+
+    if recipient["state"] not in ("queued", "held"):
+        return [f"it is {recipient['state']}: {recipient['reply'] or recipient['reason']}"]
+    lines = []
+    if recipient["leased"]:
+        lines.append("an attempt is under way")
+    elif recipient["state"] == "held" and recipient["reason"] == Cause.PAUSED:
+        lines.append("it was put aside for a pause, until that is resumed")
+    elif recipient["state"] == "held":
+        lines.append(f"it is held ({recipient['reason']}), until it is released")
+    elif recipient["due"] > now:
+        next_try = f"{when(recipient['due'])}, in {age(recipient['due'] - now)}"
+        lines.append(f"the next attempt is at {next_try}, because of: {recipient['reason']}")
+    else:
+        lines.append(
+            f"it is due since {when(recipient['due'])} and waits for its turn: {recipient['reason']}"
+        )
+    lines += [
+        f"{pause['kind']} {pause['value']} is paused since {when(pause['since'])}: {pause['reason']}"
+        for pause in pauses
+        if _concerns(pause, entry, recipient, route)
+    ]
+    if recipient["reply"]:
+        at = f" at {when(recipient['last_attempt'])}" if recipient["last_attempt"] else ""
+        by = f" by {recipient['remote']}" if recipient["remote"] else ""
+        lines.append(f"attempt {recipient['attempts']}{at}{by}: {recipient['reply']}")
+    null = entry["sender"] in ("", "<>")
+    end = entry["received"] + (config.queue.bounce_lifetime if null else config.queue.lifetime)
+    told = "and nobody is told" if null else "and the sender is told"
+    lines.append(f"it is given up after {when(end)} {told}")
+    return lines
+
+
+def _concerns(pause: Any, entry: Any, recipient: Any, route: str) -> bool:
+    return bool(
+        pause["value"]
+        == {
+            "domain": recipient["address"].rpartition("@")[2],
+            "sender": entry["sender"] or "<>",
+            "route": route,
+        }[pause["kind"]]
+    )
+
+
+def _entry(entry: Any) -> Any:
+    from elemta.admin import entry_as_json  # noqa: PLC0415
+
+    return None if entry is None else entry_as_json(entry)
+
+
+def _pauses(config: Config) -> list[Any]:
+    from elemta.admin import as_builtins  # noqa: PLC0415
+
+    pauses: list[Any] = ask(
+        config,
+        lambda client: client.get("/api/v1/pauses")["pauses"],
+        lambda reader: [as_builtins(pause) for pause in reader.pauses()],
+    )
+    return pauses
+
+
+def _live(config: Config, mailbox: Mailbox) -> dict[str, Any]:
+    """How the destination is now, where a server runs."""
+    try:
+        sites = AdminClient(config.state_dir).get("/api/v1/status")["queue"]["sites"]
+    except NotRunning:
+        return {"now": "no server runs"}
+    name = route_name(config, mailbox)
+    for site in sites:
+        if site["route"] == name:
+            return {"now": site}
+    return {"now": "nothing is under way there"}
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
+    live = facts["now"]
+    if not isinstance(live, str):
+        suspended = f", left alone for {live['suspended_for']:.0f} s" if live["suspended_for"] else ""
+        error = f", last error: {live['last_error']}" if live["last_error"] else ""
+        live = (
+            f"{live['ready']} ready, {live['dispatchers']} of {live['window']} connections{suspended}{error}"
+        )
+    limits = ", ".join(f"{value} {name}" for name, value in facts["limits"].items())
+    for name, value in (
+        ("address", f"{facts['address']} ({facts['whose']})"),
+        ("route", f"{facts['route']}: {facts['because']}"),
+        ("hosts", ", ".join(facts["hosts"]) or "-"),
+        ("TLS", facts["tls"]),
+        *((("login", facts["login"]),) if facts["login"] else ()),
+        ("limits", limits),
+        ("now", live),
+    ):
+        click.echo(escape_text(f"{name:8}{value}"))
+
+
+def _show_reasons(explained: list[Any]) -> None:
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
+    for each in explained:
+        click.echo(escape_text(f"{each['recipient']} by {each['route']}"))
+        for line in each["why"]:
+            click.echo(escape_text(f"  {line}"))
