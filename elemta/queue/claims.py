@@ -15,6 +15,7 @@ from elemta.routing import Route, Router
 from elemta.spool import Claim, ClaimedRecipient, StoredMessage, sender_text
 
 from .context import QueueContext
+from .crowd import Crowd
 from .pauses import Pauses
 from .results import Results
 from .room import Room, octets_in_memory
@@ -40,6 +41,7 @@ class Claims:
     sites: Sites
     results: Results
     pauses: Pauses
+    crowd: Crowd = attrs.field(factory=Crowd)
 
     def reserve(self, octets: int, recipients: int) -> bool:
         """Whether a message about to be stored may come here at once, with its body in memory."""
@@ -99,6 +101,7 @@ class Claims:
         self.room.enter(active)
         largest = self.context.config.delivery.recipients_per_transaction
         left = self.results.time_left(message)
+        share = self.room.share(fresh=fresh)
         touched: list[Site] = []
         for route, recipients in self._by_route(claim.recipients):
             if self.pauses.any:
@@ -113,6 +116,9 @@ class Claims:
                 self.results.expire(site, Job(active, tuple(recipients)))
             elif site.is_suspended(now):
                 self._to_suspended(active, site, recipients)
+            elif site.is_crowded(share, message.envelope.reverse_path):
+                self.crowd.add(site, recipients)
+                self.results.wait_for_turn(message, recipients)
             else:
                 touched.append(site)
                 for start in range(0, len(recipients), largest):

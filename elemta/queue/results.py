@@ -125,6 +125,10 @@ class Results:
         leases = [(claimed.index, claimed.lease) for claimed in recipients]
         self.context.spool.unclaim(message.id, leases, None, Cause.PAUSED)
 
+    def wait_for_turn(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
+        """Return recipients for whose destination enough is ready: due now, behind what was due before."""
+        self._unclaim(message, recipients, self.context.clock.time(), Cause.BUSY)
+
     def put_off(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
         """Return recipients that may be poison until fewer of them are under way."""
         wait = SUSPECT_SECONDS + self.context.random.uniform(0.0, SPREAD_SECONDS)

@@ -11,6 +11,9 @@ from elemta.spool import StoredMessage
 from .bell import Bell
 from .site import Active, Job
 
+SMALLEST_SHARE = 16
+"""Jobs of one destination that may be ready however little room there is, so that each gets on."""
+
 
 @attrs.define(eq=False)
 class Room:
@@ -61,6 +64,14 @@ class Room:
         most = self.config.active_messages
         backlog = self.messages - self.fresh
         return min(most - self.messages, (most + 1) // 2 - backlog)
+
+    def share(self, *, fresh: bool) -> int:
+        """How much may be ready for one destination before more of it waits in the spool: half of the room
+        that is left. So one that is slow leaves room for the next, however many there are, and one
+        alone may have a third of it all."""
+        most = self.config.active_messages
+        free = (most + 1) // 2 - self.fresh if fresh else self.for_backlog()
+        return max(SMALLEST_SHARE, free // 2)
 
     def claimed(self, octets: int) -> None:
         """A message of the backlog was claimed."""

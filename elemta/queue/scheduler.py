@@ -52,7 +52,8 @@ class Scheduler:
                 await bell.wait(LONGEST_SLEEP if room <= 0 else 1.0)
                 continue
             try:
-                claims = await spool.claim(min(room, CLAIM_LIMIT), now=now)
+                avoid = self.claims.crowd.domains()
+                claims = await spool.claim(min(room, CLAIM_LIMIT), now=now, avoid=avoid)
             except SpoolFull:
                 claims = []
             for claim in claims:
@@ -62,7 +63,7 @@ class Scheduler:
                 continue
             bell.due = math.inf
             try:
-                due = await spool.next_due()
+                due = await spool.next_due(avoid=self.claims.crowd.domains())
             except SpoolFull:
                 due = now
             if due is not None:

@@ -5,7 +5,9 @@ decides, the dispatchers act (TRIO rules: a sync core, an async shell).
 
 What is ready is ordered by when it was claimed and by its priority (RFC 6710): each level is worth
 PRIORITY_SECONDS of waiting. So an urgent message overtakes what waits, and nothing is overtaken for
-ever: what comes later than that difference stays behind, however urgent it is.
+ever: what comes later than that difference stays behind, however urgent it is. In the same way each
+message of one sender that is ready already is worth SENDER_SECONDS: one who sends thousands at once
+is overtaken by the others, and each of his messages has its turn all the same.
 """
 
 from __future__ import annotations
@@ -18,11 +20,16 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from elemta.mail import Deferred, Delivered, Outcome
+from elemta.mail import Deferred, Delivered, Outcome, ReversePath
 from elemta.routing import Route
 from elemta.spool import PRIORITY_SECONDS, ClaimedRecipient, StoredMessage
 
 from .window import ConcurrencyWindow
+
+SENDER_SECONDS = 0.05
+"""What a message that waits behind another one of its sender is set back by, for each of them."""
+FEW_OF_SENDER = 20
+"""Jobs at a destination up to which a sender is let in where it is crowded."""
 
 
 @attrs.define(eq=False)
@@ -53,6 +60,10 @@ class Job:
     @property
     def message(self) -> StoredMessage:
         return self.active.message
+
+    @property
+    def sender(self) -> ReversePath:
+        return self.message.envelope.reverse_path
 
     @property
     def rank(self) -> float:
@@ -102,13 +113,21 @@ class Site:
     delivered: int = 0
     deferred: int = 0
     failed: int = 0
+    low_water: int | None = None
+    """Set where more of this waits in the spool: when no more than so much is ready, it is to be claimed."""
+    on_low: Callable[[], None] = lambda: None
     _added: int = 0
     _returned: int = 0
+    _of_sender: dict[ReversePath, int] = attrs.field(factory=dict)
+    """How many of a sender's jobs are ready."""
 
     def add(self, job: Job) -> None:
         """Put a job into its place and wake an idle dispatcher if there is one."""
         self._added += 1
-        heapq.heappush(self.ready, (job.rank, self._added, job))
+        rank = job.rank
+        if self.ready:  # most find nobody waiting
+            rank += SENDER_SECONDS * self._of_sender.get(job.sender, 0)
+        self._push(rank, self._added, job)
         if self.waiting:
             self.wake_one()
 
@@ -120,7 +139,7 @@ class Site:
     def take(self) -> Job | None:
         """The next job that may still be tried, if any."""
         self._drop_overdue()
-        return heapq.heappop(self.ready)[2] if self.ready else None
+        return self._pop() if self.ready else None
 
     def peek(self) -> Job | None:
         """What `take` would give."""
@@ -131,21 +150,53 @@ class Site:
         """Take out all that is ready; what is to stay is given to `restore`, in the same order."""
         jobs = [job for _, _, job in sorted(self.ready, key=lambda entry: entry[:2])]
         self.ready.clear()
+        self._of_sender.clear()
+        self._look_at_water()
         return jobs
 
     def restore(self, job: Job) -> None:
         """Put back what `withdraw_ready` took out."""
         self._added += 1
-        heapq.heappush(self.ready, (job.rank, self._added, job))
+        self._push(job.rank + SENDER_SECONDS * self._of_sender.get(job.sender, 0), self._added, job)
 
     def put_back(self, job: Job) -> None:
         """Undo a `take`: the job comes before all that have its rank."""
         self._returned -= 1
-        heapq.heappush(self.ready, (job.rank, self._returned, job))
+        self._push(job.rank, self._returned, job)
+
+    def _push(self, rank: float, number: int, job: Job) -> None:
+        heapq.heappush(self.ready, (rank, number, job))
+        self._of_sender[job.sender] = self._of_sender.get(job.sender, 0) + 1
+
+    def _pop(self) -> Job:
+        job = heapq.heappop(self.ready)[2]
+        self._gone(job)
+        return job
+
+    def _gone(self, job: Job) -> None:
+        self._look_at_water()
+        left = self._of_sender[job.sender] - 1
+        if left:
+            self._of_sender[job.sender] = left
+        else:
+            del self._of_sender[job.sender]
+
+    def _look_at_water(self) -> None:
+        if self.low_water is not None and len(self.ready) <= self.low_water:
+            self.low_water = None
+            self.on_low()
+
+    def is_crowded(self, limit: int, sender: ReversePath) -> bool:
+        """Whether so much is ready that more must wait in the spool. One who has little here is let in
+        beside the others, up to twice as much."""
+        ready = len(self.ready)
+        if ready < limit:
+            return False
+        return ready >= 2 * limit or self._of_sender.get(sender, 0) >= FEW_OF_SENDER
 
     def _drop_overdue(self) -> None:
         while self.ready and self.ready[0][2].is_overdue:
-            self.on_overdue(self, heapq.heappop(self.ready)[2])
+            self.on_overdue(self, self._pop())
 
     def drop_all_overdue(self) -> None:
         """The same for those that are not next: the connections may be busy for long."""
@@ -154,6 +205,7 @@ class Site:
             self.ready = [entry for entry in self.ready if not entry[2].is_overdue]
             heapq.heapify(self.ready)
             for _, _, job in late:
+                self._gone(job)
                 self.on_overdue(self, job)
 
     def count(self, outcome: Outcome) -> None:

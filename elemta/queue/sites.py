@@ -38,7 +38,7 @@ class Sites:
         if site is None:
             delivery = self.context.config.delivery
             window = ConcurrencyWindow(delivery.initial_concurrency, delivery.concurrency)
-            site = Site(route, window, self.results.expire)
+            site = Site(route, window, self.results.expire, on_low=self.context.bell.ring)
             self._sites[route] = site
         return site
 
