@@ -7,15 +7,18 @@ from .api import Facts, Selection, parse_selection
 from .auth import TokenError, load_or_make_token
 from .server import SOCKET_NAME, bind_admin, open_admin
 from .steering import (
+    MOST_FOUND,
     ActionCount,
     BadRequest,
     as_builtins,
     entry_as_json,
     history_as_json,
+    parse_address,
     parse_pause_value,
 )
 
 __all__ = [
+    "MOST_FOUND",
     "SOCKET_NAME",
     "ActionCount",
     "BadRequest",
@@ -28,6 +31,7 @@ __all__ = [
     "history_as_json",
     "load_or_make_token",
     "open_admin",
+    "parse_address",
     "parse_pause_value",
     "parse_selection",
 ]

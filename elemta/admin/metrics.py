@@ -88,6 +88,11 @@ class _Snapshot(Collector):
         recipients.add_metric(["leased"], totals.leased)
         recipients.add_metric(["held"], totals.held)
         yield recipients
+        yield GaugeMetricFamily(
+            "elemta_queue_difference",
+            "Accepted recipients that are neither final, held nor queued; anything but 0 is a loss",
+            value=totals.difference,
+        )
         yield GaugeMetricFamily("elemta_queue_messages", "Messages in the spool", value=totals.messages)
         yield GaugeMetricFamily("elemta_queue_octets", "Octets in the spool", value=totals.octets)
         queue = self._facts.queue.statistics()

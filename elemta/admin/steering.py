@@ -10,13 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from elemta.mail import MailSyntaxError, MessageId, is_id, parse_domain, parse_mailbox
+from elemta.mail import Mailbox, MailSyntaxError, MessageId, is_id, parse_domain, parse_mailbox
 from elemta.queue import QueueManager
 from elemta.runtime import escape_text
 from elemta.spool import History, PauseKind, QueueEntry, RecipientState, Spool
 
 LONGEST_REASON = 200
 LONGEST_VALUE = 500
+MOST_FOUND = 50
+"""Messages that a search tells of, the last ones of those that are gone."""
 
 
 class BadRequest(Exception):
@@ -129,6 +131,20 @@ def parse_pause_value(kind: str, value: str) -> tuple[PauseKind, str]:
     return chosen, value
 
 
+def parse_address(text: str | None, name: str) -> Mailbox | None:
+    """An address to search for.
+
+    Raises:
+      BadRequest: it can be none.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_mailbox(text, utf8=True)
+    except MailSyntaxError as error:
+        raise BadRequest(f"{name}: {error}") from None
+
+
 def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
@@ -168,6 +184,13 @@ class _Steering:
             return json_response({"error": "no such message, or it is too long gone"}, 404)
         return json_response(history_as_json(history))
 
+    async def find(self, request: Request) -> Response:
+        sender, recipient = (
+            parse_address(request.query_params.get(name), name) for name in ("sender", "recipient")
+        )
+        found = await self._spool.find(sender=sender, recipient=recipient, limit=MOST_FOUND)
+        return json_response({"messages": [history_as_json(history) for history in found]})
+
     async def audit(self, _: Request) -> Response:
         found = await self._spool.audit()
         return json_response({"differences": [as_builtins(difference) for difference in found]})
@@ -179,6 +202,7 @@ def steering_routes(queue: QueueManager, spool: Spool) -> list[Route]:
     return [
         Route("/api/v1/pauses", steering.pauses),
         Route("/api/v1/pauses", steering.change_pause, methods=["POST"]),
+        Route("/api/v1/trace", steering.find),
         Route("/api/v1/trace/{message}", steering.trace),
         Route("/api/v1/audit", steering.audit),
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import click
 
@@ -12,18 +13,36 @@ from .errors import NOT_DONE, Trouble
 from .options import config_option, dev_option, json_option, read_for_client
 from .spooled import ask, checked_id
 
+if TYPE_CHECKING:
+    from elemta.config import Config
+    from elemta.spool import StoreReader
+
 
 @click.command()
 @config_option
 @dev_option
 @json_option
-@click.argument("message")
-def trace(config_file: Path | None, dev: bool, as_json: bool, message: str) -> None:
+@click.argument("message", required=False)
+@click.option("--sender", help="Search: messages of this sender.")
+@click.option("--recipient", help="Search: messages to this recipient.")
+def trace(
+    config_file: Path | None,
+    dev: bool,
+    as_json: bool,
+    message: str | None,
+    sender: str | None,
+    recipient: str | None,
+) -> None:
     """Tell the life of a message: where it came from, each attempt with its reply, what became of it.
 
-    What is gone is known for `queue.retention`.
+    What is gone is known for `queue.retention`. Without an id: search by --sender and --recipient.
     """
     config = read_for_client(config_file, dev)
+    if message is None:
+        if not (sender or recipient):
+            raise click.UsageError("give a message id, or search with --sender or --recipient")
+        _search(config, {"sender": sender, "recipient": recipient}, as_json=as_json)
+        return
     id = checked_id(message)
     life = ask(
         config,
@@ -36,6 +55,50 @@ def trace(config_file: Path | None, dev: bool, as_json: bool, message: str) -> N
         click.echo(json.dumps(life, indent=2))
     else:
         _show(life)
+
+
+def _search(config: Config, wanted: dict[str, str | None], *, as_json: bool) -> None:
+    query = urlencode({name: text for name, text in wanted.items() if text})
+    found = ask(
+        config,
+        lambda client: client.get(f"/api/v1/trace?{query}")["messages"],
+        lambda reader: _search_offline(reader, wanted),
+    )
+    if as_json:
+        click.echo(json.dumps({"messages": found}, indent=2))
+    elif found:
+        from .console import table, when  # noqa: PLC0415
+
+        table(
+            ("id", "received", "ended", "sender", "recipient", "state", "last reply"),
+            [
+                (
+                    life["id"],
+                    when(life["received"]),
+                    when(life["ended"]) if life["ended"] else "-",
+                    life["sender"] or "<>",
+                    recipient["address"],
+                    recipient["state"],
+                    recipient["reply"],
+                )
+                for life in found
+                for recipient in life["recipients"]
+            ],
+        )
+    if not found:
+        raise Trouble(NOT_DONE, "no such message, or it is too long gone")
+
+
+def _search_offline(reader: StoreReader, wanted: dict[str, str | None]) -> list[Any]:
+    from elemta.admin import MOST_FOUND, BadRequest, history_as_json, parse_address  # noqa: PLC0415
+    from elemta.spool import find_lives  # noqa: PLC0415
+
+    try:
+        sender, recipient = (parse_address(wanted[name], name) for name in ("sender", "recipient"))
+    except BadRequest as error:
+        raise Trouble(NOT_DONE, str(error)) from error
+    lives = find_lives(reader, sender=sender, recipient=recipient, limit=MOST_FOUND)
+    return [history_as_json(life) for life in lives]
 
 
 def _history(history: Any) -> Any:

@@ -18,6 +18,7 @@ from .errors import (
 )
 from .folder import BODIES
 from .handover import Intake
+from .looking import find_lives
 from .memo import FileMemo, open_memo
 from .memo_values import MemoLimits, MemoStatistics
 from .memory import MemoryStore
@@ -108,6 +109,7 @@ __all__ = [
     "StoredMessage",
     "WriterStatistics",
     "audit_folder",
+    "find_lives",
     "open_memo",
     "open_offline",
     "open_readonly_spool",

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from elemta.mail import MessageId, is_id
+from elemta.mail import Mailbox, MessageId, is_id
 
 from .details import decode_details, describe, outcome_detail, to_milliseconds, to_seconds
 from .values import AttemptEntry, AttemptRecord, History, RecipientEntry, RecipientState
@@ -43,6 +43,9 @@ _RECIPIENTS = """SELECT position, state, attempts, last_attempt, reason, reply, 
  FROM recipient WHERE message = ? ORDER BY position"""
 _OLDEST = "SELECT number, ended FROM ended WHERE number > ? ORDER BY number LIMIT ?"
 _FORGET = "DELETE FROM ended WHERE number = ?"
+_FIND = """SELECT id FROM ended
+ WHERE (?1 IS NULL OR substr(details, 1, length(?1)) = ?1) AND (?2 IS NULL OR instr(details, ?2))
+ ORDER BY number DESC LIMIT ?3"""
 _LIVING = "SELECT seq, details, received, size FROM message WHERE id = ?"
 _GONE = """SELECT details, received, size, ended, results FROM ended
  WHERE number BETWEEN ? AND ? AND id = ?"""
@@ -188,6 +191,21 @@ def read_history(query: Execute, message: MessageId, recipients: Sequence[Recipi
     addresses = [str(recipient.mailbox) for recipient in decode_details(details)[0].recipients]
     entries = [_entry(each, addresses[each.position]) for each in known]
     return _history(message, details, received, size, ended, entries, attempts)
+
+
+def find_ended(
+    query: Execute, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int
+) -> list[MessageId]:
+    """As `StoreReader.find_ended`. Looks through all of them: there is no index, for it would cost each
+    message that comes and is asked for seldom."""
+    head = None if sender is None else f"[{_pair(sender)}],"
+    part = None if recipient is None else f"{_pair(recipient)},"
+    return [MessageId(id) for (id,) in query(_FIND, (head, part, limit))]
+
+
+def _pair(mailbox: Mailbox) -> str:
+    """How `encode_details` begins a mailbox."""
+    return msgspec.json.encode((mailbox.local_part, mailbox.domain.text)).decode()[:-1]
 
 
 def _history(

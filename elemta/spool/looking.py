@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from elemta.mail import MessageId
+from elemta.mail import Mailbox, MessageId
 from elemta.runtime import ThreadPool, WallClock, run_in_thread
 
 from .audit import YOUNG_FILE, audit_files
@@ -75,6 +75,13 @@ class Looking:
         """The life of a message that is here, or was and is still known."""
         return await self._looks.run(functools.partial(_history, message))
 
+    async def find(
+        self, *, sender: Mailbox | None = None, recipient: Mailbox | None = None, limit: int = 20
+    ) -> tuple[History, ...]:
+        """The lives of messages of a sender, to a recipient: what is here first, then what is gone."""
+        look = functools.partial(find_lives, sender=sender, recipient=recipient, limit=limit)
+        return tuple(await self._looks.run(look))
+
     async def pauses(self) -> tuple[Pause, ...]:
         """What is paused, or was until its time was over."""
         return tuple(await self._looks.run(lambda reader: reader.pauses()))
@@ -107,6 +114,23 @@ class Looking:
         expected = await self._looks.run(lambda reader: reader.body_files())
         again = set(await run_in_thread(self._files, look, expected))
         return [each for each in found if each in again][:limit]
+
+
+def find_lives(
+    reader: StoreReader, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int
+) -> list[History]:
+    """As `Looking.find`.
+
+    Raises:
+      SpoolError: what is known of one is damaged.
+    """
+    which = QueueFilter(
+        sender=None if sender is None else str(sender),
+        recipient=None if recipient is None else str(recipient),
+    )
+    ids = list(reader.matching(which, after=None, limit=limit).messages)
+    ids += reader.find_ended(sender=sender, recipient=recipient, limit=limit - len(ids))
+    return [life for life in (_history(id, reader) for id in ids) if life is not None]
 
 
 def _history(message: MessageId, reader: StoreReader) -> History | None:

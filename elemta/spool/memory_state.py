@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import attrs
 
-from elemta.mail import MessageId
+from elemta.mail import Mailbox, MessageId
 
 from .details import to_milliseconds, to_seconds
 from .slots import Entry, Slot, listed, matches
-from .store import Differences, Leases, Pauses, Place, QueueEntries, Shares, Store
+from .store import Differences, Ids, Leases, Pauses, Place, QueueEntries, Shares, Store
 from .values import (
     NO_AFTERMATH,
     Aftermath,
@@ -162,6 +162,15 @@ class MemoryState(Store):
     def history(self, message: MessageId) -> History | None:
         entry = self._entries.get(message)
         return self._ended.get(message) if entry is None else _history(entry, None)
+
+    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
+        found = [
+            id
+            for id, history in sorted(self._ended.items(), reverse=True)
+            if sender is None or history.envelope.reverse_path.mailbox == sender
+            if recipient is None or any(each.mailbox == recipient for each in history.envelope.recipients)
+        ]
+        return found[:limit]
 
     def pauses(self) -> Pauses:
         return sorted(self._pauses.values(), key=lambda pause: (pause.kind, pause.value))

@@ -10,13 +10,13 @@ import apsw
 import attrs
 import msgspec
 
-from elemta.mail import MessageId
+from elemta.mail import Mailbox, MessageId
 
 from .audit import audit
 from .details import decode_details, to_seconds
-from .history import read_history
+from .history import find_ended, read_history
 from .selection import bindings, matching, page_sql
-from .store import Differences, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
+from .store import Differences, Ids, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
 from .values import (
     AddressTest,
     BacklogShare,
@@ -177,6 +177,9 @@ class SqliteReader(StoreReader):
     def history(self, message: MessageId) -> History | None:
         entry = self.show(message)
         return read_history(self._query, message, () if entry is None else entry.recipients)
+
+    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
+        return find_ended(self._query, sender=sender, recipient=recipient, limit=limit)
 
     def pauses(self) -> Pauses:
         return [

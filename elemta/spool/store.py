@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from elemta.mail import Cause, MessageId
+from elemta.mail import Cause, Mailbox, MessageId
 
 from .values import (
     Aftermath,
@@ -42,6 +42,7 @@ Differences: TypeAlias = list[Difference]
 Leases: TypeAlias = list[tuple[MessageId, int, int]]
 Shares: TypeAlias = list[BacklogShare]
 Pauses: TypeAlias = list[Pause]
+Ids: TypeAlias = list[MessageId]
 
 
 class StoreReader(ABC):
@@ -81,6 +82,10 @@ class StoreReader(ABC):
     @abstractmethod
     def history(self, message: MessageId) -> History | None:
         """The life of a message that is here, or was and is still known."""
+
+    @abstractmethod
+    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
+        """Messages that are gone and still known, the last ones first; what is None does not restrict."""
 
     @abstractmethod
     def pauses(self) -> Pauses:

@@ -91,3 +91,16 @@ async def test_ages_select_and_bad_ones_are_400(autojump_clock: trio.testing.Moc
         young = (await bed.request("GET", "/api/v1/queue?newer=50")).json()["messages"]
         assert (len(old), young) == (1, [])
         assert (await bed.request("GET", "/api/v1/queue?older=-1")).status == 400
+
+
+async def test_a_search_by_address_tells_of_what_is_gone(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_bed() as bed:
+        message = await bed.accept("carl@far.example")
+        await post(bed, "queue", action="remove", selection={"all": True})
+        answer = await bed.request(
+            "GET", "/api/v1/trace?recipient=carl@far.example&sender=anna@client.example"
+        )
+        assert [life["id"] for life in answer.json()["messages"]] == [message]
+        answer = await bed.request("GET", "/api/v1/trace?recipient=dora@far.example")
+        assert answer.json() == {"messages": []}
+        assert (await bed.request("GET", "/api/v1/trace?sender=nobody")).status == 400

@@ -218,3 +218,19 @@ def test_a_resume_makes_due_what_was_put_aside() -> None:
     assert [entry["id"] for entry in listed] == ids
     assert "2 recipients due now" in run("queue", "resume", "sender", "anna@client.example").output
     assert totals().held == 0
+
+
+def test_a_search_finds_what_is_here_and_what_is_gone() -> None:
+    ids = fill(STATE, 3, recipients=2)
+    run("queue", "remove", ids[1])
+    found = json.loads(run("trace", "--json", "--recipient", "r1@far.example").output)["messages"]
+    assert [(life["id"], life["ended"] is None) for life in found] == [
+        (ids[0], True),
+        (ids[2], True),
+        (ids[1], False),
+    ]
+    table = run("trace", "--sender", "anna@client.example").output
+    assert table.count("removed") == 2
+    assert run("trace", "--sender", "r1@far.example").exit_code == 1
+    assert run("trace", "--recipient", "nobody").exit_code == 1
+    assert run("trace").exit_code == 2

@@ -196,6 +196,25 @@ def test_what_is_no_id_has_no_history(store: Store) -> None:
         assert store.history(MessageId(text)) is None
 
 
+def test_what_is_gone_is_found_by_its_addresses(store: Store) -> None:
+    put(store, 1, "a@x.example", "b@x.example")
+    record(store, 1, result(0), result(1))
+    put(store, 2, r'"b\"x"@x.example')
+    record(store, 2, result())
+    put(store, 3, "a@x.example")
+    mailboxes = [each.mailbox for each in life(store, 2).envelope.recipients]
+    a, b = (each.mailbox for each in life(store, 1).envelope.recipients)
+    sender = life(store, 1).envelope.reverse_path.mailbox
+    one, two = message_id(1), message_id(2)
+    assert store.find_ended(sender=None, recipient=a, limit=10) == [one]
+    assert store.find_ended(sender=sender, recipient=b, limit=10) == [one]
+    assert store.find_ended(sender=None, recipient=mailboxes[0], limit=10) == [two]
+    assert store.find_ended(sender=sender, recipient=None, limit=10) == [two, one]
+    assert store.find_ended(sender=sender, recipient=None, limit=1) == [two]
+    assert store.find_ended(sender=a, recipient=None, limit=10) == []
+    assert store.find_ended(sender=None, recipient=sender, limit=10) == []
+
+
 def test_a_batch_that_is_rolled_back_leaves_no_history(store: Store) -> None:
     put(store, 1)
     store.begin()
