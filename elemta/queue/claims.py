@@ -156,7 +156,8 @@ class Claims:
         return [claimed for claimed in recipients if claimed not in paused]
 
     async def end(self, claim: Claim, outcome: Outcome) -> None:
-        """Give all recipients of a claim the same outcome, without an attempt."""
+        """Give all recipients of a claim the same outcome, without an attempt. Cancelled, the rest is given
+        back as it was."""
         message = claim.message
         octets = octets_in_memory(message)
         self.room.claimed(octets)
@@ -166,9 +167,16 @@ class Claims:
             (route, Job(active, tuple(recipients))) for route, recipients in self._by_route(claim.recipients)
         ]
         active.jobs = len(jobs)
-        for route, job in jobs:
-            await trio.lowlevel.checkpoint()  # a step of many must not own the loop
-            await self.results.settle(self.sites.at(route), job, [outcome] * len(job.recipients))
+        while jobs:
+            route, job = jobs[0]
+            try:
+                await trio.lowlevel.checkpoint()  # a step of many must not own the loop
+                await self.results.settle(self.sites.at(route), job, [outcome] * len(job.recipients))
+            except BaseException:
+                for _, left in jobs:
+                    self.results.give_back_job(left)
+                raise
+            jobs.pop(0)
 
     def _to_suspended(self, active: Active, site: Site, recipients: Sequence[ClaimedRecipient]) -> None:
         """The site is left alone: back into the spool, with a word to the sender who wanted one by now."""

@@ -126,8 +126,10 @@ class Results:
         self.context.spool.unclaim(message.id, leases, None, Cause.PAUSED)
 
     def wait_for_turn(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
-        """Return recipients for whose destination enough is ready: due now, behind what was due before."""
-        self._unclaim(message, recipients, self.context.clock.time(), Cause.BUSY)
+        """Return recipients for whose destination enough is ready: due now, behind what was due before. The
+        scheduler need not look at once: it is told when less is ready."""
+        leases = [(claimed.index, claimed.lease) for claimed in recipients]
+        self.context.spool.unclaim(message.id, leases, self.context.clock.time(), Cause.BUSY)
 
     def put_off(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
         """Return recipients that may be poison until fewer of them are under way."""

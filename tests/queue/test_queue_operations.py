@@ -7,6 +7,7 @@ import trio
 from queue_bed import LATER, answers, config_with, open_bed
 
 from elemta.mail import parse_mailbox
+from elemta.queue.operations import BOUNCED
 from elemta.spool import MemoryStore, PauseKind, QueueFilter, RecipientState
 
 KINDS = [
@@ -152,3 +153,21 @@ async def test_a_route_selects_what_would_go_there(autojump_clock: object) -> No
             (entry,) = await bed.spool.list(which)
             assert entry.id == message
             assert [parse_mailbox(each.address).domain.text for each in entry.recipients] == ["x.example"]
+
+
+async def test_a_claim_that_is_not_ended_is_given_back_as_it_was(autojump_clock: object) -> None:
+    with trio.fail_after(10**6):
+        async with open_bed(answers(LATER), config=config_with()) as bed:
+            message = await bed.accept("a@x.example", "b@y.example")
+            await trio.sleep(1)
+            assert await bed.spool.hold(QueueFilter(messages=(message,)), "odd") == 2
+            before = bed.queue.statistics().active_messages
+            (claim,) = await bed.spool.seize((message,), QueueFilter())
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await bed.queue.claims.end(claim, BOUNCED)
+            assert bed.queue.statistics().active_messages == before
+            entries = [await bed.entry(message, index) for index in (0, 1)]
+            assert [(entry.state, entry.reason, entry.leased) for entry in entries] == [
+                (RecipientState.HELD, "odd", False)
+            ] * 2
