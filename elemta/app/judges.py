@@ -16,7 +16,7 @@ from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
 from elemta.policy import Gate, Notary, credentials_folder, load_keys
 from elemta.runtime import Drain, LoadGauge, Memo, OnCrash, ThreadPool, run_in_thread, supervise
-from elemta.spool import Spool, open_memo
+from elemta.spool import Spool
 
 from .environment import Environment
 from .parts import notary_part, simple_part
@@ -44,9 +44,9 @@ async def open_judges(
     resolver: Resolver,
     reloader: Reloader,
     bus: EventBus,
+    memo: Memo,
     *,
     drain: Drain,
-    on_trouble: Callable[[str, str], None],
     on_crash: OnCrash,
 ) -> AsyncGenerator[Judges, None]:
     """Make the judges, and measure how busy we are while the block runs.
@@ -61,9 +61,7 @@ async def open_judges(
         commit_limit=config.limits.commit_latency,
         on_change=lambda reason: bus.publish(ServerOverloaded(time=clock.time(), reason=reason)),
     )
-    # A store that was given instead of the files of the state folder has a memo without a file, too
-    path = None if environment.store is not None else config.state_dir / "memo.sqlite"
-    async with open_memo(path, clock=clock, on_trouble=on_trouble) as memo, trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
         gate = Gate(config, resolver, clock, random, memo)
         credentials = credentials_folder()
         keys = await run_in_thread(ThreadPool("signing-keys", 1), load_keys, config, credentials)

@@ -16,14 +16,14 @@ import trio
 import elemta
 from elemta.admin import Facts, bind_admin, load_or_make_token, open_admin
 from elemta.config import Config
-from elemta.delivery import DeliveryContext, Transport, make_transport
+from elemta.delivery import DeliveryContext, HttpsClient, MtaSts, Transport, make_transport
 from elemta.dns import Resolver, open_resolver
 from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
 from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
 from elemta.queue import open_queue
-from elemta.routing import Route, Router
-from elemta.runtime import Drain, Logging, LogPump, ThreadPool, get_logger, summarize, supervise
-from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_spool
+from elemta.routing import ProhibitedNetworks, Route, Router
+from elemta.runtime import Drain, Logging, LogPump, Memo, ThreadPool, get_logger, summarize, supervise
+from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_memo, open_spool
 from elemta.tls import TlsContexts
 
 from .capture import Captured, CaptureTransport
@@ -120,12 +120,18 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             on_trouble=on_trouble,
             store=environment.store,
         ) as spool,
+        # A store that was given instead of the files of the state folder has a memo without a file, too
+        open_memo(
+            None if environment.store is not None else config.state_dir / "memo.sqlite",
+            clock=clock,
+            on_trouble=on_trouble,
+        ) as memo,
         _open_resolver(config, environment) as resolver,
         open_queue(
             config,
             spool,
             router,
-            carriers.make_with(resolver),
+            carriers.make_with(resolver, memo),
             bus,
             clock=clock,
             random=random,
@@ -148,8 +154,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             resolver,
             reloader,
             bus,
+            memo,
             drain=drain,
-            on_trouble=on_trouble,
             on_crash=on_crash,
         ) as judges,
         open_listeners(
@@ -242,11 +248,17 @@ class _Carriers:
     capture: Capture | None
     context: DeliveryContext | None = None
 
-    def make_with(self, resolver: Resolver) -> Callable[[Route], Transport]:
+    def make_with(self, resolver: Resolver, memo: Memo) -> Callable[[Route], Transport]:
         if self.capture is not None:
             pool = ThreadPool("capture", 2)
             transport = CaptureTransport(self.capture.folder, self.capture.show, pool)
             return lambda _: transport
+        client = HttpsClient(
+            resolver,
+            self.environment.network,
+            lambda: self.tls.client(verify=True),
+            lambda: ProhibitedNetworks.of(self.config.delivery, self.config.delivery.port),
+        )
         self.context = DeliveryContext(
             hostname=self.config.hostname,
             resolver=resolver,
@@ -258,6 +270,7 @@ class _Carriers:
             random=self.environment.random,
             state_dir=self.config.state_dir,
             is_local_address=self.ourselves.is_listener,
+            mta_sts=MtaSts(resolver, client, self.environment.clock, memo, lambda: self.config.timeouts),
         )
         return self._make
 

@@ -126,10 +126,12 @@ def attempt_deadline(config: Config) -> AttemptDeadline:
     blocks = -(-config.limits.message_size // _BLOCK)
     logs_in = any(route.username is not None for route in config.routes)
     login = (Phase("login", timeouts.login, 3 * hosts),) if logs_in else ()
+    sts = (Phase("policy fetch", timeouts.policy_fetch),) if delivery.mta_sts else ()
     return AttemptDeadline(
         phases=(
             # the MX, then A and AAAA of each host, and TLSA of it and of the name behind an alias
             Phase("dns", config.dns.timeout, 1 + hosts * ((2 if delivery.ipv6 else 1) + 2 * delivery.dane)),
+            *sts,
             Phase("connect", timeouts.connect, hosts),
             Phase("greeting", timeouts.greeting, hosts),
             Phase("hello", timeouts.hello, 2 * hosts),

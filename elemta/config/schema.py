@@ -317,6 +317,8 @@ class DeliveryConfig:
     dane: bool = True
     """Whether hosts of domains whose MX is asked must meet their TLSA records (RFC 7672), also where the
     route says opportunistic or required. Without a validating name server (dns.trust_ad) there are none."""
+    mta_sts: bool = False
+    """Whether policies of domains whose MX is asked are fetched over HTTPS and obeyed (MTA-STS, RFC 8461)."""
     max_hops: Annotated[int, Range(minimum=10, maximum=1000)] = 50
     """Received fields after which a message is seen as looping (RFC 5321 6.3)."""
 
@@ -416,6 +418,8 @@ class TimeoutsConfig:
     """Server: a whole session, whatever the client does."""
     final_reply: Wait = 30.0
     """Server: until the reply to a stored message is taken, even when shutting down."""
+    policy_fetch: Wait = 60.0
+    """Client: the MTA-STS policy of a domain over HTTPS (RFC 8461 3.3)."""
     connect: Wait = 30.0
     """Client: TCP connection to one address."""
     greeting: Wait = 300.0

@@ -7,10 +7,13 @@ from .connect import Target
 from .connection import SmtpConnection
 from .context import DeliveryContext
 from .discard import DiscardTransport
+from .https import HttpsAnswer, HttpsClient, HttpsFailed
 from .lmtp import LmtpTransport
 from .maildir import MaildirTransport
 from .make import make_transport
+from .mta_sts import MtaSts
 from .smtp import SmtpTransport
+from .sts_policy import StsMode, StsPolicy
 from .transport import (
     ConnectFailed,
     Connection,
@@ -29,11 +32,17 @@ __all__ = [
     "ContentReader",
     "DeliveryContext",
     "DiscardTransport",
+    "HttpsAnswer",
+    "HttpsClient",
+    "HttpsFailed",
     "LmtpTransport",
     "MaildirTransport",
+    "MtaSts",
     "Parcel",
     "SmtpConnection",
     "SmtpTransport",
+    "StsMode",
+    "StsPolicy",
     "Target",
     "Transport",
     "make_transport",

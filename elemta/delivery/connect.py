@@ -15,7 +15,7 @@ from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, r
 from elemta.routing import MxPlan, ProhibitedNetworks, Route, plan_mx
 
 from .context import DeliveryContext
-from .security import Security, plan_security
+from .security import Security, find_policy, plan_security
 from .transport import ConnectFailed
 
 T = TypeVar("T")
@@ -84,6 +84,7 @@ async def connect_first(
     left = context.config.mx_hosts
     ourselves = False
     hosts, authentic = await _hosts(route, context)
+    policy = await find_policy(route, context)
     for host in hosts:
         if not left:
             break
@@ -98,7 +99,7 @@ async def connect_first(
             usable = [address for address in usable if address not in prohibited]
         if not usable:
             continue
-        security = await plan_security(route, host, found, context, authentic=authentic)
+        security = await plan_security(route, host, found, context, authentic=authentic, policy=policy)
         if isinstance(security, Deferred):
             failures.append(TargetFailed(security))
             continue

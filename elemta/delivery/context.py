@@ -13,6 +13,8 @@ from elemta.dns import Resolver
 from elemta.runtime import Network, ThreadPools, WallClock
 from elemta.tls import TlsContexts
 
+from .mta_sts import MtaSts
+
 
 def _nothing_is_local(_address: str, _port: int) -> bool:
     return False
@@ -34,5 +36,7 @@ class DeliveryContext:
     state_dir: Path = Path("var")
     is_local_address: Callable[[str, int], bool] = _nothing_is_local
     """Whether that address and port are one of our own listeners: mail sent there would come back."""
+    mta_sts: MtaSts | None = None
+    """Policies of domains; used where `delivery.mta_sts` says so."""
     pools: ThreadPools = attrs.field(factory=ThreadPools)
     """Where threads that wait for disks come from."""

@@ -10,7 +10,9 @@
 | `dane-only` | always | by TLSA | mail waits |
 
 TLSA records count only where a trusted resolver has validated every step that leads to them: MX, addresses,
-TLSA (RFC 7672 §2). With records, TLS is mandatory (§2.2), and there is no falling back to anything.
+TLSA (RFC 7672 §2). With records, TLS is mandatory (§2.2), and there is no falling back to anything. Where
+there are none, a policy of the domain that is enforced (MTA-STS) makes `verified` of all but `none` and
+`dane-only`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from elemta.routing import Route
 
 from .context import DeliveryContext
 from .dane import usable_rules
+from .sts_policy import StsMode, StsPolicy
 
 
 @attrs.frozen
@@ -43,13 +46,23 @@ class Security:
 
 
 async def plan_security(
-    route: Route, host: str, found: HostAddresses, context: DeliveryContext, *, authentic: bool
+    route: Route,
+    host: str,
+    found: HostAddresses,
+    context: DeliveryContext,
+    *,
+    authentic: bool,
+    policy: StsPolicy | None = None,
 ) -> Security | Deferred:
     """The terms for a host of the route; `Deferred`: it cannot be used for now, another may.
 
     `authentic`: DNS has vouched for the MX records that named the host, or our operator named it.
+    `policy`: what the domain says by MTA-STS.
     """
+    enforced = policy if policy is not None and policy.mode is StsMode.ENFORCE else None
     if route.tls is RouteTls.NONE or not _wants_dane(route, context):
+        if enforced is not None:
+            return _by_policy(enforced, host)
         return Security(route.tls, host, authentic=authentic)
     rules: tuple[TlsaRecord, ...] | None = None
     base = host
@@ -67,14 +80,35 @@ async def plan_security(
                 break
     if rules:
         names = dict.fromkeys([base, host, *([route.next_hop] if route.use_mx else [])])
+        # RFC 8461 §2: a policy never overrides DANE
         return Security(RouteTls.REQUIRED, base, rules, tuple(names))
     if route.tls is RouteTls.DANE_ONLY:
         detail = "the TLSA records are of no use" if rules is not None else _missing(found, authentic)
         return Deferred(Cause.CERTIFICATE, replies.TLS_FAILED, host, detail=detail)
+    if enforced is not None:
+        return _by_policy(enforced, host)
     if rules is not None or route.tls is RouteTls.REQUIRED:
         # RFC 7672 §2.2: records that are all unusable still say that there is TLS
         return Security(RouteTls.REQUIRED, host, authentic=authentic)
     return Security(RouteTls.OPPORTUNISTIC, host, authentic=authentic)
+
+
+async def find_policy(route: Route, context: DeliveryContext) -> StsPolicy | None:
+    """The MTA-STS policy that holds for mail on this route, if any."""
+    if context.mta_sts is None or not context.config.mta_sts or not route.use_mx:
+        return None
+    # An address literal has no policy; with `none` our operator has decided for the domain.
+    if route.next_hop.startswith("[") or route.tls in (RouteTls.NONE, RouteTls.DANE_ONLY):
+        return None
+    return await context.mta_sts.policy(route.next_hop)
+
+
+def _by_policy(policy: StsPolicy, host: str) -> Security | Deferred:
+    """RFC 8461 §4.1, §4.2: a host that the policy names, TLS, and a certificate for it that is known."""
+    if policy.allows(host):
+        return Security(RouteTls.VERIFIED, host)
+    detail = "MTA-STS: the policy of the domain does not name this host"
+    return Deferred(Cause.CERTIFICATE, replies.TLS_FAILED, host, detail=detail)
 
 
 def _missing(found: HostAddresses, authentic: bool) -> str:
