@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -31,6 +31,18 @@ _NUMBER = re.compile(r"[0-9]{1,6}")
 _NUMBER_OF_SECONDS = re.compile(r"[0-9]{1,10}")
 
 
+class DnsFace(Protocol):
+    """The resolver, as far as it is shown and steered here."""
+
+    def statistics(self) -> dict[str, int]: ...
+
+    def cached(self, name: str | None, most: int) -> list[dict[str, object]]: ...
+
+    async def lookup(self, name: str, kind: str) -> dict[str, object]: ...
+
+    def flush(self, name: str | None) -> int: ...
+
+
 @attrs.define(eq=False)
 class Facts:
     """What the application looks at and steers."""
@@ -48,6 +60,8 @@ class Facts:
     """Each open listener: name, address, sessions. Set once they are open."""
     tls: TlsContexts | None = None
     """Certificates and handshakes."""
+    dns: DnsFace | None = None
+    """The cache of DNS; none where a simulation has a resolver without."""
 
     def open_sessions(self) -> int:
         return sum(int(str(listener.get("sessions", 0))) for listener in self.listeners())
@@ -84,6 +98,13 @@ class Action(msgspec.Struct, forbid_unknown_fields=True):
     after: str | None = None
     dry_run: bool = False
     """Only count what would be changed."""
+
+
+class Flush(msgspec.Struct, forbid_unknown_fields=True):
+    """Which answers of DNS to forget: of one name, or all."""
+
+    name: str | None = None
+    all: bool = False
 
 
 def parse_selection(
@@ -202,6 +223,37 @@ class _Api:
             return _json({"error": "no such message"}, 404)
         return _json(entry_as_json(entry))
 
+    def _dns(self) -> DnsFace:
+        if self._facts.dns is None:
+            raise BadRequest("this server has no cache of DNS")
+        return self._facts.dns
+
+    async def dns_cache(self, request: Request) -> Response:
+        query = request.query_params
+        limit = query.get("limit", "200")
+        _check_page(int(limit) if _NUMBER.fullmatch(limit) else 0, None)
+        face = self._dns()
+        entries = face.cached(query.get("name"), int(limit))
+        return _json({"statistics": face.statistics(), "entries": entries})
+
+    async def dns_lookup(self, request: Request) -> Response:
+        name = request.query_params.get("name", "")
+        if not name:
+            raise BadRequest("name is missing")
+        try:
+            return _json(await self._dns().lookup(name, request.query_params.get("type", "MX")))
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+
+    async def dns_flush(self, request: Request) -> Response:
+        try:
+            wish = msgspec.json.decode(await request.body(), type=Flush)
+        except msgspec.DecodeError as error:
+            raise BadRequest(str(error)) from error
+        if (wish.name is None) is not wish.all:
+            raise BadRequest("give a name, or say all")
+        return _json({"forgotten": self._dns().flush(wish.name)})
+
     async def act(self, request: Request) -> Response:
         try:
             wish = msgspec.json.decode(await request.body(), type=Action)
@@ -297,6 +349,9 @@ def build_application(facts: Facts, guard: Guard) -> Any:
             Route("/api/v1/queue", api.act, methods=["POST"]),
             Route("/api/v1/queue/{message}", api.show_message),
             *steering_routes(facts.queue, facts.spool),
+            Route("/api/v1/dns", api.dns_cache),
+            Route("/api/v1/dns/lookup", api.dns_lookup),
+            Route("/api/v1/dns/flush", api.dns_flush, methods=["POST"]),
         ],
         exception_handlers={BadRequest: bad_request, SpoolError: storage_trouble},
     )

@@ -6,6 +6,7 @@ Not here: behaviour. It builds, connects, starts, stops, reloads.
 from .capture import Captured
 from .descriptors import open_standard_descriptors
 from .dev import NoFreePort, default_config, for_development, free_port, with_port, without_auth
+from .dns_view import look_up_alone
 from .environment import Environment
 from .main import Capture, Server, run
 from .systemd import inherited_sockets
@@ -20,6 +21,7 @@ __all__ = [
     "for_development",
     "free_port",
     "inherited_sockets",
+    "look_up_alone",
     "open_standard_descriptors",
     "run",
     "with_port",

@@ -17,7 +17,7 @@ import elemta
 from elemta.admin import Facts, bind_admin, load_or_make_token, open_admin
 from elemta.config import Config
 from elemta.delivery import DeliveryContext, HttpsClient, MtaSts, Transport, make_transport
-from elemta.dns import Resolver, open_resolver
+from elemta.dns import CachingResolver, Resolver, open_resolver
 from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
 from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
 from elemta.queue import open_queue
@@ -29,6 +29,7 @@ from elemta.tls import TlsContexts
 from .capture import Captured, CaptureTransport
 from .certificates import watch_dates, watch_files
 from .descriptors import raise_descriptor_limit
+from .dns_view import DnsView
 from .environment import Environment
 from .judges import open_judges
 from .ourselves import Ourselves
@@ -178,6 +179,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     ):
         facts.listeners = partial(_describe, listeners)
         facts.tls = tls
+        facts.dns = DnsView(resolver) if isinstance(resolver, CachingResolver) else None
         reloader.add(queue_part(queue, carriers.replace, config))
         reloader.add(auth_part(listeners, judges.make_authenticator))
         reloader.add(listeners_part(listeners, ourselves))

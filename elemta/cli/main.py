@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, dkim, explain, queue_actions, run, send, status, tls, trace, user
+from . import configure, dkim, dns, explain, queue_actions, run, send, status, tls, trace, user
 from .errors import Trouble
 
 
@@ -41,3 +41,4 @@ main.add_command(tls.tls)
 main.add_command(trace.trace)
 main.add_command(explain.explain)
 main.add_command(dkim.dkim)
+main.add_command(dns.dns)

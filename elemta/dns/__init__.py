@@ -8,7 +8,7 @@ a validating resolver on this machine), `/etc/hosts`.
 
 from .addresses import HostAddresses, addresses, as_address, is_host_address, is_localhost
 from .answers import Answer, MxRecord, Record, RecordKind, Status, TlsaRecord
-from .cache import CacheStatistics, CachingResolver, open_resolver
+from .cache import CachedAnswer, CacheStatistics, CachingResolver, open_resolver
 from .client import DnsResolver, DnsStatistics
 from .names import normalize_name
 from .resolver import Resolver
@@ -16,6 +16,7 @@ from .resolver import Resolver
 __all__ = [
     "Answer",
     "CacheStatistics",
+    "CachedAnswer",
     "CachingResolver",
     "DnsResolver",
     "DnsStatistics",

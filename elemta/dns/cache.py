@@ -63,6 +63,19 @@ class _Flight:
 
 
 @attrs.frozen
+class CachedAnswer:
+    """One entry of the cache."""
+
+    name: str
+    kind: RecordKind | None
+    """None: the name does not exist, whatever is asked of it."""
+    answer: Answer
+    """Its TTL is what is left."""
+    age: float
+    """Seconds."""
+
+
+@attrs.frozen
 class CacheStatistics:
     """What the cache holds now, and counts since the start."""
 
@@ -104,6 +117,16 @@ class CachingResolver(Resolver):
             self._evicted,
             self._failures,
         )
+
+    def cached(self, name: str | None = None) -> list[CachedAnswer]:
+        """What is remembered and still holds, of one name or of all; those used last first."""
+        wanted = None if name is None else normalize_name(name)
+        now = self._clock.time()
+        return [
+            CachedAnswer(*key, attrs.evolve(entry.answer, ttl=entry.expires - now), now - entry.stored)
+            for key, entry in reversed(self._entries.items())
+            if entry.stored <= now < entry.expires and (name is None or key[0] == wanted)
+        ]
 
     def flush(self, name: str | None = None) -> int:
         """Forget all answers, or those of one name; how many there were. Queries in flight go on."""
