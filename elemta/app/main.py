@@ -16,7 +16,15 @@ import trio
 import elemta
 from elemta.admin import Facts, bind_admin, load_or_make_token, open_admin
 from elemta.config import Config
-from elemta.delivery import DeliveryContext, HttpsClient, MtaSts, Transport, make_transport
+from elemta.delivery import (
+    RESULTS_FILE,
+    DeliveryContext,
+    HttpsClient,
+    MtaSts,
+    TlsResults,
+    Transport,
+    make_transport,
+)
 from elemta.dns import CachingResolver, Resolver, open_resolver
 from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
 from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
@@ -103,7 +111,11 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     tls = TlsContexts(config.tls)
     ourselves = Ourselves(address for each in bound for address in each.addresses)
     router = Router(config, is_our_address=ourselves.is_address)
-    carriers = _Carriers(config, environment, tls, ourselves, capture)
+    results = None
+    if config.tls_reports.collect:
+        kept = None if environment.store is not None else config.state_dir / RESULTS_FILE
+        results = TlsResults(kept, clock, on_trouble)
+    carriers = _Carriers(config, environment, tls, ourselves, capture, results)
     reloader = Reloader(config, read_again, bus, clock, notifier, drain)
     reloader.add(tls_part(tls))
     reloader.add(router_part(router))
@@ -196,6 +208,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         for name, watch in (("certificate files", watch_files), ("certificate dates", watch_dates)):
             child = partial(watch, tls, bus, clock)
             nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain))
+        if results is not None:
+            nursery.start_soon(partial(supervise, "tls results", results.run, on_crash=on_crash, drain=drain))
         for each in unclaimed(inherited or {}, bound):
             _log.warning("an inherited socket belongs to no listener", socket=each)
         notifier.ready("running")
@@ -248,6 +262,7 @@ class _Carriers:
     tls: TlsContexts
     ourselves: Ourselves
     capture: Capture | None
+    results: TlsResults | None
     context: DeliveryContext | None = None
 
     def make_with(self, resolver: Resolver, memo: Memo) -> Callable[[Route], Transport]:
@@ -272,6 +287,7 @@ class _Carriers:
             random=self.environment.random,
             state_dir=self.config.state_dir,
             is_local_address=self.ourselves.is_listener,
+            tls_results=self.results,
             mta_sts=MtaSts(resolver, client, self.environment.clock, memo, lambda: self.config.timeouts),
         )
         return self._make

@@ -1,4 +1,4 @@
-"""`elemta tls check`."""
+"""`elemta tls check` and `elemta tls report`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .options import config_option, json_option, read_config
 
 if TYPE_CHECKING:
     from elemta.config import CertificateConfig, Config
+    from elemta.delivery import PolicyResults
     from elemta.tls import Certificate, TlsContexts
 
 _DAY = 86400
@@ -52,6 +53,84 @@ def check(config_file: Path | None, as_json: bool) -> None:
         _show(report)
     if any(not certificate.not_before <= now < certificate.not_after for certificate in found):
         raise Trouble(NOT_DONE, "a certificate is not valid now")
+
+
+@tls.command()
+@click.option("--domain", help="Only this domain.")
+@config_option
+@json_option
+def report(domain: str | None, config_file: Path | None, as_json: bool) -> None:
+    """Show how TLS with the hosts of other domains went, by day and policy (tls_reports.collect).
+
+    What happened within the last minute may be missing.
+    """
+    from elemta.delivery import RESULTS_FILE, TlsResults  # noqa: PLC0415
+    from elemta.runtime import SystemClock  # noqa: PLC0415
+
+    config = read_config(config_file)
+    troubles: list[str] = []
+    path = config.state_dir / RESULTS_FILE
+    results = TlsResults(path, SystemClock(), lambda _, detail: troubles.append(detail))
+    if troubles:
+        raise Trouble(NOT_DONE, *troubles)
+    rows = [
+        _result_as_json(day, each)
+        for day in results.days()
+        for each in results.of_day(day)
+        if domain is None or each.policy.domain == domain.lower()
+    ]
+    if as_json:
+        import msgspec  # noqa: PLC0415
+
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
+        return
+    if not rows and not config.tls_reports.collect:
+        click.echo("note: nothing is counted: set tls_reports.collect")
+    _show_results(rows)
+
+
+def _result_as_json(day: int, results: PolicyResults) -> dict[str, Any]:
+    from elemta.runtime import rfc3339  # noqa: PLC0415
+
+    return {
+        "day": rfc3339(day * _DAY)[:10],
+        "domain": results.policy.domain,
+        "policy": results.policy.kind,
+        "successful": results.successes,
+        "failed": results.failed,
+        "failures": [
+            {
+                "result": each.failure.result.value,
+                "host": each.failure.host,
+                "address": each.failure.address,
+                "reason": each.failure.reason,
+                "count": each.count,
+            }
+            for each in results.failures
+        ],
+    }
+
+
+def _show_results(rows: list[dict[str, Any]]) -> None:
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
+    from .console import table  # noqa: PLC0415
+
+    cells = [
+        [
+            row["day"],
+            row["domain"],
+            row["policy"],
+            str(row["successful"]),
+            str(row["failed"]),
+            escape_text(
+                "; ".join(f"{each['count']} × {each['result']} {each['host']}" for each in row["failures"])
+            ),
+        ]
+        for row in rows
+    ]
+    columns = ("day", "domain", "policy", "successful", "failed", "failures")
+    table(columns, cells, right=("successful", "failed"))
 
 
 def _pairs(config: Config) -> list[CertificateConfig]:

@@ -60,6 +60,7 @@ from .schema import (
     SubmissionConfig,
     TimeoutsConfig,
     TlsConfig,
+    TlsReportsConfig,
 )
 from .units import (
     LIST_ERRORS,
@@ -146,6 +147,7 @@ __all__ = [
     "SubmissionConfig",
     "TimeoutsConfig",
     "TlsConfig",
+    "TlsReportsConfig",
     "TlsVersion",
     "TransportKind",
     "attempt_deadline",

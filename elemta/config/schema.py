@@ -714,6 +714,14 @@ class PolicyConfig:
 
 
 @attrs.frozen
+class TlsReportsConfig:
+    """What domains learn of how TLS with their hosts went (TLSRPT, RFC 8460)."""
+
+    collect: bool = False
+    """Whether sessions with the hosts of MX domains are counted, for `elemta tls report`."""
+
+
+@attrs.frozen
 class AdminConfig:
     """The port to look and steer."""
 
@@ -775,6 +783,8 @@ class Config:
     """Keys that outgoing mail is signed with."""
     spool: SpoolConfig = SpoolConfig()
     """Where messages are safe."""
+    tls_reports: TlsReportsConfig = TlsReportsConfig()
+    """Reports on TLS with the hosts of other domains."""
     admin: AdminConfig = AdminConfig()
     """The port to look and steer."""
     logging: LoggingConfig = LoggingConfig()
@@ -810,6 +820,7 @@ SECTIONS: tuple[type, ...] = (
     ArcConfig,
     SigningConfig,
     PolicyConfig,
+    TlsReportsConfig,
     AdminConfig,
     LoggingConfig,
 )

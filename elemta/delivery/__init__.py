@@ -14,6 +14,7 @@ from .make import make_transport
 from .mta_sts import MtaSts
 from .smtp import SmtpTransport
 from .sts_policy import StsMode, StsPolicy
+from .tls_results import RESULTS_FILE, Failure, PolicyResults, PolicyUsed, TlsResult, TlsResults
 from .transport import (
     ConnectFailed,
     Connection,
@@ -25,6 +26,7 @@ from .transport import (
 )
 
 __all__ = [
+    "RESULTS_FILE",
     "ConnectFailed",
     "Connection",
     "ConnectionStale",
@@ -32,6 +34,7 @@ __all__ = [
     "ContentReader",
     "DeliveryContext",
     "DiscardTransport",
+    "Failure",
     "HttpsAnswer",
     "HttpsClient",
     "HttpsFailed",
@@ -39,11 +42,15 @@ __all__ = [
     "MaildirTransport",
     "MtaSts",
     "Parcel",
+    "PolicyResults",
+    "PolicyUsed",
     "SmtpConnection",
     "SmtpTransport",
     "StsMode",
     "StsPolicy",
     "Target",
+    "TlsResult",
+    "TlsResults",
     "Transport",
     "make_transport",
 ]

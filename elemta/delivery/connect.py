@@ -15,7 +15,7 @@ from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, r
 from elemta.routing import MxPlan, ProhibitedNetworks, Route, plan_mx
 
 from .context import DeliveryContext
-from .security import Security, find_policy, plan_security
+from .security import Security, count_with, find_policy, plan_security
 from .transport import ConnectFailed
 
 T = TypeVar("T")
@@ -100,6 +100,7 @@ async def connect_first(
         if not usable:
             continue
         security = await plan_security(route, host, found, context, authentic=authentic, policy=policy)
+        security = count_with(security, route, host, policy, context)
         if isinstance(security, Deferred):
             failures.append(TargetFailed(security))
             continue

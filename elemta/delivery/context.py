@@ -14,6 +14,7 @@ from elemta.runtime import Network, ThreadPools, WallClock
 from elemta.tls import TlsContexts
 
 from .mta_sts import MtaSts
+from .tls_results import TlsResults
 
 
 def _nothing_is_local(_address: str, _port: int) -> bool:
@@ -38,5 +39,7 @@ class DeliveryContext:
     """Whether that address and port are one of our own listeners: mail sent there would come back."""
     mta_sts: MtaSts | None = None
     """Policies of domains; used where `delivery.mta_sts` says so."""
+    tls_results: TlsResults | None = None
+    """Where it is counted how TLS went; None: it is not."""
     pools: ThreadPools = attrs.field(factory=ThreadPools)
     """Where threads that wait for disks come from."""

@@ -27,6 +27,10 @@ from elemta.routing import Route
 from .context import DeliveryContext
 from .dane import usable_rules
 from .sts_policy import StsMode, StsPolicy
+from .tls_results import Failure, PolicyUsed, TlsResult
+
+MAX_REASON = 200
+"""Characters of a reason that are counted by."""
 
 
 @attrs.frozen
@@ -43,6 +47,8 @@ class Security:
     """Whom a certificate below a trust anchor of the rules may name (RFC 7672 §3.2.3)."""
     authentic: bool = True
     """Whether nobody between us and DNS can have put another host in the place of the domain's."""
+    used: PolicyUsed | None = None
+    """Under which policy sessions are counted; None: they are not."""
 
 
 async def plan_security(
@@ -91,6 +97,37 @@ async def plan_security(
         # RFC 7672 §2.2: records that are all unusable still say that there is TLS
         return Security(RouteTls.REQUIRED, host, authentic=authentic)
     return Security(RouteTls.OPPORTUNISTIC, host, authentic=authentic)
+
+
+def count_with(
+    security: Security | Deferred, route: Route, host: str, policy: StsPolicy | None, context: DeliveryContext
+) -> Security | Deferred:
+    """The same terms, with what sessions are counted under; a host that cannot be used is counted at once."""
+    results = context.tls_results
+    if results is None or not route.use_mx or route.tls is RouteTls.NONE:
+        return security
+    if isinstance(security, Deferred):
+        dnssec = security.cause is Cause.DNS or policy is None
+        used = PolicyUsed(route.next_hop, "tlsa") if dnssec else _sts_used(route, policy)
+        result = TlsResult.DNSSEC_INVALID if dnssec else TlsResult.VALIDATION_FAILURE
+        results.failure(used, Failure(result, host, reason=security.detail[:MAX_REASON]))
+        return security
+    if security.rules:
+        lines = tuple(f"{r.usage} {r.selector} {r.matching} {r.data.hex()}" for r in security.rules)
+        used = PolicyUsed(route.next_hop, "tlsa", lines)
+    elif policy is not None:
+        used = _sts_used(route, policy)
+        if policy.mode is StsMode.TESTING and not policy.allows(host):
+            # RFC 8461 §5: the mail goes all the same, and the domain learns of it
+            results.failure(used, Failure(TlsResult.VALIDATION_FAILURE, host, reason="not in the policy"))
+    else:
+        used = PolicyUsed(route.next_hop)
+    return attrs.evolve(security, used=used)
+
+
+def _sts_used(route: Route, policy: StsPolicy | None) -> PolicyUsed:
+    assert policy is not None
+    return PolicyUsed(route.next_hop, "sts", policy.lines, policy.mx)
 
 
 async def find_policy(route: Route, context: DeliveryContext) -> StsPolicy | None:

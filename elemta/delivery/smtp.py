@@ -12,13 +12,15 @@ from elemta.config import RouteTls
 from elemta.mail import Cause, Deferred, Reply, Severity, TlsFacts, replies
 from elemta.routing import Route
 from elemta.smtp import Ehlo, Helo, Lhlo, RemoteProtocolError, StartTls
-from elemta.tls import TlsFailed, peer_certificates, start_tls
+from elemta.tls import TlsFailed, TlsTrouble, peer_certificates, start_tls
 
 from .connect import Target, TargetFailed, connect_first, dial
 from .connection import SmtpConnection
 from .context import DeliveryContext
 from .dane import disproof
 from .login import Login, LoginFailed, log_in
+from .security import MAX_REASON
+from .tls_results import Failure, TlsResult
 from .transport import Transport
 from .wire import PeerGone, Wire
 
@@ -27,13 +29,21 @@ LOGIN_FAILED = Reply.of(451, "4.7.8", "the destination does not let us log in")
 SESSION_REFUSED = Reply.of(451, "4.3.2", "the destination refuses the session")
 """For a 5yz greeting or hello (see `connect.sum_up`). RFC 3463 §3.4: not accepting network messages."""
 
+_RESULTS = {
+    TlsTrouble.HANDSHAKE: TlsResult.VALIDATION_FAILURE,
+    TlsTrouble.NAME: TlsResult.HOST_MISMATCH,
+    TlsTrouble.DATE: TlsResult.EXPIRED,
+    TlsTrouble.ISSUER: TlsResult.NOT_TRUSTED,
+}
+
 
 class _TlsBroken(Exception):
     """STARTTLS was begun and led nowhere; the stream is of no more use."""
 
-    def __init__(self, failure: TargetFailed) -> None:
+    def __init__(self, failure: TargetFailed, trouble: TlsTrouble) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.trouble = trouble
 
 
 class SmtpTransport(Transport):
@@ -64,9 +74,13 @@ class SmtpTransport(Transport):
         wire = Wire(stream, self._context.timeouts, lmtp=self.lmtp)
         try:
             tls = await self._start(wire, target, try_tls=try_tls)
-        except BaseException:
+        except BaseException as error:
             await wire.aclose()
+            if try_tls:
+                self._count_failure(target, error)
             raise
+        if try_tls:
+            self._count(target, tls)
         return SmtpConnection(
             wire,
             str(target),
@@ -76,8 +90,30 @@ class SmtpTransport(Transport):
             authentic=target.security.authentic,
         )
 
+    def _count(self, target: Target, tls: TlsFacts | None) -> None:
+        results, used = self._context.tls_results, target.security.used
+        if results is None or used is None:
+            return
+        if tls is not None:
+            results.success(used)
+        else:
+            failure = Failure(TlsResult.STARTTLS_NOT_SUPPORTED, target.host, target.address)
+            results.failure(used, failure)
+
+    def _count_failure(self, target: Target, error: BaseException) -> None:
+        results, used = self._context.tls_results, target.security.used
+        if results is None or used is None:
+            return
+        if isinstance(error, _TlsBroken):
+            reason = error.failure.outcome.detail[:MAX_REASON]
+            failure = Failure(_RESULTS[error.trouble], target.host, target.address, reason)
+            results.failure(used, failure)
+        elif isinstance(error, TargetFailed) and error.outcome.cause is Cause.TLS_NOT_OFFERED:
+            self._count(target, None)
+
     async def _start(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:
         """Go as far as the first MAIL; what the remote does wrong becomes TargetFailed or _TlsBroken."""
+        trouble = TlsTrouble.HANDSHAKE
         with wire.converse("greeting", wire.timeouts.greeting) as scope:
             try:
                 facts = await self._talk(wire, target, try_tls=try_tls)
@@ -93,6 +129,7 @@ class SmtpTransport(Transport):
             except RemoteProtocolError as error:
                 failure = _failed(target, Cause.PROTOCOL, replies.REMOTE_PROTOCOL, f"{error}", wire)
             except TlsFailed as error:
+                trouble = error.trouble
                 cause = Cause.CERTIFICATE if error.certificate else Cause.TLS
                 failure = _failed(target, cause, replies.TLS_FAILED, error.reason, wire)
             except BaseException:
@@ -104,7 +141,7 @@ class SmtpTransport(Transport):
         if wire.phase == "starttls":
             cause = failure.outcome.cause if failure.outcome.cause is Cause.CERTIFICATE else Cause.TLS
             outcome = Deferred(cause, replies.TLS_FAILED, str(target), detail=failure.outcome.detail)
-            raise _TlsBroken(TargetFailed(outcome))
+            raise _TlsBroken(TargetFailed(outcome), trouble)
         raise failure
 
     async def _talk(self, wire: Wire, target: Target, *, try_tls: bool) -> TlsFacts | None:

@@ -6,7 +6,7 @@ Not here: when TLS is wanted or needed (`elemta.inbound`, `elemta.delivery`), th
 from .certificates import Certificate, read_certificate
 from .chain import peer_certificates
 from .contexts import TlsContexts
-from .errors import TlsFailed, TlsFilesError
+from .errors import TlsFailed, TlsFilesError, TlsTrouble
 from .expiry import Expiring, ExpiryAlarm
 from .handshakes import HandshakesStatistics
 from .server import ServerContext
@@ -23,6 +23,7 @@ __all__ = [
     "TlsContexts",
     "TlsFailed",
     "TlsFilesError",
+    "TlsTrouble",
     "peer_certificates",
     "read_certificate",
     "start_tls",

@@ -12,7 +12,7 @@ import trio
 from elemta.mail import TlsFacts
 from elemta.runtime import QuickSocketStream, address_block, peer_address
 
-from .errors import TlsFailed
+from .errors import TlsFailed, TlsTrouble
 from .server import ServerContext
 
 _CLIENT_BITS = (32, 64)
@@ -107,9 +107,18 @@ def _peer_name(certificate: Mapping[str, Any]) -> str:
     return name if name.isprintable() and len(name) <= MAX_PEER_NAME else ""
 
 
+_TROUBLES = {
+    9: TlsTrouble.DATE,  # X509_V_ERR_CERT_NOT_YET_VALID
+    10: TlsTrouble.DATE,  # X509_V_ERR_CERT_HAS_EXPIRED
+    62: TlsTrouble.NAME,  # X509_V_ERR_HOSTNAME_MISMATCH
+    64: TlsTrouble.NAME,  # X509_V_ERR_IP_ADDRESS_MISMATCH
+}
+
+
 def _failure(cause: BaseException | None) -> TlsFailed:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return TlsFailed(f"certificate: {cause.verify_message}", certificate=True)
+        trouble = _TROUBLES.get(cause.verify_code, TlsTrouble.ISSUER)
+        return TlsFailed(f"certificate: {cause.verify_message}", certificate=True, trouble=trouble)
     if isinstance(cause, ssl.SSLError) and cause.reason:
         return TlsFailed(cause.reason.replace("_", " ").lower())
     return TlsFailed("connection lost during the handshake")

@@ -7,10 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 from tls_files import write_pair
 
 from elemta.cli import main
+from elemta.delivery import RESULTS_FILE, Failure, PolicyUsed, TlsResult, TlsResults
+from elemta.runtime import SystemClock
 
 HEAD = """
 hostname = "mx.one.test"
@@ -114,3 +117,31 @@ def test_without_a_certificate_that_is_said() -> None:
     done = check(text)
     assert done.exit_code == 0
     assert "no certificate" in done.stdout
+
+
+def test_report_shows_how_tls_went_by_day_and_policy(folder: Path) -> None:
+    Path("elemta.toml").write_text('hostname = "mx.one.test"\nstate_dir = "."\n')
+    runner = CliRunner()
+    arguments = ["tls", "report", "-c", "elemta.toml"]
+    empty = runner.invoke(main, arguments)
+    assert empty.exit_code == 0
+    assert "set tls_reports.collect" in empty.stdout
+    results = TlsResults(folder / RESULTS_FILE, SystemClock(), lambda *_: None)
+    used = PolicyUsed("a.test", "tlsa")
+    results.success(used)
+    results.failure(used, Failure(TlsResult.EXPIRED, "mx.a.test", "192.0.2.1", "expired \x1b"))
+    trio.run(_save, results)
+    (row,) = json.loads(runner.invoke(main, [*arguments, "--json", "--domain", "A.test"]).stdout)
+    assert (row["domain"], row["policy"], row["successful"], row["failed"]) == ("a.test", "tlsa", 1, 1)
+    assert row["failures"][0]["result"] == "certificate-expired"
+    assert "1 × certificate-expired mx.a.test" in runner.invoke(main, arguments).stdout
+    assert json.loads(runner.invoke(main, [*arguments, "--json", "--domain", "b.test"]).stdout) == []
+    (folder / RESULTS_FILE).write_text("{")
+    damaged = runner.invoke(main, arguments)
+    assert damaged.exit_code == 1
+    assert "begun anew" not in damaged.stdout
+
+
+async def _save(results: TlsResults) -> None:
+    with trio.move_on_after(0):
+        await results.run()

@@ -92,6 +92,7 @@ class World:
             }
         )
         self.memo = FakeMemo()
+        self.results = None
         self.peers = []
         network.listen(WEB_ADDRESS, 443, self._serve_web)
         network.listen(MX_ADDRESS, 25, self._serve_mail)
@@ -116,6 +117,7 @@ class World:
             self.resolver,
             tls=self.contexts,
             mta_sts=self.sts,
+            tls_results=self.results,
             config=DeliveryConfig(ipv6=False, mta_sts=on),
         )
         route = Route(TransportKind.SMTP, DOMAIN, 25, use_mx=True, tls=tls)
