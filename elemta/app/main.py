@@ -45,6 +45,7 @@ from .parts import auth_part, listeners_part, queue_part, router_part, simple_pa
 from .reload import Reloader
 from .signals import handle_signals
 from .systemd import Notifier, feed_watchdog
+from .tls_reports import TlsReporter
 from .unraisable import unraisable_to_log
 
 _log = get_logger(__name__)
@@ -210,6 +211,20 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain))
         if results is not None:
             nursery.start_soon(partial(supervise, "tls results", results.run, on_crash=on_crash, drain=drain))
+        if results is not None and config.tls_reports.send:
+            reporter = TlsReporter(
+                config=lambda: reloader.config,
+                results=results,
+                resolver=resolver,
+                client=carriers.https_client(resolver),
+                spool=spool,
+                wake=queue.wake,
+                clock=clock,
+                random=random,
+            )
+            nursery.start_soon(
+                partial(supervise, "tls reports", reporter.run, on_crash=on_crash, drain=drain)
+            )
         for each in unclaimed(inherited or {}, bound):
             _log.warning("an inherited socket belongs to no listener", socket=each)
         notifier.ready("running")
@@ -265,17 +280,20 @@ class _Carriers:
     results: TlsResults | None
     context: DeliveryContext | None = None
 
-    def make_with(self, resolver: Resolver, memo: Memo) -> Callable[[Route], Transport]:
-        if self.capture is not None:
-            pool = ThreadPool("capture", 2)
-            transport = CaptureTransport(self.capture.folder, self.capture.show, pool)
-            return lambda _: transport
-        client = HttpsClient(
+    def https_client(self, resolver: Resolver) -> HttpsClient:
+        return HttpsClient(
             resolver,
             self.environment.network,
             lambda: self.tls.client(verify=True),
             lambda: ProhibitedNetworks.of(self.config.delivery, self.config.delivery.port),
         )
+
+    def make_with(self, resolver: Resolver, memo: Memo) -> Callable[[Route], Transport]:
+        if self.capture is not None:
+            pool = ThreadPool("capture", 2)
+            transport = CaptureTransport(self.capture.folder, self.capture.show, pool)
+            return lambda _: transport
+        client = self.https_client(resolver)
         self.context = DeliveryContext(
             hostname=self.config.hostname,
             resolver=resolver,

@@ -72,6 +72,11 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _early_talkers(config)
     yield from _signing(config)
     yield from _sealing(config)
+    if config.tls_reports.send and not config.tls_reports.collect:
+        others: tuple[KeyPath, ...] = (("tls_reports", "collect"),)
+        yield Contradiction(
+            ("tls_reports", "send"), "nothing is counted to report", "set tls_reports.collect", others
+        )
 
 
 def _listener_names(config: Config) -> Iterator[Contradiction]:

@@ -719,6 +719,12 @@ class TlsReportsConfig:
 
     collect: bool = False
     """Whether sessions with the hosts of MX domains are counted, for `elemta tls report`."""
+    send: bool = False
+    """Whether domains that ask for it (TXT at `_smtp._tls`) get a report of each day; needs collect."""
+    organization: Annotated[str, HOSTNAME] | None = None
+    """Who reports; default: hostname."""
+    contact: Annotated[str, MAILBOX] | None = None
+    """Sender of reports, and whom to ask about them; default: postmaster."""
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from .make import make_transport
 from .mta_sts import MtaSts
 from .smtp import SmtpTransport
 from .sts_policy import StsMode, StsPolicy
+from .tls_report import HttpsAddress, TlsReport, parse_rua
 from .tls_results import RESULTS_FILE, Failure, PolicyResults, PolicyUsed, TlsResult, TlsResults
 from .transport import (
     ConnectFailed,
@@ -35,6 +36,7 @@ __all__ = [
     "DeliveryContext",
     "DiscardTransport",
     "Failure",
+    "HttpsAddress",
     "HttpsAnswer",
     "HttpsClient",
     "HttpsFailed",
@@ -49,8 +51,10 @@ __all__ = [
     "StsMode",
     "StsPolicy",
     "Target",
+    "TlsReport",
     "TlsResult",
     "TlsResults",
     "Transport",
     "make_transport",
+    "parse_rua",
 ]

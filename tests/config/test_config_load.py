@@ -504,3 +504,10 @@ def test_no_change_to_a_document_makes_reading_fail_with_anything_else(seed: int
 def test_any_shape_is_either_read_or_explained(values: dict[str, str]) -> None:
     text = "\n".join(f"{name} = {value}" for name, value in values.items())
     assert all(problem.line >= 1 for problem in problems_if_any(text))
+
+
+def test_tls_reports_need_something_that_is_counted() -> None:
+    head = 'hostname = "mx.example.org"\n[tls_reports]\nsend = true\n'
+    with pytest.raises(ConfigError, match=r"f:3: tls_reports.send: nothing is counted to report"):
+        parse_config(head, "f")
+    assert parse_config(head + "collect = true\n", "f").tls_reports.send

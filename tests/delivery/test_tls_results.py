@@ -42,7 +42,7 @@ def only(results):
     return found.policy.kind, found.successes, [(each.failure.result, each.count) for each in found.failures]
 
 
-async def test_sessions_of_a_policy_are_counted_together_and_failures_by_kind(autojump_clock):
+async def test_sessions_of_a_policy_are_counted_together_and_failures_by_kind(autojump_clock):  # noqa: ASYNC124 - Trio's clock
     results, _ = collector()
     for _ in range(3):
         results.success(NOTHING)
@@ -65,7 +65,7 @@ async def test_days_are_kept_apart_and_only_a_few(autojump_clock):
     assert first not in results.days()
 
 
-async def test_there_is_room_for_so_many_policies_and_failures(autojump_clock, monkeypatch):
+async def test_there_is_room_for_so_many_policies_and_failures(autojump_clock, monkeypatch):  # noqa: ASYNC124 - Trio's clock
     monkeypatch.setattr(tls_results, "MAX_POLICIES", 2)
     monkeypatch.setattr(tls_results, "MAX_FAILURES", 1)
     results, _ = collector()
@@ -91,7 +91,7 @@ async def test_results_survive_a_restart(tmp_path, mock_clock):
     assert (again.of_day(again.days()[0]), troubles) == (results.of_day(results.days()[0]), [])
 
 
-async def test_file_that_is_damaged_is_told_and_begun_anew(tmp_path, autojump_clock):
+async def test_file_that_is_damaged_is_told_and_begun_anew(tmp_path, autojump_clock):  # noqa: ASYNC124 - Trio's clock
     path = tmp_path / "results.json"
     path.write_bytes(b'{"days": {"x"')
     results, troubles = collector(path)
