@@ -137,7 +137,16 @@ async def find_policy(route: Route, context: DeliveryContext) -> StsPolicy | Non
     # An address literal has no policy; with `none` our operator has decided for the domain.
     if route.next_hop.startswith("[") or route.tls in (RouteTls.NONE, RouteTls.DANE_ONLY):
         return None
-    return await context.mta_sts.policy(route.next_hop)
+    policy = await context.mta_sts.policy(route.next_hop)
+    trouble = context.mta_sts.trouble(route.next_hop)
+    if trouble and context.tls_results is not None:
+        # RFC 8460 §4.3.2.1: whether or not an older policy holds meanwhile
+        used = PolicyUsed(route.next_hop, "sts") if policy is None else _sts_used(route, policy)
+        failure = Failure(
+            TlsResult.POLICY_FETCH_ERROR, f"mta-sts.{route.next_hop}", reason=trouble[:MAX_REASON]
+        )
+        context.tls_results.failure(used, failure)
+    return policy
 
 
 def _by_policy(policy: StsPolicy, host: str) -> Security | Deferred:

@@ -39,7 +39,6 @@ class TlsResult(enum.StrEnum):
     EXPIRED = "certificate-expired"
     NOT_TRUSTED = "certificate-not-trusted"
     VALIDATION_FAILURE = "validation-failure"
-    TLSA_INVALID = "tlsa-invalid"
     DNSSEC_INVALID = "dnssec-invalid"
     POLICY_FETCH_ERROR = "sts-policy-fetch-error"
 

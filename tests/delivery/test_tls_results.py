@@ -159,6 +159,14 @@ async def test_sessions_under_an_mta_sts_policy_name_it(tmp_path, autojump_clock
         assert (found.policy.kind, found.policy.hosts, found.successes) == ("sts", (MX,), 1)
         assert "mode: enforce" in found.policy.lines
         assert [each.failure.result for each in found.failures] == [TlsResult.HOST_MISMATCH]
+        # A policy that cannot be renewed holds on, and the domain learns of it
+        world.resolver.add(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=3;")
+        world.web.response = answer(b"", "404 Not Found")
+        await world.deliver(mail_host(authority, MX))
+        assert found.successes == 2
+        last = found.failures[-1].failure
+        assert (last.result, last.reason) == (TlsResult.POLICY_FETCH_ERROR, "HTTP status 404")
+        await trio.sleep(300)
         # In testing the mail goes, and the domain learns that it would not have gone
         world.resolver.add(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=2;")
         world.web.response = answer(policy("testing", mx="*.example.net"))

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
+import dns.message
+import dns.rrset
 import pytest
 import trio
 import trio.testing
@@ -158,6 +160,26 @@ async def test_forged_answers_before_the_right_one_are_not_believed(server):
     async with running(server) as resolver:
         assert (await resolver.query("a.test", RecordKind.A)).texts == ("192.0.2.1",)
     assert len(server.queries) == 1
+
+
+class ForgedFromElsewhere(DnsServer):
+    """Before each response somebody else, who saw the question, answers it from his own address."""
+
+    async def _answer_udp(self, udp, data, peer):
+        forged = dns.message.make_response(dns.message.from_wire(data))
+        forged.answer.append(dns.rrset.from_text("a.test.", 60, "IN", "A", "203.0.113.66"))
+        with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as other:
+            await other.bind(("127.0.0.1", 0))
+            await other.sendto(forged.to_wire(), peer)
+        await super()._answer_udp(udp, data, peer)
+
+
+async def test_answer_from_another_address_is_not_even_seen():
+    # RFC 5452 §9.1: right id, right question, wrong source
+    server = ForgedFromElsewhere()
+    server.add("a.test", "A", "192.0.2.1")
+    async with running(server) as resolver:
+        assert (await resolver.query("a.test", RecordKind.A)).texts == ("192.0.2.1",)
 
 
 async def test_silent_server_hands_over_to_the_next(server):
