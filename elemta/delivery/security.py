@@ -49,6 +49,9 @@ class Security:
     """Whether nobody between us and DNS can have put another host in the place of the domain's."""
     used: PolicyUsed | None = None
     """Under which policy sessions are counted; None: they are not."""
+    tentative: bool = False
+    """Whether to try `verified` first and, where that fails, to count it and go on as `level` says:
+    MTA-STS in mode testing (RFC 8461 §5)."""
 
 
 async def plan_security(
@@ -120,6 +123,8 @@ def count_with(
         if policy.mode is StsMode.TESTING and not policy.allows(host):
             # RFC 8461 §5: the mail goes all the same, and the domain learns of it
             results.failure(used, Failure(TlsResult.VALIDATION_FAILURE, host, reason="not in the policy"))
+        elif policy.mode is StsMode.TESTING:
+            return attrs.evolve(security, used=used, tentative=security.level is not RouteTls.VERIFIED)
     else:
         used = PolicyUsed(route.next_hop)
     return attrs.evolve(security, used=used)

@@ -65,8 +65,13 @@ class SmtpTransport(Transport):
         try:
             return await self._session(target, stream, try_tls=True)
         except _TlsBroken as broken:
-            if level is not RouteTls.OPPORTUNISTIC:
+            if level is not RouteTls.OPPORTUNISTIC and not target.security.tentative:
                 raise broken.failure from broken
+        if target.security.tentative:
+            # It is counted; on a new connection all goes as if there were no policy.
+            terms = attrs.evolve(target.security, tentative=False, used=None)
+            again = attrs.evolve(target, security=terms)
+            return await self._open(again, await dial(again, self._context))
         # RFC 7435 §3: what fails opportunistically is done without; TLS cannot be taken back on that stream
         return await self._session(target, await dial(target, self._context), try_tls=False)
 
@@ -193,7 +198,7 @@ class SmtpTransport(Transport):
             if must:
                 raise _failed(target, Cause.TLS_NOT_OFFERED, replies.TLS_FAILED, f"STARTTLS: {reply}")
             return None  # RFC 3207 §4: 454; the session goes on in plain text
-        context = self._context.tls.client(security.level is RouteTls.VERIFIED)
+        context = self._context.tls.client(security.level is RouteTls.VERIFIED or security.tentative)
         name = security.server_name
         stream, facts = await start_tls(wire.stream, context, server_side=False, hostname=name)
         wire.stream = stream

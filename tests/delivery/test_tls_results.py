@@ -20,6 +20,7 @@ from elemta.delivery import (
     make_transport,
     tls_results,
 )
+from elemta.mail import Delivered
 from elemta.routing import Route
 from elemta.runtime import TrioWallClock
 from elemta.testing.network import open_memory_network
@@ -174,3 +175,19 @@ async def test_sessions_under_an_mta_sts_policy_name_it(tmp_path, autojump_clock
         testing = next(each for each in world.results.of_day(day) if "mode: testing" in each.policy.lines)
         kinds = {each.failure.result for each in testing.failures}
         assert kinds == {TlsResult.VALIDATION_FAILURE, TlsResult.STARTTLS_NOT_SUPPORTED}
+
+
+@pytest.mark.parametrize("tls", [RouteTls.OPPORTUNISTIC, RouteTls.REQUIRED])
+async def test_certificates_are_checked_for_reports_under_a_policy_in_testing(tmp_path, tls, autojump_clock):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with open_memory_network() as network:
+        world = World(authority, tmp_path / "ca.pem", network)
+        world.results, _ = collector()
+        world.web.response = answer(policy("testing"))
+        outcome, facts = await world.deliver(mail_host(authority, MX), tls=tls)
+        assert (type(outcome), facts.verified) == (Delivered, True)
+        peers = [mail_host(authority, "other.example"), mail_host(authority, "other.example")]
+        outcome, facts = await world.deliver(*peers, tls=tls)
+        assert (type(outcome), facts.verified, world.peers) == (Delivered, False, [])
+        assert only(world.results) == ("sts", 1, [(TlsResult.HOST_MISMATCH, 1)])
