@@ -141,26 +141,6 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             on_trouble=on_trouble,
         ) as memo,
         _open_resolver(config, environment) as resolver,
-        open_queue(
-            config,
-            spool,
-            router,
-            carriers.make_with(resolver, memo),
-            bus,
-            clock=clock,
-            random=random,
-            drain=drain,
-        ) as queue,
-        open_admin(
-            bind_admin(config.admin.address, config.state_dir),
-            facts := Facts(
-                elemta.__version__, config.hostname, clock.time(), spool, queue, bus, drain, clock
-            ),
-            load_or_make_token(config.admin.token_file or config.state_dir / "admin.token"),
-            _admin_hosts(config),
-            on_crash=on_crash,
-            drain=drain,
-        ),
         open_judges(
             config,
             environment,
@@ -172,6 +152,27 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             drain=drain,
             on_crash=on_crash,
         ) as judges,
+        open_queue(
+            config,
+            spool,
+            router,
+            carriers.make_with(resolver, memo),
+            bus,
+            clock=clock,
+            random=random,
+            drain=drain,
+            sign=judges.notary.sign_own,
+        ) as queue,
+        open_admin(
+            bind_admin(config.admin.address, config.state_dir),
+            facts := Facts(
+                elemta.__version__, config.hostname, clock.time(), spool, queue, bus, drain, clock
+            ),
+            load_or_make_token(config.admin.token_file or config.state_dir / "admin.token"),
+            _admin_hosts(config),
+            on_crash=on_crash,
+            drain=drain,
+        ),
         open_listeners(
             bound,
             config=config,

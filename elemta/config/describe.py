@@ -67,6 +67,10 @@ class Description:
     routes: tuple[Fact, ...]
     state: tuple[Fact, ...]
     limits: tuple[Fact, ...]
+    policy: tuple[Fact, ...]
+    """What is checked of clients and messages, and what follows."""
+    signing: tuple[Fact, ...]
+    """Which mail is signed as whom."""
     session: float
     """Seconds after which a session is ended, whatever the client does (`timeouts.session`)."""
     attempt: AttemptDeadline
@@ -83,6 +87,8 @@ class Description:
             ("Routes, first match wins", self.routes),
             ("State", self.state),
             ("Limits", self.limits),
+            ("Checks", self.policy),
+            ("Signatures", self.signing),
         ):
             lines += ["", f"{title}:", *_table(facts)]
         lines += ["", f"A session ends after {format_duration(self.session)} at the latest.", ""]
@@ -109,6 +115,8 @@ def describe(config: Config) -> Description:
         routes=_routes(config),
         state=_state(config),
         limits=_limits(config),
+        policy=_policy(config),
+        signing=_signing(config),
         session=config.timeouts.session,
         attempt=attempt_deadline(config),
         stop=(
@@ -221,6 +229,43 @@ def _limits(config: Config) -> tuple[Fact, ...]:
             f"{format_duration(queue.lifetime)}; notices {format_duration(queue.bounce_lifetime)}",
         ),
     )
+
+
+def _policy(config: Config) -> tuple[Fact, ...]:
+    policy = config.policy
+    lists = {"dns lists": policy.dns_lists, "domain lists": policy.domain_lists}
+    return (
+        Fact("spf", f"{policy.spf.action}, name of the host {policy.spf.hello_action}"),
+        Fact("dkim", str(policy.dkim.action)),
+        Fact("arc", f"{policy.arc.action}, trusted {', '.join(map(str, policy.arc.trusted)) or 'nobody'}"),
+        Fact("dmarc", f"at most {policy.dmarc.action}, without a readable author {policy.dmarc.no_author}"),
+        Fact("reverse dns", str(policy.reverse_dns.action)),
+        Fact("early talkers", str(policy.early_talkers)),
+        *(
+            Fact(name, f"{each.action}, {', '.join(str(zone.zone) for zone in each.zones) or 'none'}")
+            for name, each in lists.items()
+        ),
+        Fact("greylist", str(policy.greylist.action)),
+        Fact(
+            "rates", ", ".join(f"{each.count} per {each.per} {each.limit}" for each in policy.rates) or "none"
+        ),
+        Fact("exempt", ", ".join(map(str, policy.exempt)) or "nobody"),
+        Fact("shown as", policy.authserv_id or config.hostname),
+    )
+
+
+def _signing(config: Config) -> tuple[Fact, ...]:
+    facts = [
+        Fact(
+            str(each.domain),
+            f"signed by {each.selector}._domainkey.{each.sign_as or each.domain.domain}, key {each.key}",
+        )
+        for each in config.signing
+    ]
+    arc = config.policy.arc
+    if arc.seal_domain is not None:
+        facts.append(Fact("from outside", f"sealed as {arc.seal_selector}._domainkey.{arc.seal_domain}"))
+    return tuple(facts)
 
 
 def _notes(config: Config) -> Iterator[str]:

@@ -9,11 +9,13 @@ import attrs
 
 from elemta.config import Config
 from elemta.dns import Resolver
-from elemta.runtime import ThreadPool, WallClock, run_in_thread
+from elemta.runtime import ThreadPool, WallClock, get_logger, run_in_thread
 
 from .checks import MessageChecks
 from .sealing import ArcSealer, SealingKey, load_sealing_key
 from .signing import DkimSigner, SigningEntry, load_entries
+
+_log = get_logger(__name__)
 
 CHECKING_THREADS = 2
 SIGNING_THREADS = 2
@@ -90,6 +92,20 @@ class Notary:
         pool, clock = self._signing_pool, self._clock
         self.signer = DkimSigner(keys.entries, clock, pool) if keys.entries else None
         self.sealer = ArcSealer(keys.sealing, self.checks.authserv_id, clock, pool) if keys.sealing else None
+
+    def sign_own(self, message: bytes) -> bytes:
+        """The signatures to put before a notice or another message of this server; empty where there is no
+        key for its domain. Sync, never raises: what cannot be signed goes out without."""
+        if self.signer is None:
+            return b""
+        try:
+            fields = self.signer.sign_own(message)
+        except Exception:
+            _log.exception("a message of our own could not be signed")
+            return b""
+        if fields:
+            self.count("signed")
+        return fields
 
     def count(self, what: str, results: tuple[str, ...] = ()) -> None:
         """Count a message for `statistics`, by the name of one of its fields."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from elemta.mail import (
@@ -35,6 +35,7 @@ def plan_notice(
     hostname: str,
     notice: MessageId,
     now: float,
+    sign: Callable[[bytes], bytes],
 ) -> NewMessage:
     """The notice to the sender of `message` about recipients that it is to be told of.
 
@@ -64,14 +65,15 @@ def plan_notice(
         complete=complete,
     )
     body = build_dsn(report)
+    signatures = sign(body)
     return NewMessage(
         id=notice,
         envelope=notice_envelope(report, body),
         origin=Origin(session="", peer="local", hello=hostname, protocol="LOCAL"),
-        prefix=b"",
+        prefix=signatures,
         body=body,
-        size=len(body),
-        digest=blake2b(body, digest_size=16).digest(),
+        size=len(signatures) + len(body),
+        digest=blake2b(body + signatures, digest_size=16).digest(),
         received=now,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import attrs
@@ -13,6 +14,11 @@ from elemta.runtime import Drain, WallClock, summarize
 from elemta.spool import Spool
 
 from .bell import Bell
+
+
+def _unsigned(message: bytes) -> bytes:
+    """Nobody signs."""
+    return b""
 
 
 @attrs.define(eq=False)
@@ -28,6 +34,8 @@ class QueueContext:
     drain: Drain
     nursery: trio.Nursery
     bell: Bell
+    sign: Callable[[bytes], bytes] = _unsigned
+    """What to put before a message of our own: its signatures. Sync, never raises."""
 
     def tell_crash(self, task: str, error: BaseException, message: str = "") -> None:
         """A part of the queue crashed and was contained."""

@@ -170,14 +170,20 @@ async def open_queue(
     clock: WallClock,
     random: Random,
     drain: Drain,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> AsyncGenerator[QueueManager, None]:
     """Run the queue around the block.
 
     On the way out the queue drains: attempts that have sent nothing end at once, the others may finish
     until `drain.deadline`; then what is left is cancelled and recorded as such.
+
+    Args:
+      sign: gives the signatures to put before a notice. Sync, never raises.
     """
     async with trio.open_nursery() as nursery:
         context = QueueContext(config, spool, bus, clock, random, drain, nursery, Bell())
+        if sign is not None:
+            context.sign = sign
         manager = QueueManager(context, router, make_transport)
         await manager.operations.load()  # before anything is taken in hand
         drain.attach(nursery.cancel_scope)

@@ -92,6 +92,7 @@ class Notices:
                     hostname=self.context.config.hostname,
                     notice=notice_id,
                     now=now,
+                    sign=self.context.sign,
                 )
             )
             self.context.bus.publish(

@@ -179,3 +179,23 @@ def test_login_at_a_next_hop_counts_where_there_is_one() -> None:
     )
     phases = attempt_deadline(Config(hostname="mx.example.org", routes=(route,))).phases
     assert [phase.name for phase in phases].index("login") == 5
+
+
+def test_checks_and_signatures_are_told() -> None:
+    text = str(
+        describe(
+            parse_config(
+                'hostname = "mx.example.org"\n[policy]\nauthserv_id = "results.example.org"\n'
+                '[policy.dmarc]\naction = "refuse"\n[policy.arc]\ntrusted = ["lists.example.net"]\n'
+                'seal_domain = "example.org"\nseal_selector = "arc"\nseal_key = "arc.pem"\n'
+                '[[signing]]\ndomain = "*.example.org"\nselector = "mail"\nkey = "mail.pem"\n',
+                "f",
+            )
+        )
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "dmarc at most refuse, without a readable author note" in lines
+    assert "arc note, trusted lists.example.net" in lines
+    assert "shown as results.example.org" in lines
+    assert "*.example.org signed by mail._domainkey.example.org, key mail.pem" in lines
+    assert "from outside sealed as arc._domainkey.example.org" in lines

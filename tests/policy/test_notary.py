@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from dkim_bed import MESSAGE, NOW, FixedClock, ed25519_key
+from dkim_bed import MESSAGE, NOW, FixedClock, ed25519_key, verify, zone
 
 from elemta.config import parse_config
 from elemta.mail import parse_reverse_path
@@ -72,3 +72,28 @@ def test_what_was_done_is_counted():
     found = made.statistics()
     assert (found.checked, found.refused, found.signed) == (2, 1, 0)
     assert found.results == (("dkim=none", 1), ("spf=fail", 1), ("spf=pass", 1))
+
+
+@pytest.mark.parametrize("size", [0, 10, 500_000])
+async def test_messages_of_our_own_are_signed_at_once(key: Path, size: int):
+    made = notary()
+    assert made.sign_own(MESSAGE) == b""
+    (await made.prepare(signing(key), None))()
+    message = MESSAGE + b"line\r\n" * (size // 6)
+    fields = made.sign_own(message)
+    assert fields.startswith(b"DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/simple; d=example.org;")
+    [found] = await verify(fields + message, zone(a=ed25519_key().record()))
+    assert found.passed
+    assert made.sign_own(MESSAGE.replace(b"example.org", b"other.example")) == b""
+    assert made.statistics().signed == 1
+
+
+async def test_what_cannot_be_signed_goes_out_without(key: Path, monkeypatch: pytest.MonkeyPatch):
+    made = notary()
+    (await made.prepare(signing(key), None))()
+
+    def broken(*arguments: object) -> bytes:
+        raise ValueError("no entropy")
+
+    monkeypatch.setattr("elemta.policy.signing.make_signatures", broken)
+    assert made.sign_own(MESSAGE) == b""

@@ -185,6 +185,7 @@ async def open_bed(
     refuse: Outcome | None = None,
     clock: SettableClock | None = None,
     store: MemoryStore | None = None,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> AsyncGenerator[Bed, None]:
     """`answer` serves every site; a test may replace the transport of one. With a `store` of an earlier
     bed: that server has died and starts again."""
@@ -210,7 +211,15 @@ async def open_bed(
             store=store or MemoryStore(),
         ) as spool,
         open_queue(
-            config, spool, Router(config), make_transport, bus, clock=clock, random=random, drain=drain
+            config,
+            spool,
+            Router(config),
+            make_transport,
+            bus,
+            clock=clock,
+            random=random,
+            drain=drain,
+            sign=sign,
         ) as queue,
     ):
         yield Bed(spool, queue, drain, events, transports, random, clock)

@@ -298,3 +298,21 @@ async def test_a_notice_for_many_is_one_message(autojump_clock: trio.testing.Moc
         totals = await bed.spool.totals()
     assert len(report.recipients) == 20
     assert (totals.accepted, totals.delivered) == (21, 21)
+
+
+async def test_notices_carry_the_signatures_of_their_domain(autojump_clock: trio.testing.MockClock) -> None:
+    seen: list[bytes] = []
+
+    def sign(message: bytes) -> bytes:
+        seen.append(message)
+        return b"DKIM-Signature: of it\r\n"
+
+    async with open_bed(sign=sign) as bed:
+        bed.transports["smtp:a.example"] = ScriptedTransport(answers(NEVER))
+        await bed.accept("r@a.example")
+        await trio.sleep(5)
+        (parcel,) = bed.parcels("smtp:example.org")
+        Report(parcel)
+        assert parcel.content.prefix == b"DKIM-Signature: of it\r\n"
+        assert [parcel.content.body] == seen
+        assert parcel.content.size == len(seen[0]) + len(parcel.content.prefix)
