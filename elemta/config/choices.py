@@ -105,6 +105,23 @@ class CheckAction(enum.StrEnum):
     """The client is refused (5yz), or told to come again later where the check could not be finished."""
 
 
+class QuotaOf(enum.StrEnum):
+    """What an account has only so much of."""
+
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+    OCTETS = "octets"
+
+
+class QuotaAction(enum.StrEnum):
+    """What an account is told that has used up a quota."""
+
+    DEFER = "defer"
+    """To come again later (4yz); mail programs keep the message, some without a word."""
+    REFUSE = "refuse"
+    """No (5yz), so that the user sees it at once."""
+
+
 class MessageAction(enum.StrEnum):
     """What follows from a check that a message failed."""
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from .choices import ListenerAuth, ListenerRole, ListenerTls, RouteTls, TransportKind
-from .schema import Config, ListenerConfig, RouteConfig
+from .choices import ListenerAuth, ListenerRole, ListenerTls, QuotaOf, RouteTls, TransportKind
+from .schema import Config, ListenerConfig, QuotaConfig, RouteConfig
 from .units import HostPort, RoutePattern, format_duration, format_size
 
 _BLOCK = 64 * 1024
@@ -249,9 +249,21 @@ def _policy(config: Config) -> tuple[Fact, ...]:
         Fact(
             "rates", ", ".join(f"{each.count} per {each.per} {each.limit}" for each in policy.rates) or "none"
         ),
+        Fact("quota", _quota(config.policy.quota)),
         Fact("exempt", ", ".join(map(str, policy.exempt)) or "nobody"),
         Fact("shown as", policy.authserv_id or config.hostname),
     )
+
+
+def _quota(quota: QuotaConfig) -> str:
+    """What an account may send."""
+    parts = []
+    for what in QuotaOf:
+        for limit, period in zip(quota.limits(what), ("hour", "day"), strict=True):
+            if limit:
+                amount = format_size(limit) if what is QuotaOf.OCTETS else f"{limit} {what}"
+                parts.append(f"{amount} in an {period}" if period == "hour" else f"{amount} in a {period}")
+    return ", ".join(parts) or "none"
 
 
 def _signing(config: Config) -> tuple[Fact, ...]:

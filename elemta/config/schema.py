@@ -27,6 +27,8 @@ from .choices import (
     LogFormat,
     LogLevel,
     MessageAction,
+    QuotaAction,
+    QuotaOf,
     RateOf,
     RatePer,
     RefuseAt,
@@ -568,6 +570,37 @@ class RateConfig:
 
 
 @attrs.frozen
+class QuotaConfig:
+    """How much each account may send; 0 is without a limit. An hour and a day begin with the first message.
+    The sums outlive a restart."""
+
+    hourly_messages: Annotated[int, Range(minimum=0)] = 0
+    """Messages in an hour."""
+    daily_messages: Annotated[int, Range(minimum=0)] = 0
+    """Messages in a day."""
+    hourly_recipients: Annotated[int, Range(minimum=0)] = 0
+    """Recipients in an hour."""
+    daily_recipients: Annotated[int, Range(minimum=0)] = 0
+    """Recipients in a day: what somebody with a stolen password can do at most."""
+    hourly_size: ByteSize = 0
+    """Octets of stored messages in an hour; the message that reaches it is still taken."""
+    daily_size: ByteSize = 0
+    """The same for a day."""
+    action: QuotaAction = QuotaAction.DEFER
+    """What the account is told then: `defer` (4yz) or `refuse` (5yz)."""
+
+    def limits(self, what: QuotaOf) -> tuple[int, int]:
+        """For an hour and for a day."""
+        match what:
+            case QuotaOf.MESSAGES:
+                return self.hourly_messages, self.daily_messages
+            case QuotaOf.RECIPIENTS:
+                return self.hourly_recipients, self.daily_recipients
+            case QuotaOf.OCTETS:
+                return self.hourly_size, self.daily_size
+
+
+@attrs.frozen
 class SpfConfig:
     """Whether a client was allowed to send as that domain (RFC 7208)."""
 
@@ -700,6 +733,8 @@ class PolicyConfig:
     """Whether unknown clients must come again."""
     rates: tuple[RateConfig, ...] = ()
     """How fast clients may be; all that apply must be kept."""
+    quota: QuotaConfig = QuotaConfig()
+    """How much each account may send in an hour and in a day."""
     authserv_id: Annotated[str, HOSTNAME] | None = None
     """Our name in Authentication-Results (RFC 8601 2.5); default hostname. What comes with that name is
     forged, and removed."""
@@ -819,6 +854,7 @@ SECTIONS: tuple[type, ...] = (
     ReverseDnsConfig,
     HelloConfig,
     GreylistConfig,
+    QuotaConfig,
     RateConfig,
     SpfConfig,
     DmarcConfig,

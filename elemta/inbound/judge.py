@@ -31,9 +31,9 @@ class Judge:
         """Seconds to wait before the greeting, watching for octets of the client."""
         return self._gate.greeting_delay(self._client)
 
-    def accepted(self, recipients: int) -> None:
-        """A message was stored, for so many recipients."""
-        self._gate.accepted(self._client, recipients)
+    def accepted(self, recipients: int, octets: int) -> None:
+        """A message was stored, for so many recipients and of that size."""
+        self._gate.accepted(self._client, recipients, octets)
         self._tell()
 
     def early_talker(self) -> Refusal | None:

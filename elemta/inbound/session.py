@@ -425,7 +425,7 @@ class Session:
             self._log_unacknowledged(transaction)
             raise SessionEnds("timeout")
         if self._visitor.judge is not None:
-            self._visitor.judge.accepted(transaction.recipients)
+            self._visitor.judge.accepted(transaction.recipients, transaction.size)
 
     def _log_unacknowledged(self, transaction: Transaction) -> None:
         # It stays: the reply may have arrived. If not, the client sends a duplicate (RELIABILITY D2).

@@ -71,6 +71,7 @@ class Transaction:
         "_refusal",
         "message",
         "sender",
+        "size",
     )
 
     def __init__(
@@ -98,6 +99,8 @@ class Transaction:
         self._refusal: Refusal | None = None
         """Why the body will not be accepted, known before its end: told there."""
         self.message: MessageId | None = None
+        self.size = 0
+        """Octets of the message, once it is stored."""
 
     # --- Envelope -----------------------------------------------------------------------------------
 
@@ -312,6 +315,7 @@ class Transaction:
             services.report_crash("commit", cause, session=self._origin.session, message=message)
             raise CommitFailed from cause
         self._draft = None
+        self.size = accepted.size
         services.bus.publish(accepted)
         return None
 

@@ -224,6 +224,12 @@ TOO_MANY_RECIPIENTS_FOR_NOW = Reply.of(
     450, "4.7.0", "too many recipients from you in a short time, try again later"
 )
 """RCPT above a rate (§7.8)."""
+QUOTA_USED_UP = Reply.of(550, "5.7.1", "your account has sent as much as it may for now")
+"""MAIL or RCPT of an account beyond a quota (§7.8)."""
+QUOTA_USED_UP_FOR_NOW = Reply.of(
+    450, "4.7.1", "your account has sent as much as it may for now, try again later"
+)
+"""The same, where the client is to come again."""
 EARLY_TALKER = Reply.of(554, "5.5.1", "protocol error: wait for the greeting")
 """In place of the greeting (§3.1, §4.3.1)."""
 EARLY_TALKER_DEFERRED = Reply.of(421, "4.5.1", "protocol error: wait for the greeting")

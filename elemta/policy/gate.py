@@ -13,6 +13,8 @@ from elemta.config import (
     Config,
     GreylistAction,
     ListenerRole,
+    QuotaAction,
+    QuotaOf,
     RateOf,
     RefuseAt,
     ReverseDnsNeed,
@@ -26,11 +28,13 @@ from .greylist import Greylist, Standing
 from .hello import HelloCheck
 from .lists import DnsLists, Listing, ListStatistics
 from .networks import network_of
+from .quotas import Quotas, QuotaStatistics
 from .rates import Rates, RateStatistics
 from .reverse import Iprev, ReverseName, look_up_reverse
 from .verdict import as_greeting, verdict
 
 RATES = "rates"
+QUOTA = "quota"
 EARLY_TALKER = "early-talker"
 DNS_LISTS = "dns-lists"
 DOMAIN_LISTS = "domain-lists"
@@ -51,6 +55,7 @@ class GateStatistics:
     refused: dict[str, int]
     """Refusals that were handed out."""
     rates: tuple[RateStatistics, ...]
+    quotas: QuotaStatistics
     lists: tuple[ListStatistics, ...]
     """Of addresses, then of domains."""
 
@@ -94,6 +99,7 @@ class Gate:
         self._rates: Rates | None = None
         self._address_lists: DnsLists | None = None
         self._domain_lists: DnsLists | None = None
+        self._quotas = Quotas(config.policy.quota, memo, clock)
         self._use(config)
 
     def replace(self, config: Config) -> None:
@@ -106,6 +112,7 @@ class Gate:
         self._policy = policy
         self._postmaster = (config.postmaster or f"postmaster@{config.hostname}").lower()
         self._exempt = policy.exempt
+        self._quotas.config = policy.quota
         self._rates = Rates(policy, self._clock, self._rates)
         self._hello = HelloCheck(policy.hello, config.hostname, self._resolver)
         self._greylist = Greylist(policy.greylist, self._memo, self._clock)
@@ -194,6 +201,8 @@ class Gate:
         client.pending.pop(DOMAIN_LISTS, None)
         client.times_come_again = None
         refusal = self._count(client, RateOf.MESSAGES, replies.TOO_MUCH_MAIL)
+        if refusal is None:
+            refusal = await self._take_quota(client, QuotaOf.MESSAGES)
         lists = self._domain_lists
         assert lists is not None
         domain = reverse_path.mailbox.domain if reverse_path.mailbox is not None else None
@@ -213,6 +222,8 @@ class Gate:
     ) -> Refusal | None:
         """Recipient rates; what was kept until now; greylisting. No mailbox: the bare `<postmaster>`."""
         refusal = self._count(client, RateOf.RECIPIENTS, replies.TOO_MANY_RECIPIENTS_FOR_NOW)
+        if refusal is None:
+            refusal = await self._take_quota(client, QuotaOf.RECIPIENTS)
         address = self._judged_address(client)
         # RFC 5321 §4.5.1: the postmaster is to be reached by all who were refused by mistake
         if (
@@ -229,8 +240,10 @@ class Gate:
         await trio.lowlevel.checkpoint_if_cancelled()
         return refusal
 
-    def accepted(self, client: Client, recipients: int) -> None:
-        """A message of this client was stored, for so many recipients."""
+    def accepted(self, client: Client, recipients: int, octets: int = 0) -> None:
+        """A message of this client was stored, for so many recipients and of that size."""
+        if client.identity is not None and self._quotas.active:
+            self._quotas.stored(client.identity.name, octets)
         if client.times_come_again is not None and client.address is not None and recipients:
             self._greylist.came_again(self._network(client.address), client.times_come_again)
         client.times_come_again = None
@@ -243,6 +256,7 @@ class Gate:
             dict(self._noted),
             dict(self._refused),
             self._rates.statistics(),
+            self._quotas.statistics(),
             self._address_lists.statistics() + self._domain_lists.statistics(),
         )
 
@@ -290,6 +304,20 @@ class Gate:
         if rate is None:
             return None
         return self._hand_out(RATES, Refusal(reply, self._find(client, RATES, f"more than {rate}")))
+
+    async def _take_quota(self, client: Client, what: QuotaOf) -> Refusal | None:
+        """Count for the account of a client that has one, wherever it is."""
+        if client.identity is None or not self._quotas.active:
+            return None
+        finding = await self._quotas.take(client.identity.name, what)
+        if finding is None:
+            return None
+        reply = (
+            replies.QUOTA_USED_UP
+            if self._quotas.config.action is QuotaAction.REFUSE
+            else replies.QUOTA_USED_UP_FOR_NOW
+        )
+        return self._hand_out(QUOTA, Refusal(reply, self._find(client, QUOTA, finding)))
 
     def _judge_reverse(self, client: Client, found: ReverseName) -> Refusal | None:
         client.reverse_name = found.name

@@ -120,5 +120,5 @@ class FakeGate:
         refusal = await self._step(client, "recipient", str(path), mailbox and str(mailbox))
         return None if mailbox is None else refusal
 
-    def accepted(self, client: Client, recipients: int) -> None:
+    def accepted(self, client: Client, recipients: int, octets: int = 0) -> None:
         self.asked.append(("accepted", recipients))
