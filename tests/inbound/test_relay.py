@@ -5,6 +5,7 @@ import ipaddress
 import attrs
 import pytest
 from inbound_bed import FRIEND, STRANGER, FakeSpool, make_config, open_bed
+from inbound_fakes import FakeAuthenticator, b64
 
 from elemta.config import (
     DomainPattern,
@@ -76,6 +77,43 @@ async def test_a_stranger_cannot_relay(autojump_clock, number: int, sender: str,
         assert (await client.reply())[0] == "5"
         await client.send(b"DATA\r\n")
         assert (await client.reply())[0] == "5"
+
+
+SERVERS = [
+    (ListenerRole.MX, ListenerAuth.OPTIONAL),
+    (ListenerRole.MX, ListenerAuth.REQUIRED),
+    (ListenerRole.SUBMISSION, ListenerAuth.OFF),
+    (ListenerRole.SUBMISSION, ListenerAuth.OPTIONAL),
+    (ListenerRole.SUBMISSION, ListenerAuth.REQUIRED),
+    (ListenerRole.LMTP, ListenerAuth.OFF),
+]
+
+
+@pytest.mark.parametrize(("role", "auth"), SERVERS)
+async def test_nor_on_listeners_of_other_roles_with_or_without_accounts(
+    autojump_clock, role: ListenerRole, auth: ListenerAuth
+):
+    """Each variant in a session of its own, once as it comes and once after a login that failed."""
+    config = make_config(role=role, listener={"auth": auth}, limits={"errors": 100, "error_delay": 0})
+    authenticator = None if auth is ListenerAuth.OFF else FakeAuthenticator()
+    literal = [(number, "<a@ext2.test>", recipient) for number, recipient, _ in LITERAL]
+    variants = REFUSED if role is not ListenerRole.SUBMISSION else REFUSED + literal
+    async with open_bed(config, spool=FakeSpool(), authenticator=authenticator) as bed:
+        for number, sender, recipient in variants:
+            for login in (False, True):
+                client = bed.dial(STRANGER)
+                await client.hello("LHLO" if role is ListenerRole.LMTP else "EHLO")
+                if login:
+                    assert (await client.say(f"AUTH PLAIN {b64(chr(0) + 'user' + chr(0) + 'wrong')}"))[
+                        0
+                    ] == "5"
+                for line in (f"MAIL FROM:{sender}", f"RCPT TO:{recipient}"):
+                    await client.send(f"{line}\r\n".encode())
+                    said = await client.reply()
+                assert said[0] == "5", (number, said)
+                assert (await client.say("DATA"))[0] == "5"
+                await client.quit()
+        assert not bed.spool.stored
 
 
 @pytest.mark.parametrize(("number", "recipient", "local_part"), LITERAL)
