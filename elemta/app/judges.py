@@ -14,10 +14,11 @@ from elemta.auth import REFRESH, Authenticator, make_authenticator
 from elemta.config import Config, ListenerAuth
 from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
-from elemta.policy import Gate, Notary, credentials_folder, load_keys
+from elemta.policy import Breaker, Gate, Notary, credentials_folder, load_keys
 from elemta.runtime import Drain, LoadGauge, Memo, OnCrash, ThreadPool, run_in_thread, supervise
 from elemta.spool import Spool
 
+from .alarms import Alarms, watch_refusals
 from .environment import Environment
 from .parts import notary_part, simple_part
 from .reload import Reloader
@@ -62,7 +63,11 @@ async def open_judges(
         on_change=lambda reason: bus.publish(ServerOverloaded(time=clock.time(), reason=reason)),
     )
     async with trio.open_nursery() as nursery:
-        gate = Gate(config, resolver, clock, random, memo)
+        alarms = Alarms(config, spool, bus, clock, random)
+        folder = None if environment.store is not None else config.state_dir
+        breaker = Breaker(config.policy.breaker, memo, clock, folder, alarms.tell)
+        watch_refusals(bus, breaker)
+        gate = Gate(config, resolver, clock, random, memo, breaker)
         credentials = credentials_folder()
         keys = await run_in_thread(ThreadPool("signing-keys", 1), load_keys, config, credentials)
         notary = Notary(config, keys, resolver, clock)
@@ -88,6 +93,11 @@ async def open_judges(
             )
         )
         reloader.add(notary_part(notary, credentials))
+        reloader.add(
+            simple_part(frozenset(), alarms.replace, uses=frozenset({"policy", "hostname", "postmaster"}))
+        )
+        tell = partial(alarms.run, notary)
+        nursery.start_soon(partial(supervise, "alarms", tell, on_crash=on_crash, drain=drain))
         measure = partial(load.run, partial(_commits, spool))
         nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
         yield Judges(gate, notary, load, authenticator, make)

@@ -83,7 +83,7 @@ def list_(
     """List the messages in the queue, oldest first."""
     config = read_for_client(config_file, dev)
     query = {name: value for name, value in wanted.items() if value is not None}
-    pages = _pages(config, query, limit)
+    pages = pages(config, query, limit)
     if as_json:
         click.echo(json.dumps({"messages": [message for page in pages for message in page]}, indent=2))
         return
@@ -191,7 +191,7 @@ def count_messages(config: Config) -> int:
     )
 
 
-def _pages(config: Config, query: dict[str, Any], limit: int) -> Iterator[list[Any]]:
+def pages(config: Config, query: dict[str, Any], limit: int) -> Iterator[list[Any]]:
     """Messages page by page, so that a long queue needs little memory anywhere."""
     after: str | None = None
     while limit > 0:

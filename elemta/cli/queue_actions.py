@@ -16,7 +16,7 @@ import click
 from .client import AdminClient, NotRunning
 from .errors import NOT_DONE, TRY_LATER, Trouble
 from .options import F, config_option, dev_option, json_option, read_for_client
-from .queue import PAGE, SPAN, count_messages, filters, queue
+from .queue import PAGE, SPAN, count_messages, filters, pages, queue
 from .spooled import ask, parsed, storage_trouble
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["queue"]
 
 HELD_BY_OPERATOR = "held by the operator"
+MOST_HELD = 1_000_000
 FINAL = frozenset({"remove", "bounce"})
 """Actions that cannot be undone: a person at a terminal is asked first."""
 
@@ -158,6 +159,19 @@ def _act(config: Config, action: str, past: str, selection: dict[str, Any], *, b
                 click.echo(f"elemta: {done} recipient{'' if done == 1 else 's'} {past} before this", err=True)
             raise
     return done
+
+
+def act_on_held(config: Config, action: str, past: str, reason: str) -> int:
+    """Carry out an action for all messages whose recipients are held for a reason that begins so; how many
+    recipients."""
+    found = [
+        message["id"]
+        for page in pages(config, {"state": "held"}, MOST_HELD)
+        for message in page
+        if any(each["reason"].startswith(reason) for each in message["recipients"])
+    ]
+    selection = {"messages": found, "all": False}
+    return _act(config, action, past, selection, bar=False) if found else 0
 
 
 def _expected(config: Config, selection: dict[str, Any]) -> int | None:

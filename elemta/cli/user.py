@@ -203,6 +203,45 @@ def list_(config_file: Path | None, as_json: bool) -> None:
     )
 
 
+def _held_command(name: str, action: str, past: str, summary: str) -> None:
+    @user.command(name, help=summary)
+    @config_option
+    @json_option
+    @click.argument("name")
+    def command(config_file: Path | None, as_json: bool, name: str) -> None:
+        from elemta.policy import hold_reason, let_go  # noqa: PLC0415
+
+        from .queue_actions import act_on_held  # noqa: PLC0415
+
+        config = read_config(config_file)
+        account = _account_name(name)
+        try:
+            held = let_go(config.state_dir, account)
+        except OSError as error:
+            raise Trouble(STORAGE, f"{config.state_dir}: {error.strerror or error}") from error
+        count = act_on_held(config, action, past, hold_reason(account))
+        if as_json:
+            click.echo(json.dumps({"account": account, "held": held, "recipients": count}))
+        else:
+            click.echo(f"{account}: {count} recipient{'' if count == 1 else 's'} {past}")
+        if not held and not count:
+            raise Trouble(NOT_DONE, f"{account} is not held, and nothing of it is")
+
+
+_held_command(
+    "release",
+    "release",
+    "released",
+    "Let the account NAME send again, and its held mail go (policy.breaker).",
+)
+_held_command(
+    "purge",
+    "remove",
+    "removed",
+    "Let the account NAME send again, and remove its held mail (policy.breaker).",
+)
+
+
 def _users_path(config: Config) -> Path:
     if config.auth.users is None:
         raise Trouble(BAD_CONFIG, "the configuration has no users file: set users in [auth]")

@@ -5,6 +5,7 @@ Not here: what the settings do, and whether the files and addresses they name ca
 
 from .choices import (
     AuthMechanism,
+    BreakerAction,
     Canonicalization,
     CheckAction,
     GreylistAction,
@@ -35,6 +36,7 @@ from .schema import (
     AdminConfig,
     ArcConfig,
     AuthConfig,
+    BreakerConfig,
     CertificateConfig,
     Config,
     DeliveryConfig,
@@ -95,6 +97,8 @@ __all__ = [
     "AuthConfig",
     "AuthMechanism",
     "BadValue",
+    "BreakerAction",
+    "BreakerConfig",
     "ByteSize",
     "Canonicalization",
     "CertificateConfig",

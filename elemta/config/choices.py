@@ -122,6 +122,17 @@ class QuotaAction(enum.StrEnum):
     """No (5yz), so that the user sees it at once."""
 
 
+class BreakerAction(enum.StrEnum):
+    """What follows when an account does not send like itself."""
+
+    OFF = "off"
+    """Nobody looks."""
+    NOTE = "note"
+    """It is told, in the log and to postmaster."""
+    HOLD = "hold"
+    """And its mail is accepted, but held until it is released."""
+
+
 class MessageAction(enum.StrEnum):
     """What follows from a check that a message failed."""
 

@@ -250,6 +250,7 @@ def _policy(config: Config) -> tuple[Fact, ...]:
             "rates", ", ".join(f"{each.count} per {each.per} {each.limit}" for each in policy.rates) or "none"
         ),
         Fact("quota", _quota(config.policy.quota)),
+        Fact("breaker", str(policy.breaker.action)),
         Fact("exempt", ", ".join(map(str, policy.exempt)) or "nobody"),
         Fact("shown as", policy.authserv_id or config.hostname),
     )

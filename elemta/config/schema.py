@@ -17,6 +17,7 @@ from elemta.mail import Domain
 
 from .choices import (
     AuthMechanism,
+    BreakerAction,
     Canonicalization,
     CheckAction,
     GreylistAction,
@@ -601,6 +602,24 @@ class QuotaConfig:
 
 
 @attrs.frozen
+class BreakerConfig:
+    """When an account does not send like itself, as with a stolen password. Not for relay networks."""
+
+    action: BreakerAction = BreakerAction.OFF
+    """`off`; `note` tells the log and postmaster; `hold` also holds its mail until
+    `elemta user release NAME`."""
+    recipients: Count = 100
+    """Recipients in an hour that are no burst, whatever is usual."""
+    factor: Annotated[int, Range(minimum=2, maximum=1000)] = 10
+    """More than so many times the usual recipients of an hour are a burst."""
+    refused: Annotated[int, Range(minimum=0)] = 50
+    """Recipients in an hour that next hops refuse for good; 0: does not count."""
+    networks: Annotated[int, Range(minimum=0)] = 5
+    """Networks in an hour that the account was never seen in (policy.ipv4_network and ipv6_network); 0: does
+    not count."""
+
+
+@attrs.frozen
 class SpfConfig:
     """Whether a client was allowed to send as that domain (RFC 7208)."""
 
@@ -735,6 +754,8 @@ class PolicyConfig:
     """How fast clients may be; all that apply must be kept."""
     quota: QuotaConfig = QuotaConfig()
     """How much each account may send in an hour and in a day."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When an account does not send like itself."""
     authserv_id: Annotated[str, HOSTNAME] | None = None
     """Our name in Authentication-Results (RFC 8601 2.5); default hostname. What comes with that name is
     forged, and removed."""
@@ -854,6 +875,7 @@ SECTIONS: tuple[type, ...] = (
     ReverseDnsConfig,
     HelloConfig,
     GreylistConfig,
+    BreakerConfig,
     QuotaConfig,
     RateConfig,
     SpfConfig,

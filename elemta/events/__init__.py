@@ -14,6 +14,7 @@ from .bus import (
 )
 from .form import as_dict, log_events, log_record
 from .types import (
+    AccountSuspicious,
     ClockChanged,
     CommandRejected,
     Event,
@@ -48,6 +49,7 @@ from .types import (
 )
 
 __all__ = [
+    "AccountSuspicious",
     "Batch",
     "BusStatistics",
     "ClockChanged",

@@ -175,6 +175,18 @@ class SessionNoted(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class AccountSuspicious(Event):
+    """An account does not send like itself: its password may be stolen."""
+
+    type = "account.suspicious"
+    level = "error"
+    account: str
+    finding: str
+    held: bool
+    """Whether its mail is held from now on."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class CommandRejected(Event):
     """A command was answered 4yz or 5yz."""
 

@@ -217,7 +217,9 @@ class Dialogue:
             self.cause = "storage"
             return replies.INTERNAL_ERROR
         origin = self._make_origin(utf8=params.smtputf8)
-        self.transaction = Transaction(context, origin, command.path, params, promises, may_relay=may_relay)
+        self.transaction = Transaction(
+            context, origin, command.path, params, promises, may_relay=may_relay, judge=self.visitor.judge
+        )
         self._deadlines.begin_transaction(context.config.timeouts.transaction)
         if promises.priority != (params.priority or 0):
             return replies.priority_changed(promises.priority)

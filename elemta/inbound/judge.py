@@ -36,6 +36,10 @@ class Judge:
         self._gate.accepted(self._client, recipients, octets)
         self._tell()
 
+    def hold(self, message: str, recipients: int) -> str | None:
+        """A message is about to be stored: why it is to be held, or None."""
+        return self._gate.hold(self._client, message, recipients)
+
     def early_talker(self) -> Refusal | None:
         """It spoke before it was greeted."""
         refusal = self._gate.early_talker(self._client)

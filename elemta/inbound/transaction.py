@@ -29,6 +29,7 @@ from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
 from .context import SessionContext
 from .examination import Examination, examine
 from .fixup import HeaderFixer, missing_fields
+from .judge import Judge
 from .promises import Promises
 from .relay import may_relay
 
@@ -63,6 +64,7 @@ class Transaction:
         "_draft",
         "_examination",
         "_fixer",
+        "_judge",
         "_may_relay",
         "_origin",
         "_params",
@@ -83,7 +85,9 @@ class Transaction:
         promises: Promises,
         *,
         may_relay: bool,
+        judge: Judge | None = None,
     ) -> None:
+        self._judge = judge
         self._context = context
         self._origin = origin
         self.sender = sender
@@ -223,7 +227,7 @@ class Transaction:
             await self.write(fixer.end())
         if self._examination is not None and self._refusal is None:
             await self._keep(self._examination.end())
-        refusal = self._refusal or self._check(end) or await self._judge()
+        refusal = self._refusal or self._check(end) or await self._examine()
         if refusal is None:
             if is_gone():
                 raise ClientGone
@@ -269,7 +273,7 @@ class Transaction:
             return Refusal(replies.TOO_MANY_HOPS, "loop")
         return None
 
-    async def _judge(self) -> Refusal | None:
+    async def _examine(self) -> Refusal | None:
         """What follows from what the message claims to be."""
         if self._examination is None:
             return None
@@ -296,12 +300,13 @@ class Transaction:
             if self._examination is not None:
                 prefix = await self._examination.fields(draft.head, prefix, envelope) + prefix
             accepted = self._accepted_event(draft, len(prefix), message)
+            hold = None if self._judge is None else self._judge.hold(message, self.recipients)
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services.report_crash("transaction", error, session=self._origin.session, message=message)
             return Refusal(replies.LOCAL_ERROR, "internal error")
         try:
             await services.spool.commit(
-                draft, message=message, envelope=envelope, origin=self._origin, prefix=prefix
+                draft, message=message, envelope=envelope, origin=self._origin, prefix=prefix, hold=hold
             )
         except SpoolFull:
             return Refusal(replies.STORAGE_FULL, "storage full")

@@ -9,6 +9,7 @@ Not here: who may relay (`elemta.inbound`), how a refusal is sent, who a user is
 
 from .arc import ArcResult, arc_needs, check_arc
 from .author import Authors, find_authors
+from .breaker import Breaker, BreakerStatistics, hold_reason, let_go, read_held
 from .canonical import BodyHashes, BodyNeed
 from .checks import MessageChecks, Verdict
 from .client import Client, Refusal
@@ -46,6 +47,8 @@ __all__ = [
     "Authors",
     "BodyHashes",
     "BodyNeed",
+    "Breaker",
+    "BreakerStatistics",
     "Client",
     "Disposition",
     "DkimResult",
@@ -96,7 +99,9 @@ __all__ = [
     "evaluate",
     "find_authors",
     "find_record",
+    "hold_reason",
     "key_name",
+    "let_go",
     "load_entries",
     "load_key",
     "load_keys",
@@ -104,6 +109,7 @@ __all__ = [
     "look_up_key",
     "look_up_reverse",
     "make_key",
+    "read_held",
     "record_strings",
     "write_key",
     "zone_line",

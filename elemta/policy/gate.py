@@ -23,6 +23,7 @@ from elemta.dns import Resolver
 from elemta.mail import Domain, Mailbox, Reply, ReversePath, replies
 from elemta.runtime import Memo, WallClock
 
+from .breaker import Breaker
 from .client import Client, IpAddress, Refusal
 from .greylist import Greylist, Standing
 from .hello import HelloCheck
@@ -88,8 +89,15 @@ class Gate:
     """
 
     def __init__(
-        self, config: Config, resolver: Resolver, clock: WallClock, random: Random, memo: Memo
+        self,
+        config: Config,
+        resolver: Resolver,
+        clock: WallClock,
+        random: Random,
+        memo: Memo,
+        breaker: Breaker | None = None,
     ) -> None:
+        self._breaker = breaker
         self._resolver = resolver
         self._clock = clock
         self._random = random
@@ -113,6 +121,8 @@ class Gate:
         self._postmaster = (config.postmaster or f"postmaster@{config.hostname}").lower()
         self._exempt = policy.exempt
         self._quotas.config = policy.quota
+        if self._breaker is not None:
+            self._breaker.config = policy.breaker
         self._rates = Rates(policy, self._clock, self._rates)
         self._hello = HelloCheck(policy.hello, config.hostname, self._resolver)
         self._greylist = Greylist(policy.greylist, self._memo, self._clock)
@@ -203,6 +213,9 @@ class Gate:
         refusal = self._count(client, RateOf.MESSAGES, replies.TOO_MUCH_MAIL)
         if refusal is None:
             refusal = await self._take_quota(client, QuotaOf.MESSAGES)
+        breaker = self._watching(client)
+        if breaker is not None and client.identity is not None and client.address is not None:
+            await breaker.seen(client.identity.name, self._network(client.address))
         lists = self._domain_lists
         assert lists is not None
         domain = reverse_path.mailbox.domain if reverse_path.mailbox is not None else None
@@ -247,6 +260,18 @@ class Gate:
         if client.times_come_again is not None and client.address is not None and recipients:
             self._greylist.came_again(self._network(client.address), client.times_come_again)
         client.times_come_again = None
+
+    def hold(self, client: Client, message: str, recipients: int) -> str | None:
+        """A message of this client is about to be stored: why it is to be held, or None. Sync."""
+        breaker = self._watching(client)
+        if breaker is None or client.identity is None:
+            return None
+        return breaker.hold(client.identity.name, message, recipients)
+
+    def _watching(self, client: Client) -> Breaker | None:
+        """Who watches its account, if it has one."""
+        breaker = self._breaker
+        return breaker if breaker is not None and breaker.active and client.identity is not None else None
 
     def statistics(self) -> GateStatistics:
         assert self._rates is not None

@@ -158,6 +158,7 @@ class FakeSpool:
     def __init__(self) -> None:
         self.drafts: list[FakeDraft] = []
         self.stored: dict[str, tuple[Envelope, Origin, bytes, bytes]] = {}
+        self.holds: dict[str, str | None] = {}
         self.room: Callable[[int], None] = lambda size: None
         self.on_step: Callable[[str], Any] = lambda name: None
         """Called at each step; may raise, or return an awaitable that is waited for."""
@@ -179,7 +180,14 @@ class FakeSpool:
         return draft
 
     async def commit(
-        self, draft: FakeDraft, *, message: MessageId, envelope: Envelope, origin: Origin, prefix: bytes
+        self,
+        draft: FakeDraft,
+        *,
+        message: MessageId,
+        envelope: Envelope,
+        origin: Origin,
+        prefix: bytes,
+        hold: str | None = None,
     ) -> None:
         await self.step("submit")  # may be cancelled: nothing is stored
         with trio.CancelScope(shield=True):
@@ -189,6 +197,7 @@ class FakeSpool:
                 await waiting
         draft.state = "kept"
         self.stored[message] = (envelope, origin, prefix, bytes(draft.data))
+        self.holds[message] = hold
 
 
 @attrs.define(eq=False)

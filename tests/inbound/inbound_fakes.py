@@ -81,6 +81,7 @@ class FakeGate:
     """Refuses at the steps that have a refusal; remembers what it was asked."""
 
     refusals: dict[str, Refusal] = attrs.field(factory=dict)
+    holds: str | None = None
     delay: float = 0.0
     seconds: float = 0.0
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
@@ -119,6 +120,9 @@ class FakeGate:
     async def recipient(self, client: Client, path: ReversePath, mailbox: Mailbox | None) -> Refusal | None:
         refusal = await self._step(client, "recipient", str(path), mailbox and str(mailbox))
         return None if mailbox is None else refusal
+
+    def hold(self, client: Client, message: str, recipients: int) -> str | None:
+        return self.holds
 
     def accepted(self, client: Client, recipients: int, octets: int = 0) -> None:
         self.asked.append(("accepted", recipients))

@@ -304,3 +304,14 @@ async def test_new_clients_are_turned_away_meanwhile(autojump_clock):
     async with open_bed(spool=FakeSpool(), load=load) as bed:
         [line] = await bed.dial().rest()
         assert line == "421 4.3.2 overloaded, try again later: the loop is 3 s late"
+
+
+@pytest.mark.parametrize("reason", [None, "account alice@ours.example: 500 recipients"])
+async def test_what_is_held_is_accepted_like_any_other(autojump_clock, reason: str | None):
+    spool = FakeSpool()
+    async with open_bed(spool=spool, gate=FakeGate(holds=reason)) as bed:
+        client = bed.dial()
+        await client.hello()
+        await client.begin()
+        assert (await client.data())[:3] == "250"
+        assert list(spool.holds.values()) == [reason]
