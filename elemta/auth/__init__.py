@@ -4,7 +4,7 @@ Mechanisms are pure functions; `SaslExchange` carries one exchange to its verdic
 nobody: no repr, error, log line or event has one.
 
 Not here: the AUTH command itself (`elemta.smtp`), when a session must log in and what it may do then
-(`elemta.inbound`), how a token is introspected (injected).
+(`elemta.inbound`).
 """
 
 from .authenticator import REFRESH, Authenticator, AuthStatistics, cost_of, make_authenticator
@@ -12,6 +12,7 @@ from .binding import server_end_point
 from .edit import UsersBusy, UsersText, edit_users, with_secret
 from .exchange import Introspect, SaslExchange, TokenOwner, TokensUnavailable
 from .filestore import FileStore, load_users
+from .introspection import Introspection, make_introspection
 from .keyfile import AuthFilesError, Ownership
 from .mechanisms import MECHANISMS
 from .prepare import NotPrepared, prepare_name, prepare_password, saslprep
@@ -34,6 +35,7 @@ __all__ = [
     "CredentialStore",
     "FileStore",
     "Introspect",
+    "Introspection",
     "NotPrepared",
     "Ownership",
     "Proved",
@@ -56,6 +58,7 @@ __all__ = [
     "edit_users",
     "load_users",
     "make_authenticator",
+    "make_introspection",
     "may_send_as",
     "parse_sender_pattern",
     "prepare_name",

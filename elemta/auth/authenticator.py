@@ -15,6 +15,7 @@ from .actions import Situation
 from .exchange import Introspect, Judge, SaslExchange
 from .filestore import FileStore
 from .hashing import HashingPool
+from .introspection import make_introspection
 from .keyfile import KEY_OCTETS, load_key, load_or_make_key
 from .mechanisms import MECHANISMS
 from .passwords import Cost
@@ -196,7 +197,7 @@ def make_authenticator(
         hostname=config.hostname,
         secret=load_or_make_key(config.state_dir / SECRET_FILE),
         memo=memo,
-        introspect=introspect,
+        introspect=introspect or make_introspection(auth),
         hashing=hashing,
     )
 

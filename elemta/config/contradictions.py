@@ -161,6 +161,13 @@ def _accounts(config: Config) -> Iterator[Contradiction]:
             "set auth.recovery_key, or leave CRAM-MD5 out: SCRAM-SHA-256 is better in every way",
             (("auth", "recovery_key"),),
         )
+    if (auth.introspection_client is None) != (auth.introspection_secret is None):
+        yield Contradiction(
+            ("auth", "introspection_client"),
+            "a name and its secret go together",
+            "set both introspection_client and introspection_secret, or none",
+            (("auth", "introspection_secret"),),
+        )
     for index, listener in enumerate(config.listeners):
         if listener.auth is ListenerAuth.OFF:
             continue

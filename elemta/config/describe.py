@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from .choices import ListenerAuth, ListenerRole, ListenerTls, QuotaOf, RouteTls, TransportKind
+from .choices import AuthMechanism, ListenerAuth, ListenerRole, ListenerTls, QuotaOf, RouteTls, TransportKind
 from .schema import Config, ListenerConfig, QuotaConfig, RouteConfig
 from .units import HostPort, RoutePattern, format_duration, format_size
 
@@ -294,6 +294,9 @@ def _notes(config: Config) -> Iterator[str]:
                 yield f"listener {listener.name}: LMTP is not for the open internet"
             elif listener.tls is ListenerTls.OFF:
                 yield f"listener {listener.name}: users would send their mail in the clear"
+    tokens = {AuthMechanism.OAUTHBEARER, AuthMechanism.XOAUTH2} & set(config.auth.mechanisms)
+    if tokens and config.auth.introspection is None:
+        yield f"{' and '.join(sorted(tokens))} not offered: set auth.introspection, who is asked about tokens"
     if config.admin.address is not None and not _is_loopback(config.admin.address):
         yield f"the admin port {config.admin.address} can be reached from other machines, without TLS"
     if config.postmaster is None and not any(

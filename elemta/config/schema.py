@@ -49,6 +49,7 @@ from .kinds import (
     NAME,
     NEXT_HOP,
     SELECTOR,
+    SERVICE_URL,
     ByteSize,
     Duration,
     NotTheInternet,
@@ -167,6 +168,21 @@ class AuthConfig:
     """Offer PLAIN and LOGIN without TLS to clients on this machine."""
     recovery_key: Path | None = None
     """Key file for secrets that can be read back, which CRAM-MD5 needs; made by `elemta user`."""
+    introspection: Annotated[str, SERVICE_URL] | None = None
+    """Where tokens are introspected (RFC 7662), `https://…`: with it OAUTHBEARER and XOAUTH2 can be offered.
+    Whose a token is must be an account of the users file."""
+    introspection_client: str | None = None
+    """Name under which we ask there; default no login."""
+    introspection_secret: Path | None = None
+    """File with the secret of that name, readable by its owner only."""
+    introspection_scope: str | None = None
+    """What a token must be for, as `mail`; default anything."""
+    introspection_claim: str = "username"
+    """Which part of the answer names the account, such as `username`, `email` or `sub`."""
+    introspection_authorities: Path | None = None
+    """PEM file with the authorities that may vouch for the host; default those of the system."""
+    introspection_timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 5.0
+    """For one question; if that is late, the client is told to try later (454)."""
     hash_memory: Annotated[ByteSize, Range(minimum=8 * MIB, maximum=1024 * MIB)] = 19 * MIB
     """Memory for one argon2id computation; holds for passwords set from now on."""
     hash_passes: Annotated[int, Range(minimum=1, maximum=20)] = 2

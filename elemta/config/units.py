@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -348,6 +349,24 @@ def parse_next_hop(text: str) -> str:
     if colon and _NUMBER.fullmatch(port):
         raise BadValue(f"{shown(text)} is not a host", f'write host = "{host.strip("[]")}" and port = {port}')
     return parse_domain_name(text).text
+
+
+def parse_service_url(text: str) -> str:
+    """Read the URL of a service that is told secrets: https, or http on this machine."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadValue(f"{shown(text)} is not a URL") from error
+    host = parts.hostname or ""
+    if not host or not text.isascii() or not text.isprintable() or " " in text or port == 0:
+        raise BadValue(f"{shown(text)} is not a URL", 'write "https://auth.example.org/introspect"')
+    if parts.username is not None or parts.fragment:
+        raise BadValue(f"{shown(text)} has more than a host and a path")
+    local = host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        raise BadValue(f"{shown(text)} shows secrets on the way", "use https; http is for this machine only")
+    return text
 
 
 def parse_ipv4(text: str) -> str:
