@@ -14,14 +14,15 @@ from elemta.auth import REFRESH, Authenticator, make_authenticator
 from elemta.config import Config, ListenerAuth
 from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
-from elemta.policy import Breaker, Gate, Notary, credentials_folder, load_keys
+from elemta.policy import Breaker, Gate, Notary, ReportCollector, credentials_folder, load_keys
 from elemta.runtime import Drain, LoadGauge, Memo, OnCrash, ThreadPool, run_in_thread, supervise
-from elemta.spool import Spool
+from elemta.spool import Spool, Tally
 
 from .alarms import Alarms, watch_refusals
 from .environment import Environment
-from .parts import notary_part, simple_part
+from .parts import notary_part, reporting_part, simple_part
 from .reload import Reloader
+from .reporting import Reporting
 
 
 @attrs.frozen
@@ -96,6 +97,12 @@ async def open_judges(
         reloader.add(
             simple_part(frozenset(), alarms.replace, uses=frozenset({"policy", "hostname", "postmaster"}))
         )
+        if config.policy.dmarc.reports and environment.store is None:
+            notary.reports = ReportCollector()
+            tally = Tally(config.state_dir / "reports.sqlite", config.policy.dmarc.report_rows)
+            reporting = Reporting(config, tally, notary.reports, notary, spool, resolver, clock, random)
+            reloader.add(reporting_part(reporting, config))
+            nursery.start_soon(partial(supervise, "reports", reporting.run, on_crash=on_crash, drain=drain))
         tell = partial(alarms.run, notary)
         nursery.start_soon(partial(supervise, "alarms", tell, on_crash=on_crash, drain=drain))
         measure = partial(load.run, partial(_commits, spool))

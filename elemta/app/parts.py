@@ -16,6 +16,7 @@ from elemta.tls import TlsContexts, TlsFilesError
 
 from .ourselves import Ourselves
 from .reload import Part, Prepared, ReloadFailed
+from .reporting import Reporting
 
 
 def tls_part(tls: TlsContexts) -> Part:
@@ -114,6 +115,20 @@ def notary_part(notary: Notary, credentials: Path | None) -> Part:
         return Prepared(lambda: _quiet(swap))
 
     return Part(frozenset({"policy", "signing"}), prepare, uses=frozenset({"hostname"}), always=True)
+
+
+def reporting_part(reporting: Reporting, start: Config) -> Part:
+    """Reports about DMARC. `start` is the configuration the server began with."""
+
+    async def prepare(config: Config) -> Prepared:  # noqa: ASYNC124 - others wait
+        def swap() -> None:
+            reporting.config = config
+
+        before, after = start.policy.dmarc, config.policy.dmarc
+        changed = (before.reports, before.report_rows) != (after.reports, after.report_rows)
+        return Prepared(lambda: _quiet(swap), restart=("policy.dmarc.reports",) if changed else ())
+
+    return Part(frozenset(), prepare, uses=frozenset({"policy", "hostname"}))
 
 
 def queue_part(queue: QueueManager, replace_transports: Callable[[Config], None], start: Config) -> Part:

@@ -83,14 +83,14 @@ def list_(
     """List the messages in the queue, oldest first."""
     config = read_for_client(config_file, dev)
     query = {name: value for name, value in wanted.items() if value is not None}
-    pages = pages(config, query, limit)
+    found = pages(config, query, limit)
     if as_json:
-        click.echo(json.dumps({"messages": [message for page in pages for message in page]}, indent=2))
+        click.echo(json.dumps({"messages": [message for page in found for message in page]}, indent=2))
         return
     from .console import with_bar  # noqa: PLC0415
 
     total = None if query or limit <= PAGE else min(limit, count_messages(config))
-    shown = with_bar(pages, "reading the queue", total=total, amount=len)
+    shown = with_bar(found, "reading the queue", total=total, amount=len)
     messages = [message for page in shown for message in page]
     if not messages:
         click.echo("the queue is empty" if not query else "nothing in the queue matches")

@@ -664,6 +664,14 @@ class DmarcConfig:
     """Most domains of authors that are looked at; what has more is unreadable."""
     timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 10.0
     """For all lookups of one message; if they are late it is `temperror`."""
+    reports: bool = False
+    """Whether to tell domains each day what was found about mail in their name, if their record asks for it
+    (rua=, RFC 9990). That has addresses of clients and domains in it, no other part of a message."""
+    reports_from: Annotated[str, MAILBOX] | None = None
+    """From of these reports; default postmaster@hostname. Have a key for it in [[signing]]: reports without a
+    signature are often refused."""
+    report_rows: Annotated[int, Range(minimum=100, maximum=10_000_000)] = 100_000
+    """Most rows that wait for their report, some 500 octets each; what is more is not told."""
 
 
 @attrs.frozen

@@ -21,6 +21,7 @@ from elemta.policy import (
     Notary,
     Refusal,
     Verdict,
+    parse_peer,
 )
 from elemta.runtime import get_logger
 
@@ -264,6 +265,9 @@ class Examination:
             return  # its network is exempt
         notary, services = self._notary, self._context.services
         notary.count("checked", tuple(f"{each.method}={each.result}" for each in results))
+        address = parse_peer(self._origin.peer)
+        if notary.reports is not None and address is not None:
+            notary.reports.add(address, verdict)
         if verdict.reply is not None:
             notary.count("refused")
         elif verdict.action is MessageAction.QUARANTINE:

@@ -12,11 +12,22 @@ from .author import Authors, find_authors
 from .breaker import Breaker, BreakerStatistics, hold_reason, let_go, read_held
 from .canonical import BodyHashes, BodyNeed
 from .checks import MessageChecks, Verdict
-from .client import Client, Refusal
+from .client import Client, Refusal, parse_peer
 from .disposition import Disposition, Findings
 from .dkim import DkimResult, check_dkim, dkim_needs
 from .dmarc import DmarcResult, Identifier, Mechanism, check_dmarc
 from .dmarc_record import DmarcPolicy, DmarcRecord, SuffixFlag, find_record
+from .dmarc_report import (
+    ReportCollector,
+    ReportDay,
+    ReportRow,
+    consents,
+    group_days,
+    needs_consent,
+    report_id,
+    report_name,
+    report_xml,
+)
 from .gate import Gate, GateStatistics
 from .hashing import Hashed, MessageHasher
 from .head import MessageHead
@@ -77,6 +88,9 @@ __all__ = [
     "PublishedKey",
     "RateStatistics",
     "Refusal",
+    "ReportCollector",
+    "ReportDay",
+    "ReportRow",
     "ReverseName",
     "SealingKey",
     "SigningEntry",
@@ -94,11 +108,13 @@ __all__ = [
     "check_dmarc",
     "check_spf",
     "compare_key",
+    "consents",
     "credentials_folder",
     "dkim_needs",
     "evaluate",
     "find_authors",
     "find_record",
+    "group_days",
     "hold_reason",
     "key_name",
     "let_go",
@@ -109,8 +125,13 @@ __all__ = [
     "look_up_key",
     "look_up_reverse",
     "make_key",
+    "needs_consent",
+    "parse_peer",
     "read_held",
     "record_strings",
+    "report_id",
+    "report_name",
+    "report_xml",
     "write_key",
     "zone_line",
 ]

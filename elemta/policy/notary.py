@@ -12,6 +12,7 @@ from elemta.dns import Resolver
 from elemta.runtime import ThreadPool, WallClock, get_logger, run_in_thread
 
 from .checks import MessageChecks
+from .dmarc_report import ReportCollector
 from .sealing import ArcSealer, SealingKey, load_sealing_key
 from .signing import DkimSigner, SigningEntry, load_entries
 
@@ -73,6 +74,8 @@ class Notary:
         self.signer: DkimSigner | None = None
         """None: no key is configured."""
         self.sealer: ArcSealer | None = None
+        self.reports: ReportCollector | None = None
+        """Takes what DMARC found; None: nobody is told."""
         self._counts: dict[str, int] = {}
         self._results: dict[str, int] = {}
         self.replace(config, keys)

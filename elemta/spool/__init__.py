@@ -55,6 +55,7 @@ from .values import (
     SpoolStatistics,
     StoredMessage,
 )
+from .tally import Tally, TallyError
 from .writer import WriterStatistics
 
 __all__ = [
@@ -107,6 +108,8 @@ __all__ = [
     "StoreReader",
     "StoredContent",
     "StoredMessage",
+    "Tally",
+    "TallyError",
     "WriterStatistics",
     "audit_folder",
     "find_lives",

@@ -29,7 +29,16 @@ from elemta.events import (
     TaskCrashed,
 )
 from elemta.mail import Domain
-from elemta.policy import MessageHasher, Notary, PrivateKeys, SealingKey, SigningEntry, check_dkim, dkim_needs
+from elemta.policy import (
+    MessageHasher,
+    Notary,
+    PrivateKeys,
+    ReportCollector,
+    SealingKey,
+    SigningEntry,
+    check_dkim,
+    dkim_needs,
+)
 from elemta.policy.keyring import Algorithm, make_key
 from elemta.runtime import ThreadPool, TrioWallClock
 from elemta.testing.dns import FakeResolver
@@ -101,6 +110,19 @@ async def test_a_strangers_message_is_checked_and_says_what_was_found(autojump_c
         )
         assert accepted.size == len(prefix) + len(body)
         assert made.statistics().checked == 1
+
+
+async def test_what_dmarc_found_is_counted_for_reports(autojump_clock):
+    config, spool = make_config(), FakeSpool()
+    made = notary(config, resolver(dmarc="v=DMARC1; p=reject; rua=mailto:r@else.example"))
+    made.reports = ReportCollector()
+    async with open_bed(config, spool=spool, notary=made) as bed:
+        for _ in range(2):
+            await send(bed)
+        [row] = made.reports.take()
+        assert (row.domain, row.count) == ("else.example", 2)
+        assert STRANGER in row.found
+        assert "a@" not in row.found  # no local part of anybody
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ path = "{self.receiver.mail}/{{domain}}/{{local_part}}"
 {self.dns}
 [policy.dmarc]
 action = "refuse"
+reports = true
 """
         )
         self.sender = Setting(self.here, free_port(), self.receiver.port)  # far.example is behind it
