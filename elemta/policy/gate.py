@@ -23,7 +23,7 @@ from elemta.dns import Resolver
 from elemta.mail import Domain, Mailbox, Reply, ReversePath, replies
 from elemta.runtime import Memo, WallClock
 
-from .breaker import Breaker
+from .breaker import Breaker, BreakerStatistics
 from .client import Client, IpAddress, Refusal
 from .greylist import Greylist, Standing
 from .hello import HelloCheck
@@ -57,6 +57,8 @@ class GateStatistics:
     """Refusals that were handed out."""
     rates: tuple[RateStatistics, ...]
     quotas: QuotaStatistics
+    breaker: BreakerStatistics | None
+    """None: nobody watches the accounts."""
     lists: tuple[ListStatistics, ...]
     """Of addresses, then of domains."""
 
@@ -282,6 +284,7 @@ class Gate:
             dict(self._refused),
             self._rates.statistics(),
             self._quotas.statistics(),
+            None if self._breaker is None else self._breaker.statistics(),
             self._address_lists.statistics() + self._domain_lists.statistics(),
         )
 

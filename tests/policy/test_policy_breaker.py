@@ -1,13 +1,16 @@
 """An account that does not send like itself: what trips the breaker, and what lets it go."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
 from policy_bed import DictMemo, SetClock, config
 
-from elemta.policy import hold_reason, let_go, read_held
+from elemta.mail import Identity, parse_reverse_path
+from elemta.policy import Client, Gate, hold_reason, let_go, read_held
 from elemta.policy.breaker import FOLDER, MOST_NETWORKS, Breaker
+from elemta.testing.dns import FakeResolver
 
 ANNA = "anna@example.org"
 HOME = "192.0.2.0/24"
@@ -78,6 +81,23 @@ async def test_new_networks_are_a_sign():
         assert await bed.send(network=f"198.51.{number}.0/24") is None
         assert await bed.send(network=HOME) is None
     assert await bed.send(network="203.0.113.0/24") == f"account {ANNA}: 3 new networks in this hour"
+
+
+async def test_the_gate_watches_accounts_and_nobody_else():
+    bed = Bed("recipients = 2")
+    settings = config('[policy.breaker]\naction = "hold"\nrecipients = 2\n')
+    gate = Gate(settings, FakeResolver(), bed.clock, Random(1), bed.memo, bed.breaker)
+    account, stranger = Client("192.0.2.7", identity=Identity(ANNA, "PLAIN")), Client("192.0.2.8")
+    for client in (account, stranger):
+        assert await gate.sender(client, parse_reverse_path(f"<{ANNA}>")) is None
+    assert gate.hold(stranger, "m1", 100) is None
+    assert gate.hold(account, "m2", 2) is None
+    assert gate.hold(account, "m3", 1) is not None
+    found = gate.statistics().breaker
+    assert found is not None
+    assert (found.accounts, found.held) == (1, (ANNA,))
+    gate.replace(config())  # off
+    assert gate.hold(account, "m4", 1) is None
 
 
 async def test_networks_of_different_hours_are_a_traveller():
