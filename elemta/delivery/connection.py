@@ -325,6 +325,8 @@ class SmtpConnection(Connection):
                         wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
                         held = b""
                     held += wire.machine.send_body(piece[start : start + BLOCK])
+        # A 250 that came with the 354 answers no dot: taken for that to ours, it would lose the message.
+        wire.expect_silence()
         end = held + wire.machine.end_body()
         if self.following is not None and self._prompt:
             end += self._go_ahead(self.following())

@@ -120,6 +120,21 @@ class Wire:
                 raise PeerGone("closed by the peer")
             machine.receive_data(await self._receive())
 
+    def expect_silence(self) -> None:
+        """Make sure that no reply is there to what was not sent yet: it would count as the one to that.
+
+        Raises:
+          PeerGone: a negative one; the session is over.
+          RemoteProtocolError: a positive one: the peer is out of step.
+        """
+        event = self.machine.next_event()
+        if event is NEED_DATA:
+            return
+        self.broken = True
+        if isinstance(event, ReplyReceived):
+            raise PeerGone(str(event.reply), event.reply)
+        raise PeerGone("closed by the peer")
+
     def is_settled(self) -> bool:
         """Whether nothing came that was not asked for; it would be taken for the reply to a later command."""
         if self.broken:
