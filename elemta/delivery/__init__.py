@@ -23,6 +23,7 @@ from .transport import (
     Content,
     ContentReader,
     Parcel,
+    SessionLimits,
     Transport,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "Parcel",
     "PolicyResults",
     "PolicyUsed",
+    "SessionLimits",
     "SmtpConnection",
     "SmtpTransport",
     "StsMode",

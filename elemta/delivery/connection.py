@@ -38,7 +38,7 @@ from .needs import (
     rcpt_command,
 )
 from .reading import open_content
-from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel
+from .transport import Connection, ConnectionStale, Content, ContentReader, Parcel, SessionLimits
 from .wire import PeerGone, Wire
 
 BLOCK = 64 * 1024
@@ -111,6 +111,7 @@ class SmtpConnection(Connection):
         self.remote = remote
         """The next hop as `host[address]:port`."""
         self.tls = tls
+        self.limits = SessionLimits.of(wire.machine.capabilities.limits)
         self._wire = wire
         self._authentic = authentic
         """Whether the remote is certain to be a host of the domain, and not only who it says it is."""

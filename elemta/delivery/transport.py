@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import attrs
 
-from elemta.mail import Envelope, MessageId, Outcome, Recipient, TlsFacts
+from elemta.mail import AddressLiteral, Domain, Envelope, MessageId, Outcome, Recipient, TlsFacts
 
 
 class ContentReader(Protocol):
@@ -70,6 +71,46 @@ class ConnectionStale(Exception):
     """
 
 
+@attrs.frozen
+class SessionLimits:
+    """How much a next hop takes, as it announced (RFC 9422 §4); infinite: it did not say."""
+
+    messages: float = math.inf
+    """In a session (MAILMAX)."""
+    recipients: float = math.inf
+    """In a transaction (RCPTMAX)."""
+    domains: float = math.inf
+    """Different ones among the recipients of a transaction (RCPTDOMAINMAX)."""
+
+    @classmethod
+    def of(cls, announced: Sequence[tuple[str, int]]) -> SessionLimits:
+        """What follows from the values of the keyword; 0 is none, since nothing could be sent with it."""
+        known = {name: value for name, value in announced if value > 0}
+        if not known:
+            return NO_LIMITS
+        return cls(
+            known.get("MAILMAX", math.inf),
+            known.get("RCPTMAX", math.inf),
+            known.get("RCPTDOMAINMAX", math.inf),
+        )
+
+    def first_part(self, recipients: Sequence[Recipient]) -> list[int]:
+        """The places of those that may go into one transaction: at least one, in order."""
+        if len(recipients) <= min(self.recipients, self.domains):
+            return list(range(len(recipients)))
+        chosen: list[int] = []
+        domains: set[Domain | AddressLiteral] = set()
+        for place, recipient in enumerate(recipients):
+            domain = recipient.mailbox.domain
+            if len(chosen) < self.recipients and (domain in domains or len(domains) < self.domains):
+                chosen.append(place)
+                domains.add(domain)
+        return chosen
+
+
+NO_LIMITS = SessionLimits()
+
+
 class Connection(ABC):
     """A session with one next hop. Used by one task; never shared."""
 
@@ -79,6 +120,9 @@ class Connection(ABC):
     go ahead (RFC 2920 §3.1); nothing of its content does."""
     tls: TlsFacts | None = None
     """How it is secured, for those who trace a message."""
+
+    limits: SessionLimits = NO_LIMITS
+    """What the next hop takes in one session and one transaction; the caller keeps to it."""
 
     @property
     @abstractmethod

@@ -100,7 +100,7 @@ class Dispatcher:
             parcel = self._parcel or self.manager.parcel(job)
             outcomes = await self._deliver(parcel)
             facts = AttemptFacts(trio.current_time() - begun, self._tls())
-            await self.manager.settle(self.site, job, outcomes, facts)
+            await self.manager.settle(self.site, self.job, outcomes, facts)
             self.job = None
             self._attempt.close()
             self.carried += 1
@@ -117,6 +117,7 @@ class Dispatcher:
         if self.connection is None:
             await self._connect()
         assert self.connection is not None
+        parcel = self._keep_to_limits(self.connection, parcel)
         try:
             return await self.connection.deliver(parcel)
         except ConnectionStale:
@@ -126,7 +127,23 @@ class Dispatcher:
                 raise
         await self._close()
         await self._connect()
+        parcel = self._keep_to_limits(self.connection, parcel)
         return await self.connection.deliver(parcel)
+
+    def _keep_to_limits(self, connection: Connection, parcel: Parcel) -> Parcel:
+        """Where the next hop takes fewer recipients in a transaction (RFC 9422), the rest becomes a job
+        of its own, which comes next."""
+        job = self.job
+        assert job is not None
+        places = connection.limits.first_part(parcel.recipients)
+        if len(places) == len(job.recipients):
+            return parcel
+        chosen = frozenset(places)
+        rest = tuple(each for place, each in enumerate(job.recipients) if place not in chosen)
+        job.active.jobs += 1
+        self.site.put_back(Job(job.active, rest, job.deadline))
+        self.job = Job(job.active, tuple(job.recipients[place] for place in places), job.deadline)
+        return self.manager.parcel(self.job)
 
     def _look_ahead(self) -> Parcel | None:
         """Take the next job while the present one is finished, if it is sure to go over this connection."""
@@ -134,9 +151,12 @@ class Dispatcher:
         first = site.peek()
         if first is None or self.following is not None or self._must_stop():
             return None
-        if self.carried + 1 >= self.manager.config.delivery.messages_per_connection:
+        if self.carried + 1 >= self._messages_per_connection:
             return None
         parcel = self.manager.parcel(first)
+        assert self.connection is not None
+        if len(self.connection.limits.first_part(parcel.recipients)) < len(parcel.recipients):
+            return None
         if parcel.content.body is None:  # it has to be read first, which may fail
             return None
         job = site.take()
@@ -161,12 +181,17 @@ class Dispatcher:
             self.site.put_back(self.following[0])
             self.following = None
 
+    @property
+    def _messages_per_connection(self) -> float:
+        ours = self.manager.config.delivery.messages_per_connection
+        return ours if self.connection is None else min(ours, self.connection.limits.messages)
+
     def _connection_fits(self) -> bool:
         config = self.manager.config.delivery
         return (
             self.connection is not None
             and self.connection.usable
-            and self.carried < config.messages_per_connection
+            and self.carried < self._messages_per_connection
             and trio.current_time() - self.opened < config.connection_lifetime
         )
 

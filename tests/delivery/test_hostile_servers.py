@@ -2,9 +2,9 @@
 
 import pytest
 import trio
-from delivery_helpers import connected, deliver_one, open_transport, streamed
+from delivery_helpers import connected, deliver_one, open_transport, recipient, streamed
 
-from elemta.delivery import ConnectFailed
+from elemta.delivery import ConnectFailed, SessionLimits
 from elemta.mail import Cause, Deferred, Delivered, Failed
 from elemta.testing.peers import (
     BODY_OK,
@@ -181,3 +181,32 @@ async def test_greeting_that_asks_for_more_is_a_broken_protocol(code, autojump_c
             await transport.connect()
     assert isinstance(caught.value.outcome, Deferred)
     assert caught.value.outcome.cause is Cause.PROTOCOL
+
+
+# --- Limits that are announced (RFC 9422) ----------------------------------------------------------------
+
+
+async def test_announced_limits_are_known_to_the_caller(autojump_clock):
+    for announced, expected in (
+        (b"RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1", SessionLimits(5, 20, 1)),
+        (b"RCPTMAX=0 MAILMAX=x OTHER=7", SessionLimits()),
+    ):
+        peer = ScriptedPeer(GREETING, (b"EHLO", b"250-peer.example\r\n250 LIMITS " + announced + b"\r\n"))
+        async with connected(peer) as connection:
+            assert connection.limits == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (SessionLimits(), [0, 1, 2, 3]),
+        (SessionLimits(recipients=2), [0, 1]),
+        (SessionLimits(domains=1), [0, 2]),
+        (SessionLimits(recipients=1, domains=1), [0]),
+        (SessionLimits(domains=2), [0, 1, 2]),
+        (SessionLimits(messages=1), [0, 1, 2, 3]),
+    ],
+)
+def test_first_part_of_the_recipients_keeps_to_the_limits(limits, expected):
+    people = [recipient(text) for text in ("a@one.example", "b@two.example", "c@one.example", "d@3.example")]
+    assert limits.first_part(people) == expected

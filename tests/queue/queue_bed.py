@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from elemta.config import Config, DomainsConfig, QueueConfig, RouteConfig, SpoolConfig
-from elemta.delivery import ConnectFailed, Connection, Parcel, Transport
+from elemta.delivery import ConnectFailed, Connection, Parcel, SessionLimits, Transport
 from elemta.events import Event, EventBus
 from elemta.mail import (
     Cause,
@@ -52,6 +52,7 @@ class ScriptedTransport(Transport):
     most_open: int = 0
     parcels: list[Parcel] = attrs.field(factory=list)
     usable_after: Callable[[Parcel], bool] = lambda _: True
+    limits: SessionLimits = attrs.field(factory=SessionLimits)
 
     async def connect(self) -> Connection:
         await trio.lowlevel.checkpoint()
@@ -60,12 +61,13 @@ class ScriptedTransport(Transport):
             raise ConnectFailed(self.refuse)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
-        return _Connection(self)
+        return _Connection(self, self.limits)
 
 
 @attrs.define(eq=False)
 class _Connection(Connection):
     transport: ScriptedTransport
+    limits: SessionLimits
     is_usable: bool = True
     in_dot: bool = False
     now: str = "idle"

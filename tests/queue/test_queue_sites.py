@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 import trio
-from queue_bed import OK, UNREACHABLE, ScriptedTransport, answer_ok, open_bed
+from queue_bed import LATER, OK, UNREACHABLE, ScriptedTransport, answer_ok, open_bed
 
 from elemta.config import Config, DeliveryConfig
-from elemta.delivery import Parcel
+from elemta.delivery import Parcel, SessionLimits
 from elemta.mail import Cause, Outcome
 
 
@@ -39,6 +39,44 @@ async def test_messages_and_age_of_a_connection_are_bounded(autojump_clock: trio
             await bed.accept("r@a.example")
             await trio.sleep(1)
         assert bed.transports["smtp:a.example"].connects == 3
+
+
+async def test_a_next_hop_gets_no_more_in_a_session_or_transaction_than_it_takes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    transport = ScriptedTransport(answer_ok, limits=SessionLimits(messages=2, recipients=3))
+    async with open_bed() as bed:
+        bed.transports["smtp:a.example"] = transport
+        await bed.accept(*(f"r{number}@a.example" for number in range(8)))
+        await bed.accept("later@a.example")
+        await trio.sleep(5)
+        names = [[each.mailbox.local_part for each in parcel.recipients] for parcel in transport.parcels]
+        assert sorted(name for part in names for name in part) == sorted(
+            ["later", *(f"r{number}" for number in range(8))]
+        )
+        assert sorted(map(len, names)) == [1, 2, 3, 3]
+        assert transport.connects == 2
+        assert bed.queue.statistics().active_messages == 0
+
+
+async def test_what_does_not_fit_into_a_transaction_waits_with_the_site(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each part has its own result: what one part was told is kept when the next one fails."""
+    parts: list[int] = []
+
+    async def once(parcel: Parcel) -> list[Outcome]:
+        parts.append(len(parcel.recipients))
+        return [OK if len(parts) == 1 else LATER] * len(parcel.recipients)
+
+    transport = ScriptedTransport(once, limits=SessionLimits(recipients=2))
+    async with open_bed() as bed:
+        bed.transports["smtp:a.example"] = transport
+        await bed.accept("a@a.example", "b@a.example", "c@a.example")
+        await trio.sleep(5)
+        (site,) = bed.queue.statistics().sites
+        assert parts == [2, 1]
+        assert (site.delivered, site.deferred) == (2, 1)
 
 
 async def test_concurrency_starts_small_and_stays_below_its_limit(
