@@ -77,7 +77,7 @@ def _show(answer: Any) -> None:
                     str(x["ready"]),
                     str(x["dispatchers"]),
                     str(x["window"]),
-                    age(x["suspended_for"]) if x["suspended_for"] else "-",
+                    f"{age(x['suspended_for'])}, {x['suspended_because']}" if x["suspended_for"] else "-",
                     x["last_error"],
                 )
                 for x in sites

@@ -324,6 +324,29 @@ class RecipientHeld(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class SiteSuspended(Event):
+    """A destination is left alone for a while; what is for it waits, and no attempt of it is counted."""
+
+    type = "site.suspended"
+    level = "warning"
+    route: str
+    reason: str
+    """`unreachable`, or what the next hop holds against us: `rate limited`, `blocked` …"""
+    reply: str
+    """The last word behind it."""
+    until: float
+    """Seconds since the epoch."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SiteResumed(Event):
+    """The time of a suspended destination is over: it is tried again."""
+
+    type = "site.resumed"
+    route: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class NoticeQueued(Event):
     """A delivery status notification was stored for the sender of `about`."""
 

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from elemta.delivery import ConnectFailed, Connection, ConnectionStale, Parcel, Transport
-from elemta.mail import Cause, Deferred, Outcome, Reply, replies
+from elemta.mail import Cause, Deferred, Delivered, Outcome, Reply, replies
 from elemta.runtime import Alarm
 from elemta.spool import AttemptFacts
 
@@ -251,6 +251,8 @@ class Dispatcher:
         return None if self._must_stop() else self.site.take()
 
     def _feed_back(self, outcomes: list[Outcome]) -> None:
+        if self.site.complaints or not all(isinstance(outcome, Delivered) for outcome in outcomes):
+            self.manager.listen(self.site, outcomes)
         if any(_asks_to_go_away(outcome) for outcome in outcomes):
             self.site.window.failure()
             self.site.last_failure = next(outcome for outcome in outcomes if _asks_to_go_away(outcome))

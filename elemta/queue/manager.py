@@ -9,7 +9,7 @@ for a notice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -123,6 +123,10 @@ class QueueManager:
     def staff(self, site: Site) -> None:
         """Start the dispatchers that the site wants."""
         self.sites.staff(site)
+
+    def listen(self, site: Site, outcomes: Sequence[Outcome]) -> None:
+        """Notice what the next hop says about us; it may suspend the site."""
+        self.sites.listen(site, outcomes)
 
     def connect_failed(self, site: Site, job: Job | None, outcome: Outcome) -> None:
         """No connection could be had: settle the job, and all that waits where the site counts as dead."""

@@ -85,6 +85,8 @@ class SiteStatistics:
     window: int
     suspended_for: float
     """Seconds; 0: not suspended."""
+    suspended_because: str
+    """`unreachable`, or what the next hop holds against us; empty: not suspended."""
     delivered: int
     deferred: int
     failed: int
@@ -109,6 +111,9 @@ class Site:
     """Idle dispatchers with a kept connection, the one used last at the right end."""
     suspended_until: float = 0.0
     """Trio time."""
+    suspended_because: str = ""
+    complaints: int = 0
+    """Replies in a row that were about us (`reputation`)."""
     last_failure: Outcome | None = None
     delivered: int = 0
     deferred: int = 0
@@ -241,6 +246,7 @@ class Site:
             dispatchers=self.dispatchers,
             window=self.window.size,
             suspended_for=max(0.0, self.suspended_until - now),
+            suspended_because=self.suspended_because if self.is_suspended(now) else "",
             delivered=self.delivered,
             deferred=self.deferred,
             failed=self.failed,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
 
-from elemta.mail import Deferred, Outcome
+from elemta.events import SiteResumed, SiteSuspended
+from elemta.mail import Deferred, Delivered, Outcome
 from elemta.routing import Route
 from elemta.runtime import contain
 from elemta.spool import BodyCorrupt
 
 from .context import QueueContext
 from .dispatcher import Dispatcher
+from .reputation import REPLIES_TO_SUSPEND, REPUTATION_SECONDS, complaint
 from .results import Results
 from .site import Job, Site
 from .window import ConcurrencyWindow
@@ -49,6 +51,9 @@ class Sites:
     def staff(self, site: Site) -> None:
         """Start the dispatchers that the site wants."""
         now = trio.current_time()
+        if site.suspended_because and not site.is_suspended(now):
+            site.suspended_because = ""
+            self.context.bus.publish(SiteResumed(time=self.context.clock.time(), route=str(site.route)))
         while site.wants_dispatcher(now) and not self.context.drain.draining:
             site.dispatchers += 1
             site.starting += 1
@@ -101,10 +106,41 @@ class Sites:
         if job is not None:
             self.results.settle_later(site, job, outcome)
         if site.window.is_dead:
-            site.suspended_until = trio.current_time() + SUSPEND_SECONDS
-            site.window.revive()
+            self._suspend(site, SUSPEND_SECONDS, "unreachable", outcome)
             while (waiting := site.take()) is not None:
                 self.results.settle_later(site, waiting, outcome)
+
+    def listen(self, site: Site, outcomes: Sequence[Outcome]) -> None:
+        """Suspend the site where the next hop says again and again that it is tired of us.
+
+        What is ready there is given back: it was not tried, and would only be refused as well.
+        """
+        for outcome in outcomes:
+            reason = complaint(outcome)
+            if isinstance(outcome, Delivered):
+                site.complaints = 0
+            if not reason:
+                continue
+            site.complaints += 1
+            if site.complaints < REPLIES_TO_SUSPEND or site.is_suspended(trio.current_time()):
+                continue
+            site.last_failure = outcome
+            self._suspend(site, REPUTATION_SECONDS, reason, outcome)
+            while (waiting := site.take()) is not None:
+                self.results.give_back(waiting.message, waiting.recipients, site)
+                self.results.room.job_done(waiting)
+
+    def _suspend(self, site: Site, seconds: float, reason: str, outcome: Outcome) -> None:
+        site.suspended_until = trio.current_time() + seconds
+        site.suspended_because = reason
+        site.complaints = 0
+        site.window.revive()
+        now = self.context.clock.time()
+        self.context.bus.publish(
+            SiteSuspended(
+                time=now, route=str(site.route), reason=reason, reply=str(outcome.reply), until=now + seconds
+            )
+        )
 
     def drain(self) -> None:
         """The server stops: give back what waits, end those that have sent nothing of a message."""

@@ -45,7 +45,8 @@ async def test_a_next_hop_gets_no_more_in_a_session_or_transaction_than_it_takes
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     transport = ScriptedTransport(answer_ok, limits=SessionLimits(messages=2, recipients=3))
-    async with open_bed() as bed:
+    delivery = DeliveryConfig(initial_concurrency=1, concurrency=1)
+    async with open_bed(config=Config(hostname="mx.example.net", delivery=delivery)) as bed:
         bed.transports["smtp:a.example"] = transport
         await bed.accept(*(f"r{number}@a.example" for number in range(8)))
         await bed.accept("later@a.example")
