@@ -280,7 +280,8 @@ class QueueConfig:
 
     # Waits of a second are for tests; a server that hammers its peers gets blocked by them.
     retry: tuple[Annotated[Duration, Range(minimum=1)], ...] = (300.0, 600.0, 1200.0, 2400.0, 4800.0, 7200.0)
-    """Waits between attempts; the last one repeats (RFC 5321 4.5.4.1)."""
+    """Waits between attempts; the last one repeats (RFC 5321 4.5.4.1). Where the next hop did not answer the
+    final dot, so that the message may have been taken, two of them are left out."""
     retry_jitter: Annotated[float, Range(minimum=0, maximum=0.5)] = 0.1
     """Part of each wait by which it varies at random, so that failures do not come back in step."""
     lifetime: Wait = 5 * 86400.0

@@ -28,6 +28,9 @@ from .retry import GiveUp, RetrySchedule
 
 CRASHES = "crashes"
 """Why a recipient is held whose attempts crash."""
+UNKNOWN_STEPS = 2
+"""So many waits of the schedule are left out where nobody knows whether the message was taken: each attempt
+may be a duplicate, and a server that is too slow with its 250 is not quicker soon (RFC 1047)."""
 
 
 @attrs.frozen
@@ -91,8 +94,9 @@ class Judge:
             late = outcome.cause is Cause.EXPIRED
             return self._ended(envelope, claimed, outcome, expired=late)
         null = envelope.reverse_path.is_null
+        unknown = outcome.cause is Cause.UNKNOWN_AFTER_DOT
         step = self.schedule.after(
-            claimed.attempts,
+            claimed.attempts + (UNKNOWN_STEPS if unknown else 0),
             received=terms.start,
             now=now,
             null_sender=null,

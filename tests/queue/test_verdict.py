@@ -13,6 +13,7 @@ from elemta.mail import (
     NULL_PATH,
     Action,
     Cause,
+    Deferred,
     DeliverBy,
     DeliverByMode,
     DsnOptions,
@@ -64,6 +65,17 @@ def test_delivered_and_failed_are_final() -> None:
 def test_deferred_waits_for_its_next_time() -> None:
     verdict = judge(LATER)
     assert (verdict.state, verdict.due, verdict.notice) == (RecipientState.QUEUED, NOW + 300, None)
+
+
+@pytest.mark.parametrize(("attempts", "wait"), [(1, 1200), (2, 2400), (4, 7200), (9, 7200)])
+def test_what_may_have_been_taken_waits_longer(attempts: int, wait: float) -> None:
+    config = QueueConfig(retry_jitter=0.0)
+    outcome = Deferred(Cause.UNKNOWN_AFTER_DOT, replies.UNKNOWN_AFTER_DOT)
+    one = claimed(attempts)
+    verdict = Judge(config, RetrySchedule(config), Random(1)).judge(
+        Envelope(SENDER, (one.recipient,)), Terms(NOW), one, outcome, now=NOW
+    )
+    assert verdict.due == NOW + wait
 
 
 def test_the_lifetime_ends_with_the_last_reply() -> None:
