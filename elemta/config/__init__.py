@@ -9,6 +9,7 @@ from .choices import (
     Canonicalization,
     CheckAction,
     GreylistAction,
+    Isolation,
     LineEndPolicy,
     ListenerAuth,
     ListenerRole,
@@ -16,6 +17,7 @@ from .choices import (
     LogFormat,
     LogLevel,
     MessageAction,
+    OnFailure,
     QuotaAction,
     QuotaOf,
     RateOf,
@@ -29,8 +31,8 @@ from .choices import (
 )
 from .describe import AttemptDeadline, Description, Fact, Phase, attempt_deadline, describe
 from .documentation import field_sentence
-from .kinds import ByteSize, Duration
-from .load import load_config, parse_config
+from .kinds import ByteSize, Duration, Table
+from .load import SettingsError, load_config, locate, parse_config, read_settings
 from .problems import ConfigError, ConfigProblem
 from .schema import (
     AdminConfig,
@@ -51,6 +53,7 @@ from .schema import (
     LimitsConfig,
     ListenerConfig,
     LoggingConfig,
+    PluginConfig,
     PolicyConfig,
     ProxiesConfig,
     QueueConfig,
@@ -121,6 +124,7 @@ __all__ = [
     "GreylistConfig",
     "HelloConfig",
     "HostPort",
+    "Isolation",
     "LimitsConfig",
     "LineEndPolicy",
     "ListenerAuth",
@@ -132,7 +136,9 @@ __all__ = [
     "LoggingConfig",
     "MessageAction",
     "Network",
+    "OnFailure",
     "Phase",
+    "PluginConfig",
     "PolicyConfig",
     "ProxiesConfig",
     "QueueConfig",
@@ -150,11 +156,13 @@ __all__ = [
     "RouteConfig",
     "RoutePattern",
     "RouteTls",
+    "SettingsError",
     "SigningAlgorithm",
     "SigningConfig",
     "SpfConfig",
     "SpoolConfig",
     "SubmissionConfig",
+    "Table",
     "TimeoutsConfig",
     "TlsConfig",
     "TlsReportsConfig",
@@ -168,6 +176,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load_config",
+    "locate",
     "parse_config",
     "parse_domain_name",
     "parse_domain_pattern",
@@ -176,5 +185,6 @@ __all__ = [
     "parse_mailbox_text",
     "parse_selector",
     "parse_size",
+    "read_settings",
     "render_config",
 ]

@@ -203,3 +203,25 @@ class RatePer(enum.StrEnum):
     NETWORK = "network"
     ACCOUNT = "account"
     ROLE = "role"
+
+
+class Isolation(enum.StrEnum):
+    """Where a plugin runs."""
+
+    TASK = "task"
+    """In the loop of the server: quick, and what it computes keeps everybody waiting."""
+    PROCESS = "process"
+    """In a worker process: nothing that it does can hurt the server."""
+
+
+class OnFailure(enum.StrEnum):
+    """What is decided where a plugin gave no answer."""
+
+    DEFER = "defer"
+    """The client is told to come again later (4yz)."""
+    CONTINUE = "continue"
+    """As if it had no objection."""
+    REJECT = "reject"
+    """The client is refused (5yz)."""
+    HOLD = "hold"
+    """The message is taken, and kept until an operator releases it."""

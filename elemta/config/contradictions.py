@@ -21,7 +21,7 @@ from .choices import (
 )
 from .positions import KeyPath
 from .schema import Config, DnsListsConfig, RouteConfig
-from .units import DomainPattern, HostPort, RoutePattern, format_duration, format_size, shown
+from .units import DomainPattern, HostPort, RoutePattern, did_you_mean, format_duration, format_size, shown
 
 _OPTIONS = {
     TransportKind.SMTP: ("host", "port", "tls", "username", "password_file"),
@@ -77,6 +77,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(
             ("tls_reports", "send"), "nothing is counted to report", "set tls_reports.collect", others
         )
+    yield from _plugins(config)
 
 
 def _listener_names(config: Config) -> Iterator[Contradiction]:
@@ -460,3 +461,26 @@ def _sealing(config: Config) -> Iterator[Contradiction]:
         reason = f"a seal needs {' and '.join(missing)}, too"
         others = tuple(("policy", "arc", name) for name in names)
         yield Contradiction(("policy", "arc", given[0]), reason, others=others)
+
+
+def _plugins(config: Config) -> Iterator[Contradiction]:
+    first: dict[str, int] = {}
+    names = [plugin.name for plugin in config.plugins]
+    listeners = [listener.name for listener in config.listeners]
+    for index, plugin in enumerate(config.plugins):
+        path: KeyPath = ("plugins", index)
+        earlier = first.setdefault(plugin.name, index)
+        if earlier != index:
+            reason = f"{shown(plugin.name)} is already the name of plugins[{earlier}]"
+            others = (("plugins", earlier, "name"),)
+            yield Contradiction((*path, "name"), reason, "give each plugin its own", others)
+        if plugin.path is not None and plugin.module is not None:
+            reason = "a plugin has a path or a module, not both"
+            yield Contradiction((*path, "module"), reason, others=((*path, "path"),))
+        for field, known in (("before", names), ("after", names), ("listeners", listeners)):
+            for name in getattr(plugin, field):
+                if name not in known or (name == plugin.name and field != "listeners"):
+                    what = "listener" if field == "listeners" else "other plugin"
+                    reason = f"there is no {what} {shown(name)}"
+                    where: KeyPath = ("listeners" if field == "listeners" else "plugins",)
+                    yield Contradiction((*path, field), reason, did_you_mean(name, known), (where,))

@@ -35,8 +35,8 @@ from .units import (
     shown,
 )
 
-Plain: TypeAlias = str | int | float | bool
-"""What a leaf is in TOML."""
+Plain: TypeAlias = str | int | float | bool | dict[str, Any]
+"""What a leaf is in TOML. A table is one where its content is somebody else's: any of TOML's values."""
 
 
 @attrs.frozen(eq=False)
@@ -261,6 +261,20 @@ def _read_size(raw: int | str) -> int:
     return raw
 
 
+def _read_table(raw: dict[str, Any]) -> dict[str, Any]:
+    for value in raw.values():
+        _check_plain(value)
+    return raw
+
+
+def _check_plain(value: object) -> None:
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_plain(inner)
+    elif not isinstance(value, str | int | float):
+        raise BadValue("dates and times are no settings", "write it as a string")
+
+
 def _write_size(octets: float) -> Plain:
     text = units.format_size(int(octets))
     return int(text) if text.isdecimal() else text
@@ -288,6 +302,7 @@ SIZE = Kind(
     _write_size,
     {"type": ["integer", "string"], "minimum": 0, "pattern": f"^{units.SIZE_PATTERN}$"},
 )
+TABLE = Kind("a table", (dict,), _read_table, dict, {"type": "object"})
 HOSTNAME = _text("the name of a host", units.parse_hostname, minLength=3)
 NEXT_HOP = _text("a host", units.parse_next_hop, minLength=1)
 MAILBOX = _text("an address", lambda text: str(units.parse_mailbox_text(text)), ".+@.+")
@@ -331,6 +346,8 @@ Duration: TypeAlias = Annotated[float, DURATION]
 """Seconds; written as `"90s"`, `"5m"`, `"1h30m"`, `"5d"`, `"500ms"`."""
 ByteSize: TypeAlias = Annotated[int, SIZE]
 """Octets; written as `4096`, `"256KiB"`, `"50MiB"`."""
+Table: TypeAlias = Annotated[dict[str, Any], TABLE]
+"""Settings that others know, such as those of a plugin."""
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from cattrs import (
@@ -38,11 +38,14 @@ from .schema import (
     Config,
     DnsListZoneConfig,
     ListenerConfig,
+    PluginConfig,
     RateConfig,
     RouteConfig,
     SigningConfig,
 )
 from .units import BadValue, did_you_mean
+
+T = TypeVar("T")
 
 LARGEST_FILE = 1 << 20
 """Octets. A configuration is written by people; this is 20 000 lines."""
@@ -54,6 +57,7 @@ _STAND_INS: dict[type, dict[str, str]] = {
     RouteConfig: {"match": "stand-in.invalid"},
     DnsListZoneConfig: {"zone": "stand-in.invalid"},
     RateConfig: {"count": "connections", "limit": "1/1s"},
+    PluginConfig: {"name": "stand-in"},
     SigningConfig: {"domain": "stand-in.invalid", "selector": "stand-in", "key": "stand-in"},
 }
 """What takes the place of a required setting while the rest of a mistaken document is examined."""
@@ -121,6 +125,48 @@ def parse_config(text: str, name: str) -> Config:
     return config
 
 
+class SettingsError(Exception):
+    """The settings of a part that this package does not know, such as a plugin, are mistaken.
+
+    `locate` turns it into a `ConfigError` with file and line.
+    """
+
+    def __init__(self, mistakes: Iterable[tuple[KeyPath, str, str]]) -> None:
+        self.mistakes = tuple(mistakes)
+        """Each with its path in the file, the reason and a hint that may be empty."""
+        super().__init__(
+            "; ".join(": ".join(filter(None, (path_text(path), reason))) for path, reason, _ in self.mistakes)
+        )
+
+
+def read_settings(section: type[T], table: dict[str, Any], path: KeyPath) -> T:
+    """Read a table of the file, which stands at `path`, into an attrs class of somebody else's.
+
+    Its fields may have all types that those of the schema may have.
+
+    Raises:
+      SettingsError: it cannot be; holds everything that is wrong with it.
+    """
+    try:
+        attrs.resolve_types(section)  # type: ignore[type-var]  # attrs types it for its own classes only
+        made: T = _CONVERTER.structure(table, section)
+    except BaseValidationError as error:
+        raise SettingsError((each.path, each.reason, each.hint) for each in _mistakes(error, path)) from error
+    except (ValueError, TypeError) as error:  # from a validator of the class itself
+        raise SettingsError([(path, str(error), "")]) from error
+    return made
+
+
+def locate(error: SettingsError, file: Path) -> ConfigError:
+    """The same with the lines in the configuration file, which is read again for them."""
+    try:
+        positions = find_positions(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        problems = [ConfigProblem(str(file), 0, path_text(path), *rest) for path, *rest in error.mistakes]
+        return ConfigError(tuple(problems))
+    return ConfigError(tuple(_problems((_Mistake(*each) for each in error.mistakes), positions, str(file))))
+
+
 def _whole_file(name: str, reason: str, hint: str = "") -> ConfigError:
     return ConfigError((ConfigProblem(name, 0, "", reason, hint),))
 
@@ -178,6 +224,8 @@ def _mistakes(error: BaseException, path: KeyPath) -> Iterator[_Mistake]:
         yield _Mistake(path, "is required")
     elif isinstance(error, BadValue):
         yield _Mistake(path, error.reason, error.hint)
+    elif isinstance(error, ValueError | TypeError) and path and path[0] == "plugins":
+        yield _Mistake(path, str(error))  # a validator of somebody else's class
     else:
         raise error
 

@@ -21,6 +21,7 @@ from .choices import (
     Canonicalization,
     CheckAction,
     GreylistAction,
+    Isolation,
     LineEndPolicy,
     ListenerAuth,
     ListenerRole,
@@ -28,6 +29,7 @@ from .choices import (
     LogFormat,
     LogLevel,
     MessageAction,
+    OnFailure,
     QuotaAction,
     QuotaOf,
     RateOf,
@@ -56,6 +58,7 @@ from .kinds import (
     NotYet,
     Range,
     Reachable,
+    Table,
 )
 from .units import AnswerRange, DomainPattern, HostPort, Network, Rate, RoutePattern
 
@@ -86,7 +89,7 @@ UNUSED_NETWORKS: tuple[Network, ...] = tuple(
 )
 """Where no mail host of the internet can be."""
 
-PLANNED_SECTIONS = ("plugins",)
+PLANNED_SECTIONS: tuple[str, ...] = ()
 """First-level names that a later version will have: refused with that explanation."""
 
 
@@ -809,6 +812,50 @@ class TlsReportsConfig:
 
 
 @attrs.frozen
+class PluginConfig:
+    """Policy in Python: one plugin, where it runs, and what is decided when it gives no answer."""
+
+    name: Annotated[str, NAME]
+    """Appears in logs, metrics and events; unique."""
+    path: Path | None = None
+    """Its file, or the folder with its plugin.py; default plugins/NAME. Refused where others may write it."""
+    module: str | None = None
+    """An importable module, or the name of an entry point of `elemta.plugins`, in the place of a path."""
+    enabled: bool = True
+    """Whether it is loaded."""
+    isolation: Annotated[Isolation, NotYet("process")] = Isolation.TASK
+    """`task` in the server's own loop, `process` in a worker of its own."""
+    timeout: Wait = 10.0
+    """Time for one answer."""
+    on_error: OnFailure = OnFailure.DEFER
+    """Where it raises, or answers nonsense: `defer`, `continue`, `reject` or `hold`."""
+    on_timeout: OnFailure = OnFailure.DEFER
+    """Where it does not answer in time."""
+    on_crash: OnFailure = OnFailure.DEFER
+    """Where it is out of service."""
+    before: tuple[Annotated[str, NAME], ...] = ()
+    """Plugins that are asked after it; without, they are asked in the order of this file."""
+    after: tuple[Annotated[str, NAME], ...] = ()
+    """Plugins that are asked before it."""
+    listeners: tuple[Annotated[str, NAME], ...] = ()
+    """Ask it only about clients of these listeners; empty: of all."""
+    roles: tuple[ListenerRole, ...] = ()
+    """Ask it only at listeners of these roles; empty: at all."""
+    domains: tuple[DomainPattern, ...] = ()
+    """Ask it about recipients only in these domains, and messages with one of them; empty: about all."""
+    sample: Annotated[float, Range(minimum=0, maximum=1)] = 1.0
+    """Share of the sessions it is asked about."""
+    shadow: bool = False
+    """Ask it and tell its answers in events, but do not heed them."""
+    suspend_after: Annotated[int, Range(minimum=1, or_zero=True)] = 10
+    """Failures within a minute after which it is not asked for a while; 0: never."""
+    suspend_for: Wait = 300.0
+    """How long then; `on_crash` decides meanwhile."""
+    config: Table = attrs.field(factory=dict)
+    """Its own settings."""
+
+
+@attrs.frozen
 class AdminConfig:
     """The port to look and steer."""
 
@@ -868,6 +915,8 @@ class Config:
     """Which clients are welcome."""
     signing: tuple[SigningConfig, ...] = ()
     """Keys that outgoing mail is signed with."""
+    plugins: tuple[PluginConfig, ...] = ()
+    """Policy in Python, asked in this order."""
     spool: SpoolConfig = SpoolConfig()
     """Where messages are safe."""
     tls_reports: TlsReportsConfig = TlsReportsConfig()
@@ -910,6 +959,7 @@ SECTIONS: tuple[type, ...] = (
     SigningConfig,
     PolicyConfig,
     TlsReportsConfig,
+    PluginConfig,
     AdminConfig,
     LoggingConfig,
 )

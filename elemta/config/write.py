@@ -27,6 +27,11 @@ class _Encoder(toml.TomlEncoder):  # type: ignore[type-arg]  # generic only in i
     def __init__(self) -> None:
         super().__init__()
         self.dump_funcs[str] = _basic_string
+        self.dump_funcs[dict] = self._inline_table
+
+    def _inline_table(self, table: dict[str, Any]) -> str:
+        inner = ", ".join(f"{_basic_string(key)} = {self.dump_value(value)}" for key, value in table.items())
+        return f"{{ {inner} }}" if inner else "{}"
 
     def dump_list(self, v: Any) -> str:
         inner = ", ".join(str(self.dump_value(element)) for element in v)
@@ -157,7 +162,7 @@ def _field_schema(section: type, field: attrs.Attribute[Any]) -> dict[str, Any]:
         item = leaf_of(element)
         schema = {"type": "array", "items": item.json_schema() if item else _section_schema(element)}
     schema["description"] = sentence
-    if field.default not in (attrs.NOTHING, None):
+    if field.default not in (attrs.NOTHING, None) and not isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]  # its stub is a function
         schema["default"] = plain(field.default, annotation)
     return schema
 

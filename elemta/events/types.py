@@ -389,6 +389,58 @@ class TaskCrashed(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class PluginCallFailed(Event):
+    """A plugin gave no answer; what the configuration says for that was decided."""
+
+    type = "plugin.failed"
+    level = "error"
+    plugin: str
+    hook: str
+    kind: str
+    """`error`, `timeout` or `crash`."""
+    detail: str
+    session: str = ""
+    message: str = ""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginSuspended(Event):
+    """A plugin failed so often that it is not asked for a while; `on_crash` decides meanwhile."""
+
+    type = "plugin.suspended"
+    level = "error"
+    plugin: str
+    seconds: float
+    detail: str
+    """Of its last failure."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginResumed(Event):
+    """A plugin that was suspended is asked again."""
+
+    type = "plugin.resumed"
+    plugin: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginDecided(Event):
+    """A plugin decided something, or changed a message. In shadow mode: would have, and nobody heeded it."""
+
+    type = "plugin.decided"
+    plugin: str
+    hook: str
+    decision: str
+    """`Reject`, `Hold` …; `Continue` where it only changed something."""
+    reason: str
+    changes: str
+    """Which, in words; empty: none."""
+    shadow: bool = False
+    session: str = ""
+    message: str = ""
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class StorageTrouble(Event):
     type = "storage.trouble"
     level = "error"

@@ -3,6 +3,7 @@
 Not here: what is done about an answer. Sessions and the queue do that.
 """
 
+from .chain import NO_OBJECTION, Chain, Verdict, decision_for
 from .decisions import (
     CONTINUE,
     DECISIONS,
@@ -26,6 +27,11 @@ from .decisions import (
     Reject,
     add_header,
 )
+from .hooks import HOOKS, HookPoint
+from .host import PluginHost, PluginStatus, Ward, open_plugins
+from .loader import LoadedPlugin, check_safe, find_file, load_plugin, load_plugins
+from .member import Member, Standing
+from .task import TaskTier
 from .tier import BadAnswer, Failure, PluginFailed, Tier, TierStatistics, check_answer
 from .views import (
     NO_ARGUMENTS,
@@ -41,12 +47,15 @@ from .views import (
 __all__ = [
     "CONTINUE",
     "DECISIONS",
+    "HOOKS",
     "NO_ANSWER",
     "NO_ARGUMENTS",
     "NO_CHANGES",
+    "NO_OBJECTION",
     "Accept",
     "AttemptView",
     "BadAnswer",
+    "Chain",
     "Changes",
     "Continue",
     "Decision",
@@ -60,18 +69,33 @@ __all__ = [
     "Hold",
     "HookAnswer",
     "HookArguments",
+    "HookPoint",
+    "LoadedPlugin",
+    "Member",
     "MessageView",
     "NoteValue",
     "OutcomeView",
     "PluginFailed",
+    "PluginHost",
+    "PluginStatus",
     "Quarantine",
     "RecipientAction",
     "RecipientChange",
     "Redirect",
     "Reject",
     "SessionView",
+    "Standing",
+    "TaskTier",
     "Tier",
     "TierStatistics",
+    "Verdict",
+    "Ward",
     "add_header",
     "check_answer",
+    "check_safe",
+    "decision_for",
+    "find_file",
+    "load_plugin",
+    "load_plugins",
+    "open_plugins",
 ]

@@ -1,0 +1,54 @@
+"""Runs a stranger's coroutine so that it ends when it is cancelled, also if it does not want to.
+
+Trio resumes a task by sending an outcome to its coroutine, and a cancel is one such outcome. What stands
+between the two sees how often a cancel was delivered: code that catches it each time is closed. Only what
+waits under a shield without a deadline cannot be reached; such a plugin belongs in a process.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import outcome
+import trio
+
+PATIENCE = 1_000
+"""Cancels that one call may catch. Clean-up that is right sees a handful of them."""
+
+_ABANDONED: list[Any] = []
+"""Those that ignored even GeneratorExit: kept, for their collection would run them again."""
+
+
+@types.coroutine
+def leash(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:  # Any: Trio's own messages
+    """Await the coroutine.
+
+    Cancelled more often than anyone needs: the coroutine is closed, and Cancelled goes on.
+    """
+    delivered = 0
+    sent: Any = None
+    while True:
+        try:
+            trap = coroutine.send(sent)
+        except StopIteration as end:
+            return end.value
+        sent = yield trap
+        if type(sent) is outcome.Error and isinstance(sent.error, trio.Cancelled):
+            delivered += 1
+            if delivered > PATIENCE:
+                _close(coroutine)
+                sent.unwrap()
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    layers: list[Any] = []  # Any: coroutines, and at the bottom what Trio awaits
+    layer: Any = coroutine
+    while layer is not None:
+        layers.append(layer)
+        layer = getattr(layer, "cr_await", None)
+    try:
+        coroutine.close()
+    except BaseException:  # noqa: ASYNC103 - whatever its clean-up does, it is over
+        _ABANDONED.extend(layers)

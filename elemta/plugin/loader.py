@@ -1,0 +1,196 @@
+"""From `[[plugins]]` to classes that can be called: find, check the file, import, check the class.
+
+A file is refused if another user could write it, for whoever writes it has the rights of the server.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+from elemta.config import PluginConfig, SettingsError, read_settings
+
+from .api import API_VERSION, Plugin, hook_methods, task_methods
+
+ENTRY_POINTS = "elemta.plugins"
+FOLDER = Path("plugins")
+
+
+@attrs.frozen(eq=False)
+class LoadedPlugin:
+    """One plugin that was checked."""
+
+    entry: PluginConfig
+    plugin: type[Plugin[Any]]
+    settings: Any
+    """The instance of its `Config`."""
+    hooks: dict[str, str]
+    """For each hook the name of the method."""
+    tasks: dict[str, float | None]
+    source: str
+    """Where it was found, for people."""
+
+
+def load_plugins(entries: Sequence[PluginConfig]) -> tuple[LoadedPlugin, ...]:
+    """Load all that are enabled, in the order in which they are to be asked.
+
+    Raises:
+      SettingsError: with everything that is wrong with any of them.
+    """
+    mistakes: list[tuple[tuple[str | int, ...], str, str]] = []
+    loaded = []
+    for index, entry in enumerate(entries):
+        if not entry.enabled:
+            continue
+        try:
+            loaded.append(load_plugin(entry, index))
+        except SettingsError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise SettingsError(mistakes)
+    return in_order(loaded)
+
+
+def load_plugin(entry: PluginConfig, index: int = 0) -> LoadedPlugin:
+    """Load one; `index` is its place in the file.
+
+    Raises:
+      SettingsError: it cannot be used; says where in the configuration.
+    """
+    where = ("plugins", index)
+    field = "module" if entry.module is not None else "path" if entry.path is not None else "name"
+    try:
+        module, source = _import(entry)
+        plugin = _plugin_of(module)
+        if plugin.api_version != API_VERSION:
+            raise _Unusable(f"is for version {plugin.api_version} of the API; this is version {API_VERSION}")
+        hooks, tasks = hook_methods(plugin), task_methods(plugin)
+    except _Unusable as error:
+        raise SettingsError([((*where, field), str(error), error.hint)]) from error
+    except ValueError as error:  # of a method
+        raise SettingsError([((*where, field), str(error), "")]) from error
+    settings: Any = read_settings(plugin.Config, entry.config, (*where, "config"))
+    return LoadedPlugin(entry, plugin, settings, hooks, tasks, source)
+
+
+def in_order(plugins: Iterable[LoadedPlugin]) -> tuple[LoadedPlugin, ...]:
+    """By `before` and `after`, and else as they stand.
+
+    Raises:
+      SettingsError: they want to be asked in a circle.
+    """
+    waiting = {each.entry.name: each for each in plugins}
+    earlier = {name: set(each.entry.after) & waiting.keys() for name, each in waiting.items()}
+    for name, each in waiting.items():
+        for other in each.entry.before:
+            if other in waiting:
+                earlier[other].add(name)
+    ordered = []
+    while waiting:
+        free = [name for name in waiting if not earlier[name] & waiting.keys()]
+        if not free:
+            names = " and ".join(waiting)
+            raise SettingsError([(("plugins",), f"before and after of {names} form a circle", "")])
+        ordered.append(waiting.pop(free[0]))
+    return tuple(ordered)
+
+
+class _Unusable(Exception):
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+def find_file(entry: PluginConfig) -> Path:
+    """The file of a plugin that has no module. It may be missing."""
+    path = entry.path if entry.path is not None else FOLDER / entry.name
+    return path / "plugin.py" if path.is_dir() else path
+
+
+def check_safe(file: Path) -> None:
+    """Refuse a file that others than we and root could have written, or replaced.
+
+    Raises:
+      PermissionError: says which path and why.
+      OSError: it cannot be looked at.
+    """
+    resolved = file.resolve(strict=True)
+    for path in (resolved, resolved.parent):
+        facts = path.stat()
+        sticky = path != resolved and facts.st_mode & stat.S_ISVTX
+        if facts.st_uid not in (0, os.geteuid()):
+            raise PermissionError(f"{path} belongs to another user (uid {facts.st_uid})")
+        if facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+            raise PermissionError(f"{path} can be written by others")
+
+
+def _import(entry: PluginConfig) -> tuple[ModuleType, str]:
+    if entry.module is not None:
+        return _import_module(entry.module)
+    file = find_file(entry)
+    if not file.is_file():
+        raise _Unusable(f"there is no {file}", "say where the plugin is with path or module")
+    try:
+        check_safe(file)
+    except PermissionError as error:
+        raise _Unusable(str(error), f"chmod go-w, or chown to uid {os.geteuid()} or root") from error
+    except OSError as error:
+        raise _Unusable(f"{file} cannot be read: {error.strerror}") from error
+    name = f"elemta_plugin_{entry.name.replace('-', '_').replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    if spec is None or spec.loader is None:
+        raise _Unusable(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = module  # attrs and typing look a class's module up
+    try:
+        _run(lambda: spec.loader.exec_module(module) if spec.loader else None, str(file))
+    except _Unusable:
+        if before is None:
+            sys.modules.pop(name, None)
+        else:
+            sys.modules[name] = before
+        raise
+    return module, str(file)
+
+
+def _import_module(name: str) -> tuple[ModuleType, str]:
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        name = point.module
+    found: list[ModuleType] = []
+    _run(lambda: found.append(importlib.import_module(name)), name)
+    return found[0], name
+
+
+def _run(load: Any, what: str) -> None:  # Any: a callable whose result does not matter
+    """Run code of a stranger; whatever it raises says only that it cannot be used."""
+    try:
+        load()
+    except (Exception, SystemExit) as error:
+        raise _Unusable(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _plugin_of(module: ModuleType) -> type[Plugin[Any]]:
+    found = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Plugin)
+        and value is not Plugin
+        and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        names = ", ".join(each.__name__ for each in found) or "none"
+        raise _Unusable(f"a plugin's file has one class derived from Plugin; here are {names}")
+    return found[0]
