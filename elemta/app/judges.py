@@ -32,6 +32,8 @@ class Judges:
     gate: Gate
     notary: Notary
     load: LoadGauge
+    memo: Memo
+    """What is remembered beyond a restart."""
     authenticator: Authenticator | None
     """None: there are no accounts."""
     make_authenticator: Callable[[Config], Awaitable[Authenticator | None]]
@@ -107,7 +109,7 @@ async def open_judges(
         nursery.start_soon(partial(supervise, "alarms", tell, on_crash=on_crash, drain=drain))
         measure = partial(load.run, partial(_commits, spool))
         nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
-        yield Judges(gate, notary, load, authenticator, make)
+        yield Judges(gate, notary, load, memo, authenticator, make)
         nursery.cancel_scope.cancel(reason="nobody is judged any more")
 
 

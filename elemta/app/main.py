@@ -28,6 +28,7 @@ from elemta.delivery import (
 from elemta.dns import CachingResolver, Resolver, open_resolver
 from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
 from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
+from elemta.plugin import load_plugins
 from elemta.queue import open_queue
 from elemta.routing import ProhibitedNetworks, Route, Router
 from elemta.runtime import Drain, Logging, LogPump, Memo, ThreadPool, get_logger, summarize, supervise
@@ -42,6 +43,7 @@ from .environment import Environment
 from .judges import open_judges
 from .ourselves import Ourselves
 from .parts import auth_part, listeners_part, queue_part, router_part, simple_part, tls_part
+from .plugins import open_plugin_host
 from .reload import Reloader
 from .signals import handle_signals
 from .systemd import Notifier, feed_watchdog
@@ -86,6 +88,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
 
     Raises (before anything is accepted, bare; later in groups whose leaves matter):
       SpoolInUse, SpoolForeign: the state folder cannot be used.
+      SettingsError: a plugin cannot be loaded.
       TokenError, TlsFilesError, AuthFilesError, SigningError, OSError: files or addresses of the
         configuration cannot be used.
       SpoolUnavailable: storage failed while running; everything was stopped.
@@ -109,6 +112,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         log.close()
         log = log_events(bus, pump, level)
 
+    loaded = load_plugins(config.plugins)
     tls = TlsContexts(config.tls)
     ourselves = Ourselves(address for each in bound for address in each.addresses)
     router = Router(config, is_our_address=ourselves.is_address)
@@ -173,6 +177,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             on_crash=on_crash,
             drain=drain,
         ),
+        open_plugin_host(loaded, environment, memo, resolver, bus) as plugins,
         open_listeners(
             bound,
             config=config,
@@ -186,6 +191,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             authenticator=judges.authenticator,
             gate=judges.gate,
             notary=judges.notary,
+            plugins=plugins,
             load=judges.load,
             inherited=inherited,
             most_sessions=raise_descriptor_limit(),

@@ -55,7 +55,7 @@ def run(config_file: Path | None, dev: bool, port: int | None, no_auth_required:
     if not config.listeners:
         raise Trouble(BAD_CONFIG, "no [[listeners]]: there is nothing to run")
     # A reload is to meet mistakes as ConfigError, which it tells, not as the end of a command.
-    _serve(config, lambda: adapt(load_config(path)), _capture(config) if dev else None)
+    _serve(config, lambda: adapt(load_config(path)), _capture(config) if dev else None, path)
 
 
 def _capture(config: Config) -> Capture:
@@ -66,13 +66,18 @@ def _capture(config: Config) -> Capture:
     return Capture(config.state_dir / "captured", show_captured)
 
 
-def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Capture | None) -> None:
+def _serve(
+    config: Config,
+    read_again: Callable[[], Config] | None,
+    capture: Capture | None,
+    file: Path | None = None,
+) -> None:
     import trio  # noqa: PLC0415
 
     from elemta import app  # noqa: PLC0415
     from elemta.admin import TokenError  # noqa: PLC0415
     from elemta.auth import AuthFilesError  # noqa: PLC0415
-    from elemta.config import LogFormat  # noqa: PLC0415
+    from elemta.config import LogFormat, SettingsError, locate  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
     from elemta.policy import SigningError  # noqa: PLC0415
     from elemta.routing import RecipientsFileError  # noqa: PLC0415
@@ -122,6 +127,9 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
                     raise Trouble(TRY_LATER, str(leaf)) from error
                 case SpoolForeign() | SpoolFull() | SpoolUnavailable():
                     raise Trouble(STORAGE, str(leaf)) from error
+                case SettingsError():
+                    said = str(leaf) if file is None else str(locate(leaf, file))
+                    raise Trouble(BAD_CONFIG, said) from error
                 case (
                     TokenError() | TlsFilesError() | AuthFilesError() | RecipientsFileError() | SigningError()
                 ):
@@ -141,12 +149,18 @@ def _serve(config: Config, read_again: Callable[[], Config] | None, capture: Cap
 @json_option
 def check(config_file: Path | None, as_json: bool) -> None:
     """Validate the configuration; show what would listen, where state lives, what bounds every wait."""
-    from elemta.config import describe  # noqa: PLC0415
+    from elemta.config import SettingsError, describe, locate  # noqa: PLC0415
+    from elemta.plugin import load_plugins  # noqa: PLC0415
     from elemta.policy import SigningError, credentials_folder, load_keys  # noqa: PLC0415
     from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
     from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
 
-    config = read_config(config_file)
+    path = find_config(config_file)
+    config = read_config(path)
+    try:
+        load_plugins(config.plugins)
+    except SettingsError as error:
+        raise Trouble(BAD_CONFIG, str(locate(error, path))) from error
     try:
         TlsContexts(config.tls)
         Router(config)

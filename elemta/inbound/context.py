@@ -11,6 +11,7 @@ from elemta.auth import Authenticator
 from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole
 from elemta.events import EventBus, TaskCrashed
 from elemta.mail import Domain, make_id, parse_domain
+from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
 from elemta.routing import Router
 from elemta.runtime import Drain, LoadGauge, WallClock, summarize
@@ -39,6 +40,8 @@ class Services:
     """None: every client is welcome."""
     notary: Notary | None = None
     """None: messages are neither checked nor signed."""
+    plugins: PluginHost | None = None
+    """None: no plugin is asked about sessions."""
     load: LoadGauge | None = None
     """None: there is never too much to do."""
 

@@ -25,6 +25,8 @@ class Phase(enum.StrEnum):
     """Holding back the greeting."""
     POLICY = "policy"
     """A check asks DNS, or what is remembered."""
+    PLUGIN = "plugin"
+    """A plugin is asked, which has its own deadline."""
     AUTH = "auth"
     """Whether a password is right."""
     COMMAND = "command"

@@ -11,8 +11,10 @@ from elemta import smtp
 from elemta.config import ListenerRole
 from elemta.events import CommandRejected
 from elemta.mail import Identity, Origin, Reply, ReversePath, SessionId, TlsFacts, replies
+from elemta.plugin import HookArguments, SessionView
 from elemta.spool import SpoolFull, SpoolUnavailable
 
+from .body_panel import BodyPanel
 from .context import SessionContext
 from .deadlines import Deadlines
 from .forwarding import read_forwarded
@@ -130,6 +132,29 @@ class Dialogue:
             )
         )
 
+    # --- For plugins ------------------------------------------------------------------------------------
+
+    def session_view(self, hello: str | None = None) -> SessionView:
+        """The session as plugins see it now."""
+        visitor, listener = self.visitor, self._context.listener
+        return SessionView(
+            id=self._session,
+            listener=listener.name,
+            role=listener.role.value,
+            peer=visitor.peer,
+            port=visitor.port,
+            hello=self._hello if hello is None else hello,
+            tls=visitor.tls,
+            identity=visitor.identity,
+            trusted=visitor.trusted,
+        )
+
+    def arguments(self) -> HookArguments:
+        """What hooks are given: the session, and the envelope where one is open."""
+        transaction = self.transaction
+        envelope = None if transaction is None else transaction.envelope_view()
+        return HookArguments(session=self.session_view(), envelope=envelope)
+
     # --- What happened outside --------------------------------------------------------------------------
 
     def message_accepted(self) -> None:
@@ -218,12 +243,24 @@ class Dialogue:
             return replies.INTERNAL_ERROR
         origin = self._make_origin(utf8=params.smtputf8)
         self.transaction = Transaction(
-            context, origin, command.path, params, promises, may_relay=may_relay, judge=self.visitor.judge
+            context,
+            origin,
+            command.path,
+            params,
+            promises,
+            may_relay=may_relay,
+            judge=self.visitor.judge,
+            asks=self._asks(),
         )
         self._deadlines.begin_transaction(context.config.timeouts.transaction)
         if promises.priority != (params.priority or 0):
             return replies.priority_changed(promises.priority)
         return replies.SENDER_OK
+
+    def _asks(self) -> BodyPanel | None:
+        """What asks plugins about the message of the transaction that begins."""
+        panel = self.visitor.panel
+        return None if panel is None else BodyPanel(panel, self.session_view())
 
     def _may_send(self, path: ReversePath) -> Reply | None:
         """Whether this client may send mail, and in this name."""

@@ -21,6 +21,7 @@ from elemta.auth import Authenticator
 from elemta.config import Config, HostPort, ListenerConfig, ListenerTls
 from elemta.events import EventBus
 from elemta.mail import Reply, replies
+from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
 from elemta.routing import Router
 from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, supervise
@@ -31,6 +32,7 @@ from .accepting import CAPACITY_ERRORS, Arrival, ListenerSource, SocketSource, S
 from .binding import BoundListener, Inherited, rebind
 from .context import Services, SessionContext, make_context
 from .limits import Admission, ClientLimits, ClientLimitsStatistics
+from .panel import concerns
 from .presence import send_and_close
 from .refusals import CapacityReporter, RefusalReporter
 from .session import Session, SessionView
@@ -352,6 +354,7 @@ async def open_listeners(
     authenticator: Authenticator | None = None,
     gate: Gate | None = None,
     notary: Notary | None = None,
+    plugins: PluginHost | None = None,
     load: LoadGauge | None = None,
     inherited: Inherited | None = None,
     most_sessions: int | None = None,
@@ -378,6 +381,7 @@ async def open_listeners(
         authenticator=authenticator,
         gate=gate,
         notary=notary,
+        plugins=plugins if concerns(plugins) else None,
         load=load,
     )
     async with trio.open_nursery() as nursery:

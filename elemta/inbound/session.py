@@ -23,6 +23,7 @@ from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed
 
+from .asked import answer_asked, ask_before
 from .context import SessionContext
 from .deadlines import Deadlines, Expiry, Phase
 from .dialogue import AUTH_STEP, Dialogue
@@ -336,6 +337,14 @@ class Session:
                 self._dialogue.reason = refusal.reason
                 self._turn_away(refusal.reply, "policy")
                 return
+        panel = self._visitor.panel
+        if panel is not None and panel.has("connect"):
+            self._deadlines.enter(Phase.PLUGIN)
+            refusal = await panel.ask("connect", self._dialogue.arguments())
+            if refusal is not None:
+                self._dialogue.reason = refusal.reason
+                self._turn_away(refusal.reply, "plugin")
+                return
         self._wire.out += connection.greet(replies.banner(config.hostname, lmtp=self._context.lmtp))
 
     def _turn_away(self, reply: Reply, cause: str) -> None:
@@ -350,10 +359,15 @@ class Session:
     async def _command(self, command: smtp.Command | smtp.BadCommand) -> None:
         self._wire.command_came()
         dialogue = self._dialogue
-        judge = self._visitor.judge
+        judge, panel = self._visitor.judge, self._visitor.panel
+        transaction = dialogue.transaction
+        recipients = 0 if transaction is None else transaction.recipients
+        refused = None if panel is None else await ask_before(command, panel, dialogue, self._deadlines)
         if self._patience and self._connection.early_data > self._patience:
             dialogue.cause = "pipelining"
             reply = replies.OUT_OF_TURN
+        elif refused is not None:
+            reply = refused
         elif judge is None:
             reply = dialogue.answer(command)
         else:
@@ -361,6 +375,11 @@ class Session:
         if reply is AUTH_STEP:
             assert isinstance(command, (smtp.Auth, smtp.AuthResponse))
             reply = await self._login.answer(command)
+        if panel is not None and reply.code < 400:
+            if reply is replies.AUTHENTICATED:
+                panel.tell("auth", dialogue.arguments())
+            else:
+                reply = await answer_asked(command, panel, dialogue, self._deadlines, reply, recipients)
         if reply.code >= 400:
             reply = dialogue.refuse(command, reply)
             if dialogue.is_held_back(reply):
@@ -486,6 +505,8 @@ class Session:
         except TlsFailed as cause:
             raise SessionEnds("tls", detail=cause.reason) from cause
         self._dialogue.tls_started(facts)
+        if self._visitor.panel is not None:
+            self._visitor.panel.tell("tls", self._dialogue.arguments())
         services.bus.publish(
             SessionTls(
                 time=services.clock.time(),

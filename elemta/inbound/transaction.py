@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from elemta.config import ListenerRole
 from elemta.events import MessageAccepted, MessageRejected
@@ -22,10 +22,13 @@ from elemta.mail import (
     received,
     replies,
 )
+from elemta.plugin import Changes, EnvelopeView, HeaderChange
 from elemta.policy import Refusal
 from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
 from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
 
+from .body_panel import BodyPanel
+from .changes import BadChange, Changed, apply_changes, new_header
 from .context import SessionContext
 from .examination import Examination, examine
 from .fixup import HeaderFixer, missing_fields
@@ -40,6 +43,8 @@ _PROBLEMS = {
     BodyProblem.HEADER_TOO_BIG: replies.HEADER_TOO_LARGE,
     BodyProblem.LINE_TOO_LONG: replies.TEXT_LINE_TOO_LONG,
 }
+_PIECE = 256 * 1024
+"""Octets of a message that are copied at a time."""
 _MAX_MESSAGE_ID = 250
 """Characters of the Message-ID field that are shown in events."""
 
@@ -60,14 +65,17 @@ class Transaction:
     """
 
     __slots__ = (
+        "_asks",
         "_context",
         "_draft",
         "_examination",
         "_fixer",
+        "_hold",
         "_judge",
         "_may_relay",
         "_origin",
         "_params",
+        "_priority",
         "_promises",
         "_recipients",
         "_refusal",
@@ -86,6 +94,7 @@ class Transaction:
         *,
         may_relay: bool,
         judge: Judge | None = None,
+        asks: BodyPanel | None = None,
     ) -> None:
         self._judge = judge
         self._context = context
@@ -93,7 +102,12 @@ class Transaction:
         self.sender = sender
         self._params = params
         self._promises = promises
+        self._priority = promises.priority
         self._may_relay = may_relay
+        self._asks = asks
+        """What asks plugins about the message; None: there are none."""
+        self._hold: str | None = None
+        """Why it is kept for an operator."""
         self._recipients: dict[Mailbox, Recipient] = {}
         self._draft: Draft | None = None
         self._fixer: HeaderFixer | None = None
@@ -132,6 +146,24 @@ class Transaction:
     def recipients(self) -> int:
         """How many there are."""
         return len(self._recipients)
+
+    @property
+    def last_recipient(self) -> str:
+        """The one that was added last."""
+        return str(next(reversed(self._recipients)))
+
+    def envelope_view(self) -> EnvelopeView:
+        """The envelope as plugins see it."""
+        params, mailbox = self._params, self.sender.mailbox
+        return EnvelopeView(
+            sender="" if mailbox is None else str(mailbox),
+            recipients=self._recipient_texts(),
+            size=params.size,
+            body_type=(params.body_type or BodyType.SEVEN_BIT).value,
+            smtputf8=params.smtputf8,
+            require_tls=params.require_tls,
+            priority=self._priority,
+        )
 
     def forget_last_recipient(self) -> None:
         """Undo `add_recipient`: the policy refuses it."""
@@ -209,6 +241,11 @@ class Transaction:
             # The client reads no reply before it has sent all, so tell it then.
             self._refusal = Refusal(replies.STORAGE_FULL, "storage full")
             self._draft.discard()
+            return
+        if self._asks is not None:
+            self._refusal = await self._asks.piece(self.envelope_view(), self._draft, data)
+            if self._refusal is not None:
+                self._draft.discard()
 
     async def finish(self, end: BodyEnd, is_gone: Callable[[], bool]) -> Reply:
         """Check the whole message, store it, and give the reply that says what became of it.
@@ -228,17 +265,73 @@ class Transaction:
         if self._examination is not None and self._refusal is None:
             await self._keep(self._examination.end())
         refusal = self._refusal or self._check(end) or await self._examine()
+        if refusal is None and self._asks is not None:
+            refusal = await self._ask(self._asks)
+            if self._draft is None:  # a plugin wants it forgotten
+                return self._positive()
         if refusal is None:
             if is_gone():
                 raise ClientGone
             refusal = await self._commit()
         if refusal is None:
-            assert self.message is not None
-            if self._context.lmtp:
-                return replies.recipient_queued(self.message)
-            return replies.queued(self.message)
+            return self._positive()
         self._reject(refusal.reply, refusal.reason)
         return refusal.reply
+
+    def _positive(self) -> Reply:
+        assert self.message is not None
+        if self._context.lmtp:
+            return replies.recipient_queued(self.message)
+        return replies.queued(self.message)
+
+    async def _ask(self, asks: BodyPanel) -> Refusal | None:
+        """Ask the plugins about the whole message, and do what they want. A message that is to be forgotten
+        has no draft any more."""
+        assert self._draft is not None
+        try:
+            verdict = await asks.whole(self.envelope_view(), self._draft)
+            if verdict.refusal is not None:
+                return verdict.refusal
+            if verdict.changes:
+                await self._change(verdict.changes)
+        except SpoolFull:
+            return Refusal(replies.STORAGE_FULL, "storage full")
+        except BadChange as error:
+            self._context.services.report_crash("plugin", error, session=self._origin.session)
+            return Refusal(replies.LOCAL_ERROR, str(error))
+        self._hold = verdict.hold
+        discard = verdict.discard or ("" if self._recipients else "plugins removed all recipients")
+        if discard:
+            self._reject(self._positive(), f"discarded: {discard}")
+        return None
+
+    async def _change(self, changes: Sequence[tuple[str, Changes]]) -> None:
+        """Make all changes, or none where one cannot be made."""
+        assert self._draft is not None
+        utf8 = self._params.smtputf8
+        before = Changed(self.sender, self._recipients, self._priority)
+        changed = apply_changes(before, changes, utf8=utf8)
+        if changed.header:
+            await self._rewrite(self._draft, changed.header, utf8=utf8)
+        self.sender, self._recipients, self._priority = changed.sender, changed.recipients, changed.priority
+
+    async def _rewrite(self, old: Draft, changes: Sequence[HeaderChange], *, utf8: bool) -> None:
+        """Put another header before the body: the message is written once more, under another id."""
+        services = self._context.services
+        message = MessageId(services.make_id())
+        draft = services.spool.new_draft(message)
+        try:
+            top, head = new_header(old.head, changes, utf8=utf8)
+            await draft.write(top + head)
+            position = len(old.head)
+            while piece := await old.read(position, _PIECE):
+                await draft.write(piece)
+                position += len(piece)
+        except BaseException:
+            draft.discard()
+            raise
+        old.discard()
+        self._draft, self.message = draft, message
 
     def end_chunk(self, problem: BodyProblem | None) -> Reply | None:
         """Answer a chunk that is not the last (RFC 3030 §2): None to go on, or the reply that ends the body,
@@ -300,13 +393,19 @@ class Transaction:
             if self._examination is not None:
                 prefix = await self._examination.fields(draft.head, prefix, envelope) + prefix
             accepted = self._accepted_event(draft, len(prefix), message)
-            hold = None if self._judge is None else self._judge.hold(message, self.recipients)
+            judged = None if self._judge is None else self._judge.hold(message, self.recipients)
+            head = draft.head if self._asks is not None else b""
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services.report_crash("transaction", error, session=self._origin.session, message=message)
             return Refusal(replies.LOCAL_ERROR, "internal error")
         try:
             await services.spool.commit(
-                draft, message=message, envelope=envelope, origin=self._origin, prefix=prefix, hold=hold
+                draft,
+                message=message,
+                envelope=envelope,
+                origin=self._origin,
+                prefix=prefix,
+                hold=self._hold or judged,
             )
         except SpoolFull:
             return Refusal(replies.STORAGE_FULL, "storage full")
@@ -322,6 +421,8 @@ class Transaction:
         self._draft = None
         self.size = accepted.size
         services.bus.publish(accepted)
+        if self._asks is not None:
+            self._asks.stored(self.envelope_view(), head, accepted.size, message)
         return None
 
     def _envelope(self) -> Envelope:
@@ -334,7 +435,7 @@ class Transaction:
             params.ret,
             params.envelope_id,
             params.require_tls,
-            promises.priority,
+            self._priority,
             promises.deliver_by,
             promises.release_at,
         )

@@ -16,6 +16,7 @@ from .context import SessionContext
 from .forwarding import ForwardedClient
 from .judge import Judge
 from .offers import Situation
+from .panel import Panel
 from .relay import is_loopback, is_trusted
 
 
@@ -29,6 +30,7 @@ class Visitor:
         "_session",
         "identity",
         "judge",
+        "panel",
         "peer",
         "port",
         "tls",
@@ -61,6 +63,9 @@ class Visitor:
         """It may send anywhere for its address."""
         self.judge: Judge | None = None
         """None: nothing is asked about this client."""
+        plugins = context.services.plugins
+        self.panel = None if plugins is None else Panel(plugins)
+        """The plugins that are asked about this session; None: there are none."""
         self._meet()
 
     @property

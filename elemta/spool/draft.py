@@ -117,6 +117,35 @@ class Draft:
         if self._in_file and full:
             await self._in_thread(self._write_out)
 
+    async def written(self) -> Path | None:
+        """The file that has all of the body so far, for those who only read; None where it is in memory.
+
+        Raises what `write` raises.
+        """
+        if not self._in_file:
+            await trio.lowlevel.checkpoint()
+            return None
+        await self._in_thread(self._write_out)
+        return self._temporary
+
+    async def read(self, start: int, size: int) -> bytes:
+        """So many octets of what was written so far; fewer at its end.
+
+        Raises what `write` raises.
+        """
+        if not self._in_file:
+            await trio.lowlevel.checkpoint()
+            return bytes(self._buffer[start : start + size])
+        found: list[bytes] = []
+
+        def read() -> None:
+            self._write_out()
+            assert self._descriptor is not None
+            found.append(os.pread(self._descriptor, size, start))
+
+        await self._in_thread(read)
+        return found[0]
+
     async def finish(self) -> None:
         """Bring the body to where a row may refer to it: durable in its file, where it has one.
 

@@ -1,0 +1,69 @@
+"""How a client is answered about whom plugins have something to say."""
+
+from __future__ import annotations
+
+import attrs
+
+from elemta import smtp
+from elemta.mail import Reply
+from elemta.plugin import HookArguments
+
+from .deadlines import Deadlines, Phase
+from .dialogue import Dialogue
+from .panel import Panel
+
+
+async def answer_asked(
+    command: smtp.Command | smtp.BadCommand,
+    panel: Panel,
+    dialogue: Dialogue,
+    deadlines: Deadlines,
+    reply: Reply,
+    before: int,
+) -> Reply:
+    """The reply to a command that nothing else is against, or the plugins' refusal; then what was done for
+    the command is undone. Of recipients there were so many `before` it."""
+    transaction = dialogue.transaction
+    if isinstance(command, smtp.Mail) and panel.has("mail"):
+        deadlines.enter(Phase.PLUGIN)
+        refusal = await panel.ask("mail", dialogue.arguments())
+        if refusal is None:
+            return reply
+        dialogue.reset("refused")
+    elif isinstance(command, smtp.Rcpt) and transaction is not None and panel.has("rcpt"):
+        if transaction.recipients == before:  # one that is there already
+            return reply
+        deadlines.enter(Phase.PLUGIN)
+        asked = attrs.evolve(dialogue.arguments(), recipient=transaction.last_recipient)
+        refusal = await panel.ask("rcpt", asked)
+        if refusal is None:
+            return reply
+        transaction.forget_last_recipient()
+    else:
+        return reply
+    dialogue.reason = refusal.reason
+    return refusal.reply
+
+
+async def ask_before(
+    command: smtp.Command | smtp.BadCommand, panel: Panel, dialogue: Dialogue, deadlines: Deadlines
+) -> Reply | None:
+    """Ask about what cannot be undone: a hello, the begin of a body. None: nobody is against it."""
+    if dialogue.draining:
+        return None
+    if isinstance(command, (smtp.Ehlo, smtp.Helo, smtp.Lhlo)) and panel.has("hello"):
+        deadlines.enter(Phase.PLUGIN)
+        session = dialogue.session_view(hello=command.hello)
+        refusal = await panel.ask("hello", HookArguments(session=session))
+    elif (
+        isinstance(command, (smtp.Data, smtp.Bdat)) and dialogue.transaction is not None and panel.has("data")
+    ):
+        deadlines.enter(Phase.PLUGIN)
+        refusal = await panel.ask("data", dialogue.arguments())
+    else:
+        return None
+    if refusal is None:
+        return None
+    dialogue.commands += 1
+    dialogue.reason = refusal.reason
+    return refusal.reply

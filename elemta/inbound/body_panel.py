@@ -1,0 +1,115 @@
+"""Asks the plugins about one message: its header, its pieces, the whole of it."""
+
+from __future__ import annotations
+
+import attrs
+
+from elemta.mail import MessageId
+from elemta.plugin import (
+    Changes,
+    Defer,
+    Discard,
+    EnvelopeView,
+    Hold,
+    HookArguments,
+    Quarantine,
+    RecipientAction,
+    RecipientChange,
+    Redirect,
+    Reject,
+    SessionView,
+)
+from elemta.policy import Refusal
+from elemta.runtime import escape_text
+from elemta.spool import Draft
+
+from .panel import Panel, message_view, refusal_of
+
+
+@attrs.frozen
+class MessageVerdict:
+    """What is to become of a message."""
+
+    refusal: Refusal | None = None
+    discard: str = ""
+    """Say yes and forget it, for this reason."""
+    hold: str | None = None
+    """Keep it for an operator, for this reason."""
+    changes: tuple[tuple[str, Changes], ...] = ()
+
+
+class BodyPanel:
+    """The plugins before the message of one transaction."""
+
+    __slots__ = ("_header_seen", "_panel", "_session")
+
+    def __init__(self, panel: Panel, session: SessionView) -> None:
+        self._panel = panel
+        self._session = session
+        self._header_seen = not panel.has("headers")
+
+    async def piece(self, envelope: EnvelopeView, draft: Draft, data: bytes) -> Refusal | None:
+        """Ask about a piece of the message, and about its header as soon as that is whole."""
+        refusal = None
+        if not self._header_seen and _is_whole(draft.head):
+            refusal = await self._ask_header(envelope, draft)
+        if refusal is None and self._panel.has("body"):
+            arguments = HookArguments(session=self._session, envelope=envelope, chunk=data)
+            refusal = await self._panel.ask("body", arguments)
+        return refusal
+
+    async def _ask_header(self, envelope: EnvelopeView, draft: Draft) -> Refusal | None:
+        self._header_seen = True
+        view = message_view(draft.head, draft.size, None, None)
+        return await self._panel.ask(
+            "headers", HookArguments(session=self._session, envelope=envelope, message=view)
+        )
+
+    async def whole(self, envelope: EnvelopeView, draft: Draft) -> MessageVerdict:
+        """Ask about the message.
+
+        Raises:
+          SpoolFull, SpoolUnavailable: a large one could not be written to where plugins can read it.
+        """
+        panel = self._panel
+        if not self._header_seen:  # a header without an end
+            refusal = await self._ask_header(envelope, draft)
+            if refusal is not None:
+                return MessageVerdict(refusal)
+        hold = panel.hold or None
+        panel.hold = ""
+        if not panel.has("message"):
+            return MessageVerdict(hold=hold)
+        path = await draft.written()
+        view = message_view(draft.head, draft.size, draft.body, None if path is None else str(path))
+        arguments = HookArguments(session=self._session, envelope=envelope, message=view)
+        verdict = await panel.judge("message", arguments)
+        decision, changes = verdict.decision, verdict.changes
+        reason = escape_text(verdict.reason, 300)
+        match decision:
+            case Defer() | Reject():
+                return MessageVerdict(refusal_of(verdict, decision))
+            case Discard():
+                return MessageVerdict(discard=reason)
+            case Hold():
+                return MessageVerdict(hold=reason, changes=changes)
+            case Quarantine():
+                return MessageVerdict(hold=f"quarantine: {reason}", changes=changes)
+            case Redirect():
+                old = [RecipientChange(RecipientAction.REMOVE, each) for each in envelope.recipients]
+                new = [RecipientChange(RecipientAction.ADD, each) for each in decision.recipients]
+                redirect = Changes(recipients=(*old, *new))
+                return MessageVerdict(hold=hold, changes=(*changes, (verdict.plugin, redirect)))
+        return MessageVerdict(hold=hold, changes=changes)
+
+    def stored(self, envelope: EnvelopeView, head: bytes, size: int, message: MessageId) -> None:
+        """Tell that it is ours now."""
+        if self._panel.has("enqueued"):
+            view = message_view(head, size, None, None, message)
+            self._panel.tell(
+                "enqueued", HookArguments(session=self._session, envelope=envelope, message=view)
+            )
+
+
+def _is_whole(head: bytes) -> bool:
+    return head == b"\r\n" or head.endswith(b"\r\n\r\n")
