@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, dkim, dns, explain, queue_actions, run, send, status, tls, trace, user
+from . import configure, dkim, dns, explain, plugin, queue_actions, run, send, status, tls, trace, user
 from .errors import Trouble
 
 
@@ -42,3 +42,4 @@ main.add_command(trace.trace)
 main.add_command(explain.explain)
 main.add_command(dkim.dkim)
 main.add_command(dns.dns)
+main.add_command(plugin.plugin)
