@@ -258,3 +258,23 @@ async def test_a_body_that_went_to_its_file_stays_there_when_memory_is_free_agai
     assert (folder / "bodies" / message_id(1)).read_bytes() == b"x" * 17_000 + b"yyy"
     draft.discard()
     assert memory.used == 0
+
+
+@pytest.mark.parametrize("size", [50, 5_000, MIB + 7])
+async def test_what_was_written_can_be_read_before_it_is_finished(folder: Path, size: int) -> None:
+    data = b"Subject: x\r\n\r\n" + os.urandom(size)
+    draft = make_draft(folder)
+    await fill(draft, data, 65536)
+    path = await draft.written()
+    assert (path is None) == (len(data) <= 100)
+    if path is not None:
+        assert path.read_bytes() == data
+    assert await draft.read(14, 20) == data[14:34]
+    assert await draft.read(len(data) - 5, 100) == data[-5:]
+    assert await draft.read(len(data), 100) == b""
+    await draft.write(b"more")
+    assert await draft.read(len(data), 100) == b"more"
+    assert draft.head == b"Subject: x\r\n\r\n"
+    await draft.finish()
+    assert draft.digest(b"") == hashlib.blake2b(data + b"more", digest_size=16).digest()
+    draft.discard()
