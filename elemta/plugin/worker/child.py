@@ -39,6 +39,7 @@ _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from elemta.plugin.worker.program import main; main(sys.argv[2:])"
 )
+_CLOSED = "it closed its connection"
 _WATCH_EVERY = 0.1
 _STALLED_AFTER = 0.3
 """Seconds within one step of a task, after which the other calls of the worker are moved."""
@@ -211,7 +212,7 @@ class Worker:
                 # Give it the time to end, so that the status can be told.
                 with trio.move_on_after(0.2):
                     await trio.sleep_forever()
-                self.end("it closed its connection")
+                self.end(_CLOSED)
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind
@@ -419,7 +420,7 @@ async def run_worker(
         page.close()
     if worker.retiring and not worker.calls and status == 0:
         return
-    if worker.reason == "it ended":
+    if worker.reason == "it ended" or (worker.reason == _CLOSED and status != -signal.SIGKILL):
         worker.reason = _told(status)
     if worker.reason is not None:
         raise WorkerEnded(worker.reason)

@@ -89,7 +89,8 @@ def unpack_answer(content: bytes) -> HookAnswer:
     except BadAnswer:
         raise
     except (
-        ForbiddenExtraKeysError, BaseValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError
+        ForbiddenExtraKeysError, BaseValidationError, ValueError, TypeError, KeyError,
+        AttributeError, RecursionError, OverflowError
     ) as cause:  # fmt: skip
         raise BadAnswer("the worker sent what is no answer of a hook") from cause
     return check_answer(answer)
