@@ -44,6 +44,8 @@ class Link:
         self._questions: dict[int, trio.Event] = {}
         self._replies: dict[int, bytes] = {}
         self._last = 0
+        self._finishing = False
+        self._written = trio.Event()
 
     def send(self, kind: Kind, call: int, content: bytes = b"") -> None:
         self._outbox.append(encode_frame(kind, call, content))
@@ -84,17 +86,20 @@ class Link:
             event.set()
 
     async def write(self, stream: trio.SocketStream) -> None:
-        """Send what there is, until cancelled, or until nobody reads."""
-        while True:
+        """Send what there is, until `finish`."""
+        while self._outbox or not self._finishing:
             await self._wake.wait()
             self._wake = trio.Event()
             data, self._outbox = b"".join(self._outbox), []
-            await stream.send_all(data)
+            if data:
+                await stream.send_all(data)
+        self._written.set()
 
-    async def flush(self, stream: trio.SocketStream) -> None:
-        """Send what is left."""
-        data, self._outbox = b"".join(self._outbox), []
-        await stream.send_all(data)
+    async def finish(self) -> None:
+        """Have the rest sent. The writer does it: two tasks must not send at the same moment."""
+        self._finishing = True
+        self._wake.set()
+        await self._written.wait()
 
 
 class Served(ABC):
@@ -137,7 +142,7 @@ class _Program:
                 outer.start_soon(self._tell_when_used_up)
                 async with trio.open_nursery() as calls:
                     await self._read(stream, decoder, calls)
-            await self._link.flush(stream)
+            await self._link.finish()
             outer.cancel_scope.cancel()
 
     async def _read(self, stream: trio.SocketStream, decoder: FrameDecoder, calls: trio.Nursery) -> None:
