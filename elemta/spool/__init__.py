@@ -27,6 +27,7 @@ from .recover import HELD_AS_CORRUPT, Recovery
 from .spool import Spool
 from .sqlite import SqliteStore
 from .store import Place, Store, StoreReader
+from .tally import Tally, TallyError
 from .values import (
     NO_FACTS,
     PRIORITY_SECONDS,
@@ -55,7 +56,6 @@ from .values import (
     SpoolStatistics,
     StoredMessage,
 )
-from .tally import Tally, TallyError
 from .writer import WriterStatistics
 
 __all__ = [
