@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from elemta.events import EventBus, MessageRemoved, QueueChanged
+from elemta.inbound import Listeners, SessionView
 from elemta.mail import MessageId, is_id
 from elemta.queue import QueueManager
-from elemta.runtime import Drain, WallClock
+from elemta.runtime import Drain, LoadGauge, WallClock
 from elemta.spool import AddressTest, QueueFilter, RecipientState, Spool, SpoolError
 from elemta.tls import TlsContexts
 
@@ -25,6 +26,7 @@ from .auth import Guard
 from .health import readiness
 from .steering import ActionCount, BadRequest, as_builtins, entry_as_json, steering_routes
 from .steering import json_response as _json
+from .watchers import Watchers
 
 MAX_PAGE = 1000
 _NUMBER = re.compile(r"[0-9]{1,6}")
@@ -62,9 +64,22 @@ class Facts:
     """Certificates and handshakes."""
     dns: DnsFace | None = None
     """The cache of DNS; none where a simulation has a resolver without."""
+    inbound: Listeners | None = None
+    """Sessions. Set once the listeners are open."""
+    load: LoadGauge | None = None
+    """How busy we are."""
+    watchers: Watchers | None = None
+    """Who follows the live tail. Set by `open_admin`."""
 
     def open_sessions(self) -> int:
         return sum(int(str(listener.get("sessions", 0))) for listener in self.listeners())
+
+    def sessions(self) -> tuple[SessionView, ...]:
+        """Those that are open now, the oldest first."""
+        return self.inbound.sessions if self.inbound is not None else ()
+
+    def listener_of_sessions(self) -> dict[str, str]:
+        return {view.id: view.listener for view in self.sessions()}
 
 
 class Selection(msgspec.Struct, forbid_unknown_fields=True):

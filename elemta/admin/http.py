@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import attrs
 import h11
 import trio
 
-from elemta.runtime import get_logger, peer_address, summarize
+from elemta.runtime import ReplayStream, get_logger, peer_address, summarize
 
 # The types of ASGI; its messages are dictionaries by its specification.
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -30,13 +30,37 @@ REQUEST_SECONDS = 60.0
 _log = get_logger(__name__)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The request is not passed on."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.headers = headers or {}
+
+
+@attrs.frozen
+class Upgrade:
+    """A request to go on as a WebSocket."""
+
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    """Names in lower case; several of one name are joined by commas."""
+    trusted: bool
+
+
+class WebSockets(Protocol):
+    """Who serves connections that have become WebSockets."""
+
+    def check(self, upgrade: Upgrade) -> None:
+        """Raises:
+        Refused: it may not.
+        """
+
+    async def serve(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
+        """Talk to the client, whose stream begins with the head of its request."""
 
 
 @attrs.define(eq=False)
@@ -47,6 +71,11 @@ class HttpConnection:
     application: Application
     trusted: bool
     """Came over the socket in the state folder: whoever can open that may do everything."""
+    websockets: WebSockets | None = None
+    on_upgrade: Callable[[], None] = lambda: None
+    """Called when the connection has become a WebSocket and no longer counts as one of HTTP."""
+    _head: bytearray = attrs.field(factory=bytearray)
+    """What the client sent since the last request."""
     _h11: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     )
@@ -69,13 +98,16 @@ class HttpConnection:
                 request = await self._receive_head()
             if request is None:
                 return False
+            if self.websockets is not None and _is_upgrade(request):
+                await self._go_on_as_websocket(self.websockets, request)
+                return False
             with trio.move_on_after(REQUEST_SECONDS) as scope:
                 body = await self._receive_body()
                 await self._answer(request, body)
             if scope.cancelled_caught:
                 return False
-        except _Refused as refusal:
-            await self._refuse(refusal.status, refusal.text)
+        except Refused as refusal:
+            await self._refuse(refusal.status, refusal.text, refusal.headers)
             return False
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint, "not a valid HTTP request")
@@ -91,8 +123,23 @@ class HttpConnection:
         return event
 
     async def _receive_head(self) -> h11.Request | None:
-        event = await self._next_event()
+        # Kept to be read once more by a WebSocket; bounded by MAX_HEAD and what is read at once.
+        self._head = bytearray(self._h11.trailing_data[0])
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            data = bytes(await self.stream.receive_some(65536))
+            self._head += data
+            self._h11.receive_data(data)
         return event if isinstance(event, h11.Request) else None
+
+    async def _go_on_as_websocket(self, websockets: WebSockets, request: h11.Request) -> None:
+        path, query = _target(request)
+        headers: dict[bytes, bytes] = {}
+        for name, value in request.headers:
+            headers[name] = headers[name] + b", " + value if name in headers else bytes(value)
+        upgrade = Upgrade(path, query, headers, self.trusted)
+        websockets.check(upgrade)
+        self.on_upgrade()
+        await websockets.serve(upgrade, ReplayStream(self.stream, bytes(self._head)))
 
     async def _receive_body(self) -> bytes:
         body = bytearray()
@@ -103,22 +150,22 @@ class HttpConnection:
             if isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > MAX_BODY:
-                    raise _Refused(413, "the body is too large")
+                    raise Refused(413, "the body is too large")
             elif isinstance(event, h11.EndOfMessage):
                 return bytes(body)
             else:
-                raise _Refused(400, "the request ended too early")
+                raise Refused(400, "the request ended too early")
 
     async def _answer(self, request: h11.Request, body: bytes) -> None:
-        path, _, query = bytes(request.target).partition(b"?")
+        path, query = _target(request)
         scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": bytes(request.http_version).decode(),
             "method": bytes(request.method).decode("ascii"),
             "scheme": "http",
-            "path": unquote_to_bytes(path).decode("utf-8", "replace"),
-            "raw_path": path,
+            "path": path,
+            "raw_path": bytes(request.target).partition(b"?")[0],
             "query_string": query,
             "root_path": "",
             "headers": [(bytes(name).lower(), bytes(value)) for name, value in request.headers],
@@ -150,16 +197,17 @@ class HttpConnection:
             # The client reads that it failed; the operator reads why.
             _log.error("request failed", path=scope["path"], error=summarize(error))
             if self._h11.our_state is h11.SEND_RESPONSE:
-                raise _Refused(500, "internal error") from error
-            raise _Refused(0, "") from error
+                raise Refused(500, "internal error") from error
+            raise Refused(0, "") from error
 
-    async def _refuse(self, status: int, text: str) -> None:
+    async def _refuse(self, status: int, text: str, more: Mapping[str, str] | None = None) -> None:
         if status and self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             data = text.encode() + b"\n"
             headers = [
                 ("content-type", "text/plain; charset=utf-8"),
                 ("content-length", str(len(data))),
                 ("connection", "close"),
+                *(more or {}).items(),
             ]
             with trio.move_on_after(5):
                 await self._send(h11.Response(status_code=status, headers=headers))
@@ -174,3 +222,25 @@ class HttpConnection:
             except BaseException:
                 self._h11.send_failed()
                 raise
+
+
+def _target(request: h11.Request) -> tuple[str, bytes]:
+    """Path and query string."""
+    path, _, query = bytes(request.target).partition(b"?")
+    return unquote_to_bytes(path).decode("utf-8", "replace"), query
+
+
+def _is_upgrade(request: h11.Request) -> bool:
+    """Whether the client wants a WebSocket (RFC 6455 4.2.1, RFC 9110 7.8): a GET without a body."""
+    tokens: dict[bytes, set[bytes]] = {b"upgrade": set(), b"connection": set()}
+    for name, value in request.headers:
+        if name in (b"content-length", b"transfer-encoding"):
+            return False
+        if name in tokens:
+            tokens[name].update(each.strip().lower() for each in bytes(value).split(b","))
+    return (
+        request.method == b"GET"
+        and request.http_version == b"1.1"
+        and b"websocket" in tokens[b"upgrade"]
+        and b"upgrade" in tokens[b"connection"]
+    )

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import attrs
 import trio
 
-from elemta.config import HostPort
+from elemta.config import AdminConfig, HostPort
 from elemta.runtime import Drain, contain, supervise
 
 from .api import Facts, build_application
 from .auth import Guard
-from .http import Application, HttpConnection
+from .http import Application, HttpConnection, WebSockets
+from .tail import CLOSE_SECONDS, Tail
+from .watchers import Watchers
 
 MAX_CONNECTIONS = 64
+"""Of HTTP at each socket, so that strangers at the port cannot keep the operator out of his own."""
 SOCKET_NAME = "admin.sock"
 _ACCEPT_PAUSE = 0.1
 """Seconds without accepting when the process is out of descriptors or memory."""
@@ -64,6 +68,50 @@ def bind_admin(address: HostPort | None, state_dir: Path) -> list[socket.socket]
     return sockets
 
 
+@attrs.frozen(eq=False)
+class _Door:
+    """One socket: who is served there, and by what."""
+
+    application: Application
+    websockets: WebSockets
+    trusted: bool
+    nursery: trio.Nursery
+    on_crash: Callable[[str, BaseException], None]
+    limiter: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(MAX_CONNECTIONS))
+
+    async def accept(self, listener: trio.SocketListener) -> None:
+        """Serve who comes, until cancelled."""
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError:
+                await trio.sleep(_ACCEPT_PAUSE)
+                continue
+            try:
+                self.limiter.acquire_on_behalf_of_nowait(stream)
+            except trio.WouldBlock:
+                await trio.aclose_forcefully(stream)
+                continue
+            self.nursery.start_soon(self._serve, stream, name="admin connection")
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        counted = True
+
+        def leave() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self.limiter.release_on_behalf_of(stream)
+
+        try:
+            connection = HttpConnection(
+                stream, self.application, self.trusted, self.websockets, on_upgrade=leave
+            )
+            await contain("admin request", connection.serve, on_crash=self.on_crash)
+        finally:
+            leave()
+
+
 @asynccontextmanager
 async def open_admin(
     sockets: list[socket.socket],
@@ -73,23 +121,44 @@ async def open_admin(
     *,
     on_crash: Callable[[str, BaseException], None],
     drain: Drain,
+    config: AdminConfig,
 ) -> AsyncGenerator[Facts, None]:
-    """Serve around the block; on the way out running requests are cut and the sockets closed."""
+    """Serve around the block. On the way out those who watch get the last events and are told that it is
+    the end; running requests are cut and the sockets closed."""
     facts.bus.observe("metrics", facts.counts.observe)
-    application = build_application(facts, Guard(token, hosts))
+    guard = Guard(token, hosts)
+    watchers = facts.watchers = Watchers(
+        facts.bus,
+        facts.clock,
+        events=config.tail_events,
+        limit=config.tail_clients,
+        listener_of=facts.listener_of_sessions,
+    )
+    application = build_application(facts, guard)
+    tail = Tail(watchers, guard, facts.version, facts.hostname)
     async with _closing(sockets), trio.open_nursery() as nursery:
-        limiter = trio.CapacityLimiter(MAX_CONNECTIONS)
         for sock in sockets:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-            trusted = sock.family == socket.AF_UNIX
-            accept = partial(
-                _accept, listener, application, nursery, limiter, trusted=trusted, on_crash=on_crash
-            )
-            nursery.start_soon(partial(supervise, "admin", accept, on_crash=on_crash, drain=drain))
+            door = _Door(application, tail, sock.family == socket.AF_UNIX, nursery, on_crash)
+            _start(nursery, "admin", partial(door.accept, listener), on_crash, drain)
+        _start(nursery, "tail", watchers.run, on_crash, drain)
         try:
             yield facts
         finally:
+            watchers.close()
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await watchers.wait_gone()
             nursery.cancel_scope.cancel(reason="the admin port closes")
+
+
+def _start(
+    nursery: trio.Nursery,
+    name: str,
+    child: Callable[[], Awaitable[None]],
+    on_crash: Callable[[str, BaseException], None],
+    drain: Drain,
+) -> None:
+    nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain), name=name)
 
 
 @asynccontextmanager
@@ -99,40 +168,3 @@ async def _closing(sockets: Iterable[socket.socket]) -> AsyncGenerator[None, Non
     finally:
         for sock in sockets:
             sock.close()
-
-
-async def _accept(
-    listener: trio.SocketListener,
-    application: Application,
-    nursery: trio.Nursery,
-    limiter: trio.CapacityLimiter,
-    *,
-    trusted: bool,
-    on_crash: Callable[[str, BaseException], None],
-) -> None:
-    while True:
-        try:
-            stream = await listener.accept()
-        except OSError:
-            await trio.sleep(_ACCEPT_PAUSE)
-            continue
-        try:
-            limiter.acquire_on_behalf_of_nowait(stream)
-        except trio.WouldBlock:
-            await trio.aclose_forcefully(stream)
-            continue
-        nursery.start_soon(_serve, stream, application, limiter, trusted, on_crash)
-
-
-async def _serve(
-    stream: trio.SocketStream,
-    application: Application,
-    limiter: trio.CapacityLimiter,
-    trusted: bool,
-    on_crash: Callable[[str, BaseException], None],
-) -> None:
-    try:
-        connection = HttpConnection(stream, application, trusted)
-        await contain("admin request", connection.serve, on_crash=on_crash)
-    finally:
-        limiter.release_on_behalf_of(stream)

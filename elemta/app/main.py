@@ -176,6 +176,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             _admin_hosts(config),
             on_crash=on_crash,
             drain=drain,
+            config=config.admin,
         ),
         open_plugin_host(loaded, environment, memo, resolver, bus) as plugins,
         open_listeners(
@@ -200,6 +201,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         facts.listeners = partial(_describe, listeners)
         facts.tls = tls
         facts.dns = DnsView(resolver) if isinstance(resolver, CachingResolver) else None
+        facts.inbound = listeners
+        facts.load = judges.load
         reloader.add(queue_part(queue, carriers.replace, config))
         reloader.add(auth_part(listeners, judges.make_authenticator))
         reloader.add(listeners_part(listeners, ourselves))

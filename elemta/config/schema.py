@@ -863,6 +863,10 @@ class AdminConfig:
     """`127.0.0.1:8025`; without it only the socket in the state folder."""
     token_file: Path | None = None
     """Default: `admin.token` in the state folder, made at the first start."""
+    tail_clients: Annotated[int, Range(minimum=0, maximum=100_000)] = 200
+    """Programs and people that may follow the events at the same time."""
+    tail_events: Annotated[int, Range(minimum=100, maximum=1_000_000)] = 10_000
+    """The last events, kept in memory for who comes later or was away; each recipient of a message counts."""
 
 
 @attrs.frozen
