@@ -16,6 +16,7 @@ from .steering import (
     parse_address,
     parse_pause_value,
 )
+from .tail import TailEnded, TailRefused, follow
 
 __all__ = [
     "MOST_FOUND",
@@ -24,10 +25,13 @@ __all__ = [
     "BadRequest",
     "Facts",
     "Selection",
+    "TailEnded",
+    "TailRefused",
     "TokenError",
     "as_builtins",
     "bind_admin",
     "entry_as_json",
+    "follow",
     "history_as_json",
     "load_or_make_token",
     "open_admin",

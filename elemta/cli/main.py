@@ -6,7 +6,7 @@ import click
 
 import elemta
 
-from . import configure, dkim, dns, explain, plugin, queue_actions, run, send, status, tls, trace, user
+from . import configure, dkim, dns, explain, plugin, queue_actions, run, send, status, tail, tls, trace, user
 from .errors import Trouble
 
 
@@ -38,6 +38,7 @@ main.add_command(status.status)
 main.add_command(send.send)
 main.add_command(user.user)
 main.add_command(tls.tls)
+main.add_command(tail.tail)
 main.add_command(trace.trace)
 main.add_command(explain.explain)
 main.add_command(dkim.dkim)
