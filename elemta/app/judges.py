@@ -72,7 +72,7 @@ async def open_judges(
         watch_refusals(bus, breaker)
         gate = Gate(config, resolver, clock, random, memo, breaker)
         credentials = credentials_folder()
-        keys = await run_in_thread(ThreadPool("signing-keys", 1), load_keys, config, credentials)
+        keys = load_keys(config, credentials)  # blocks, as all files of a start: nobody is served yet
         notary = Notary(config, keys, resolver, clock)
 
         async def make(fresh: Config) -> Authenticator | None:
