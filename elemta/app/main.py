@@ -178,7 +178,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             drain=drain,
             config=config.admin,
         ),
-        open_plugin_host(loaded, environment, memo, resolver, bus) as plugins,
+        open_plugin_host(loaded, environment, memo, resolver, bus, config.state_dir) as plugins,
         open_listeners(
             bound,
             config=config,

@@ -823,8 +823,8 @@ class PluginConfig:
     """An importable module, or the name of an entry point of `elemta.plugins`, in the place of a path."""
     enabled: bool = True
     """Whether it is loaded."""
-    isolation: Annotated[Isolation, NotYet("process")] = Isolation.TASK
-    """`task` in the server's own loop, `process` in a worker of its own."""
+    isolation: Isolation = Isolation.TASK
+    """`task` in the server's own loop, `process` in two worker processes that are restarted when they die."""
     timeout: Wait = 10.0
     """Time for one answer."""
     on_error: OnFailure = OnFailure.DEFER

@@ -3,6 +3,7 @@
 Not here: what is done about an answer. Sessions and the queue do that.
 """
 
+from .apart import ApartPlugin, look_at, setup_of
 from .chain import NO_OBJECTION, Chain, Verdict, decision_for
 from .decisions import (
     CONTINUE,
@@ -31,6 +32,8 @@ from .hooks import HOOKS, HookPoint
 from .host import PluginHost, PluginStatus, Ward, open_plugins
 from .loader import LoadedPlugin, check_safe, find_file, load_plugin, load_plugins
 from .member import Member, Standing
+from .process import ProcessTier
+from .served import ENTRY, serve
 from .task import TaskTier
 from .tier import BadAnswer, Failure, PluginFailed, Tier, TierStatistics, check_answer
 from .views import (
@@ -43,16 +46,19 @@ from .views import (
     OutcomeView,
     SessionView,
 )
+from .worker import Limits, Question, WorkerSettings
 
 __all__ = [
     "CONTINUE",
     "DECISIONS",
+    "ENTRY",
     "HOOKS",
     "NO_ANSWER",
     "NO_ARGUMENTS",
     "NO_CHANGES",
     "NO_OBJECTION",
     "Accept",
+    "ApartPlugin",
     "AttemptView",
     "BadAnswer",
     "Chain",
@@ -70,6 +76,7 @@ __all__ = [
     "HookAnswer",
     "HookArguments",
     "HookPoint",
+    "Limits",
     "LoadedPlugin",
     "Member",
     "MessageView",
@@ -78,7 +85,9 @@ __all__ = [
     "PluginFailed",
     "PluginHost",
     "PluginStatus",
+    "ProcessTier",
     "Quarantine",
+    "Question",
     "RecipientAction",
     "RecipientChange",
     "Redirect",
@@ -90,6 +99,7 @@ __all__ = [
     "TierStatistics",
     "Verdict",
     "Ward",
+    "WorkerSettings",
     "add_header",
     "check_answer",
     "check_safe",
@@ -97,5 +107,8 @@ __all__ = [
     "find_file",
     "load_plugin",
     "load_plugins",
+    "look_at",
     "open_plugins",
+    "serve",
+    "setup_of",
 ]

@@ -19,8 +19,9 @@ from typing import Any
 
 import attrs
 
-from elemta.config import PluginConfig, SettingsError, read_settings
+from elemta.config import Isolation, PluginConfig, SettingsError, read_settings
 
+from .apart import ApartPlugin, look_at
 from .api import API_VERSION, Plugin, hook_methods, task_methods
 
 ENTRY_POINTS = "elemta.plugins"
@@ -42,19 +43,24 @@ class LoadedPlugin:
     """Where it was found, for people."""
 
 
-def load_plugins(entries: Sequence[PluginConfig]) -> tuple[LoadedPlugin, ...]:
+def load_plugins(entries: Sequence[PluginConfig]) -> tuple[LoadedPlugin | ApartPlugin, ...]:
     """Load all that are enabled, in the order in which they are to be asked.
+
+    Those that are to run in processes are not imported here: a process looks at each, and tells its hooks.
 
     Raises:
       SettingsError: with everything that is wrong with any of them.
     """
     mistakes: list[tuple[tuple[str | int, ...], str, str]] = []
-    loaded = []
+    loaded: list[LoadedPlugin | ApartPlugin] = []
     for index, entry in enumerate(entries):
         if not entry.enabled:
             continue
         try:
-            loaded.append(load_plugin(entry, index))
+            if entry.isolation is Isolation.PROCESS:
+                loaded.append(look_at(entry, find_file(entry), index))
+            else:
+                loaded.append(load_plugin(entry, index))
         except SettingsError as error:
             mistakes += error.mistakes
     if mistakes:
@@ -84,7 +90,7 @@ def load_plugin(entry: PluginConfig, index: int = 0) -> LoadedPlugin:
     return LoadedPlugin(entry, plugin, settings, hooks, tasks, source)
 
 
-def in_order(plugins: Iterable[LoadedPlugin]) -> tuple[LoadedPlugin, ...]:
+def in_order(plugins: Iterable[LoadedPlugin | ApartPlugin]) -> tuple[LoadedPlugin | ApartPlugin, ...]:
     """By `before` and `after`, and else as they stand.
 
     Raises:

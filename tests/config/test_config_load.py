@@ -188,7 +188,6 @@ SINGLE_MISTAKES = [
     ('\n[auth]\nmechanisms = ["PLAIN", "PLAN"]', "f:4: auth.mechanisms[1]: 'PLAN' is not one of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN, LOGIN, EXTERNAL, OAUTHBEARER, XOAUTH2, CRAM-MD5; did you mean 'PLAIN'?"),
     ('[policy.spf]\naction = "reject"', "f:3: policy.spf.action: 'reject' is not one of off, note, quarantine, defer, refuse"),
     ("[[plugins]]\nname = 'a'\nx = 1", "f:4: plugins[0].x: unknown setting"),
-    ("[[plugins]]\nname = 'a'\nisolation = 'process'", "f:4: plugins[0].isolation: 'process' is not available in this version"),
     ("[[plugins]]\nname = 'a'\nconfig = 1", "f:4: plugins[0].config: expected a table, not the integer 1"),
     ("[[plugins]]\nname = 'a'\nconfig = { since = 2026-01-01 }", "f:4: plugins[0].config: dates and times are no settings; write it as a string"),
     ("[[plugins]]\nname = 'a'\n[[plugins]]\nname = 'a'", "f:5: plugins[1].name: 'a' is already the name of plugins[0]; give each plugin its own"),

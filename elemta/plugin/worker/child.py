@@ -203,16 +203,19 @@ class Worker:
                     self._take(frame)
         except FrameError as error:
             self.end(f"it sent {error}")
-        except trio.BrokenResourceError as error:
-            self.end(f"its connection broke: {error}")
+        except trio.BrokenResourceError:  # closed before it had read all that we sent
+            await self._closed()
         except (ValueError, TypeError, RecursionError) as error:
             self.end(f"it sent content that cannot be read: {escape_text(str(error), 200)}")
         else:
             if not self.retiring or self.calls:
-                # Give it the time to end, so that the status can be told.
-                with trio.move_on_after(0.2):
-                    await trio.sleep_forever()
-                self.end(_CLOSED)
+                await self._closed()
+
+    async def _closed(self) -> None:
+        # Give it the time to end, so that the status can be told.
+        with trio.move_on_after(0.2):
+            await trio.sleep_forever()
+        self.end(_CLOSED)
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind

@@ -1,0 +1,112 @@
+"""Plugins in processes of their own, in a whole server: they answer, and their death costs one verdict."""
+
+import smtplib
+from pathlib import Path
+
+import pytest
+from server_process import Setting, elemta, serving, wait_for
+
+HELLO = Path(__file__).parents[2] / "plugins" / "hello" / "plugin.py"
+DYING = """
+import os
+import attrs
+from elemta.plugin.api import Plugin, Reject, hook
+
+@attrs.frozen
+class Settings:
+    deadly: str = "nobody"
+
+class Dying(Plugin[Settings]):
+    Config = Settings
+
+    @hook("startup")
+    async def begin(self):
+        self.context.state.put("begun", b"yes", 60)
+        self.context.log.info("I have begun", process=os.getpid())
+
+    @hook("rcpt")
+    async def check(self, recipient):
+        self.context.metrics.count("asked")
+        if recipient.startswith(self.config.deadly):
+            os._exit(3)
+        if recipient.startswith("remembered"):
+            return Reject("It was " + (await self.context.state.get("begun") or b"no").decode())
+        if recipient.startswith("resolved"):
+            from elemta.dns import RecordKind
+            answer = await self.context.resolver.query("not a name", RecordKind.A)
+            return Reject("DNS says " + answer.status.name)
+"""
+
+
+def write(setting: Setting, code: str, *, on_crash: str = "defer", config: str = "") -> None:
+    file = setting.folder / "plugin.py"
+    file.write_text(code)
+    file.chmod(0o644)
+    setting.write(
+        extra=f"""
+[[plugins]]
+name = "apart"
+path = "{file}"
+isolation = "process"
+on_crash = "{on_crash}"
+[plugins.config]
+{config}
+"""
+    )
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    tmp_path.chmod(0o755)
+    return Setting(tmp_path)
+
+
+def test_a_plugin_in_a_process_answers(setting: Setting) -> None:
+    write(setting, HELLO.read_text())
+    with serving(setting.folder, setting.port, "-c", setting.file) as server:
+        with server.client() as client, pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            client.sendmail("a@c.example", "nobody@example.org", b"Subject: x\r\n\r\nhello\r\n")
+        assert b"Hello, nobody reads this" in refused.value.recipients["nobody@example.org"][1]
+        with server.client() as client:
+            client.sendmail("a@c.example", "bob@example.org", b"Subject: x\r\n\r\nhello\r\n")
+        assert server.stop() == 0
+
+
+def test_the_death_of_a_worker_costs_the_declared_verdict_and_nothing_else(setting: Setting) -> None:
+    write(setting, DYING, config='deadly = "killer"')
+    with serving(setting.folder, setting.port, "-c", setting.file) as server:
+        with server.client() as client, pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            client.sendmail("a@c.example", "killer@example.org", b"Subject: x\r\n\r\nhello\r\n")
+        assert 400 <= refused.value.recipients["killer@example.org"][0] < 500
+        with server.client() as client:
+            client.sendmail("a@c.example", "bob@example.org", b"Subject: x\r\n\r\nhello\r\n")
+        [event] = wait_for(lambda: server.events("plugin.failed"), "the log tells of it")
+        assert (event["kind"], event["hook"]) == ("crash", "rcpt")
+        assert "status 3" in event["detail"]
+        assert server.stop() == 0
+
+
+def test_a_plugin_in_a_process_has_what_only_the_server_knows(setting: Setting) -> None:
+    write(setting, DYING)
+    with serving(setting.folder, setting.port, "-c", setting.file) as server:
+        with server.client() as client:
+            client.ehlo()
+            client.mail("a@c.example")
+            assert b"It was yes" in client.rcpt("remembered@example.org")[1]
+            assert b"DNS says NXDOMAIN" in client.rcpt("resolved@example.org")[1]
+        wait_for(lambda: "I have begun" in server.log.read_text(), "its record is in the log")
+        assert server.stop() == 0
+
+
+def test_a_plugin_that_exits_when_it_is_imported_is_a_mistake_of_the_configuration(setting: Setting) -> None:
+    write(setting, "import os\nos._exit(7)\n")
+    done = elemta("plugin", "check", "-c", setting.file)
+    assert done.returncode != 0
+    assert "status 7" in done.stderr
+
+
+def test_a_mistake_in_its_settings_is_told_with_its_place(setting: Setting) -> None:
+    write(setting, DYING, config='deadli = "x"')
+    done = elemta("plugin", "check", "-c", setting.file)
+    assert done.returncode != 0
+    assert "plugins[0].config.deadli" in done.stderr
