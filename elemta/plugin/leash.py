@@ -7,6 +7,7 @@ waits under a shield without a deadline cannot be reached; such a plugin belongs
 
 from __future__ import annotations
 
+import ctypes
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -16,9 +17,6 @@ import trio
 
 PATIENCE = 1_000
 """Cancels that one call may catch. Clean-up that is right sees a handful of them."""
-
-_ABANDONED: list[Any] = []
-"""Those that ignored even GeneratorExit: kept, for their collection would run them again."""
 
 
 @types.coroutine
@@ -51,4 +49,11 @@ def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
     try:
         coroutine.close()
     except BaseException:  # noqa: ASYNC103 - whatever its clean-up does, it is over
-        _ABANDONED.extend(layers)
+        for each in layers:
+            _keep_for_good(each)
+
+
+def _keep_for_good(coroutine: object) -> None:
+    """Collecting what ignores GeneratorExit runs it again: for ever, if it then loops. A list would only put
+    that off until the interpreter ends, which could not end. So one reference too many is counted."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
