@@ -26,6 +26,7 @@ from elemta.policy import (
 from elemta.runtime import get_logger
 
 from .context import SessionContext
+from .header_first import HeaderFirst
 
 _log = get_logger(__name__)
 
@@ -84,13 +85,11 @@ class Examination:
         "_hashed",
         "_hasher",
         "_header",
-        "_limit",
         "_may_write_as",
         "_message",
         "_notary",
         "_origin",
         "_sealer",
-        "_searched",
         "_sender",
         "_signer",
         "_verdict",
@@ -119,7 +118,6 @@ class Examination:
         self._origin = origin
         self._sender = sender
         self._message = message
-        self._limit = limit
         self._cleans = cleans
         self._checks = checks
         self._may_write_as = may_write_as
@@ -128,9 +126,8 @@ class Examination:
             self._hasher = self._checker.hasher(self._needs_of_seal)
         elif signs:
             self._hasher = self._checker.plain_hasher(self._needs_of_signature)
-        self._header: bytearray | None = bytearray() if cleans else None
-        """What is kept back of the header; None: nothing any more."""
-        self._searched = 0
+        self._header = HeaderFirst(limit) if cleans else None
+        """None: nothing is taken out."""
         self._hashed: Hashed | None = None
         self._verdict: Verdict | None = None
 
@@ -148,19 +145,13 @@ class Examination:
         if self._hasher is not None:
             await self._hasher.write(data)  # all of it: a stranger's signature may be of what is taken out
         header = self._header
-        if header is None:
+        if header is None or not header.waits:
             return data
-        header += data
-        whole = header.startswith(b"\r\n") or header.find(b"\r\n\r\n", self._searched) >= 0
-        if not whole and len(header) <= self._limit:
-            self._searched = max(0, len(header) - 3)
-            return b""
-        return self.end()
+        return self._clean(header.feed(data))
 
     def end(self) -> bytes:
-        """What was kept back, without what is forged; the message is complete, or its header is."""
-        header, self._header = self._header, None
-        return self._clean(bytes(header)) if header else b""
+        """What was kept back, without what is forged; the message is complete."""
+        return b"" if self._header is None else self._clean(self._header.end())
 
     def _clean(self, text: bytes) -> bytes:
         size = split_header(text)

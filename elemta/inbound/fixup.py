@@ -11,6 +11,8 @@ import re
 
 from elemta.mail import HeaderBlock, HeaderField, MessageId, date, split_header
 
+from .header_first import HeaderFirst
+
 _ADDRESS_FIELDS = frozenset(
     # RFC 5322 §3.6.2, §3.6.3, §3.6.6
     prefix + name
@@ -47,34 +49,25 @@ class HeaderFixer:
     The header is kept back until it is whole, `limit` octets at most: what is larger passes as it is.
     """
 
-    __slots__ = ("_domain", "_header", "_limit", "_searched")
+    __slots__ = ("_domain", "_header", "_limit")
 
     def __init__(self, domain: str, limit: int) -> None:
         self._domain = domain.encode("ascii")
         self._limit = limit
-        self._header: bytearray | None = bytearray()
-        self._searched = 0
+        self._header = HeaderFirst(limit)
 
     def feed(self, data: bytes) -> bytes:
         """The next piece of the message, empty while its header is not whole."""
-        header = self._header
-        if header is None:
+        if not self._header.waits:
             return data
-        header += data
-        # The empty line may stand at the very begin, where there is no header
-        whole = header.startswith(b"\r\n") or header.find(b"\r\n\r\n", self._searched) >= 0
-        if not whole and len(header) <= self._limit:
-            self._searched = max(0, len(header) - 3)
-            return b""
-        return self.end()
+        return self._complete(self._header.feed(data))
 
     def end(self) -> bytes:
-        """What was kept back; the message is complete, or its header is."""
-        header, self._header = self._header, None
-        if not header:
-            return b""
-        text = bytes(header)
-        if len(text) > self._limit and b"\r\n\r\n" not in text:
+        """What was kept back; the message is complete."""
+        return self._complete(self._header.end())
+
+    def _complete(self, text: bytes) -> bytes:
+        if not text or (len(text) > self._limit and b"\r\n\r\n" not in text):
             return text
         size = split_header(text)
         return complete_addresses(text[:size], self._domain) + text[size:]
