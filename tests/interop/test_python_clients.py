@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import smtplib
 import warnings
@@ -132,10 +133,12 @@ def test_smtplib_over_ipv6(bed: Bed) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """asyncio leaves sockets to the garbage collector, which pytest would take for an error."""
+    """asyncio leaves sockets to the garbage collector, which pytest would take for an error, and for one of
+    the test that happens to run then: so they are collected here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         yield
+        gc.collect()
 
 
 def test_aiosmtplib_over_starttls_with_auth(bed: Bed) -> None:
