@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .client import AdminClient, NotRunning
-from .errors import NOT_DONE, Trouble
+from .errors import BAD_CONFIG, NOT_DONE, Trouble
 from .options import config_option, dev_option, json_option, read_for_client
 from .spooled import ask, checked_id
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from elemta.config import Config
     from elemta.dns import Resolver
     from elemta.mail import Mailbox
-    from elemta.routing import Route
+    from elemta.routing import Route, Router
 
 DNS_SECONDS = 30.0
 """How long the answers about one address may take; then that is what is said."""
@@ -43,10 +43,21 @@ def route(config_file: Path | None, dev: bool, as_json: bool, address: str) -> N
         mailbox = parse_mailbox(address, utf8=True)
     except MailSyntaxError as error:
         raise Trouble(NOT_DONE, f"that is no address: {error}") from error
-    facts = route_facts(config, mailbox) | _live(config, mailbox)
+    router = _router(config)
+    if not router.exists(mailbox):
+        if as_json:
+            click.echo(json.dumps({"address": str(mailbox), "refused": "550 5.1.1", "routes": []}, indent=2))
+        raise Trouble(NOT_DONE, f"{mailbox} is not in {config.domains.recipients}: refused with 550 5.1.1")
+    behind = router.expand(mailbox)
+    routes = [route_facts(config, router, each) | _live(config, str(router.route(each))) for each in behind]
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
-    else:
+        click.echo(json.dumps({"address": str(mailbox), "refused": None, "routes": routes}, indent=2))
+        return
+    if dev:
+        _say("in development mode nothing is sent: mail is captured. With this configuration it would go so:")
+    if behind != (mailbox,):
+        _say(f"{mailbox} stands for {', '.join(map(str, behind))}")
+    for facts in routes:
         _show_facts(facts)
 
 
@@ -69,14 +80,15 @@ def message(config_file: Path | None, dev: bool, as_json: bool, message: str) ->
     if entry is None:
         raise Trouble(NOT_DONE, f"no such message in the queue; if it is gone: elemta trace {id}")
     pauses = _pauses(config)
+    router = _router(config)
     now = time.time()
     explained = []
     seen: dict[str, dict[str, Any]] = {}
     for recipient in entry["recipients"]:
         mailbox = parse_mailbox(recipient["address"], utf8=True)
-        name = route_name(config, mailbox)
+        name = str(router.route(mailbox))
         if name not in seen:
-            seen[name] = route_facts(config, mailbox) | _live(config, mailbox)
+            seen[name] = route_facts(config, router, mailbox) | _live(config, name)
         why = reasons(config, entry, recipient, name, pauses, now)
         explained.append({"recipient": recipient["address"], "route": name, "why": why})
     if as_json:
@@ -89,21 +101,21 @@ def message(config_file: Path | None, dev: bool, as_json: bool, message: str) ->
         _show_facts(facts)
 
 
-def route_name(config: Config, mailbox: Mailbox) -> str:
-    """The route as listings and pauses name it."""
-    from elemta.routing import Router  # noqa: PLC0415
+def _router(config: Config) -> Router:
+    from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
 
-    return str(Router(config).route(mailbox))
+    try:
+        return Router(config)
+    except RecipientsFileError as error:
+        raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
 
 
-def route_facts(config: Config, mailbox: Mailbox) -> dict[str, Any]:
+def route_facts(config: Config, router: Router, mailbox: Mailbox) -> dict[str, Any]:
     """What the configuration and DNS say of an address."""
     import trio  # noqa: PLC0415
 
     from elemta.dns import open_resolver  # noqa: PLC0415
-    from elemta.routing import Router  # noqa: PLC0415
 
-    router = Router(config)
     chosen = router.route(mailbox)
     rule = router.rule(mailbox)
 
@@ -228,22 +240,25 @@ def _pauses(config: Config) -> list[Any]:
     return pauses
 
 
-def _live(config: Config, mailbox: Mailbox) -> dict[str, Any]:
+def _live(config: Config, route: str) -> dict[str, Any]:
     """How the destination is now, where a server runs."""
     try:
         sites = AdminClient(config.state_dir).get("/api/v1/status")["queue"]["sites"]
     except NotRunning:
         return {"now": "no server runs"}
-    name = route_name(config, mailbox)
     for site in sites:
-        if site["route"] == name:
+        if site["route"] == route:
             return {"now": site}
     return {"now": "nothing is under way there"}
 
 
-def _show_facts(facts: dict[str, Any]) -> None:
+def _say(text: str) -> None:
     from elemta.runtime import escape_text  # noqa: PLC0415
 
+    click.echo(escape_text(text))
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
     live = facts["now"]
     if not isinstance(live, str):
         suspended = f", left alone for {live['suspended_for']:.0f} s" if live["suspended_for"] else ""
@@ -261,13 +276,11 @@ def _show_facts(facts: dict[str, Any]) -> None:
         ("limits", limits),
         ("now", live),
     ):
-        click.echo(escape_text(f"{name:8}{value}"))
+        _say(f"{name:8}{value}")
 
 
 def _show_reasons(explained: list[Any]) -> None:
-    from elemta.runtime import escape_text  # noqa: PLC0415
-
     for each in explained:
-        click.echo(escape_text(f"{each['recipient']} by {each['route']}"))
+        _say(f"{each['recipient']} by {each['route']}")
         for line in each["why"]:
-            click.echo(escape_text(f"  {line}"))
+            _say(f"  {line}")

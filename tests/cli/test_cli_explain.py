@@ -53,7 +53,7 @@ def test_a_fixed_route_is_told_with_its_reason() -> None:
     assert done.exit_code == 0
     assert "anna@near.example (local)" in done.output
     assert "lmtp:[127.0.0.1]:2400: route near.example" in done.output
-    facts = json.loads(run("route", "--json", "carl@far.example").output)
+    (facts,) = json.loads(run("route", "--json", "carl@far.example").output)["routes"]
     assert (facts["hosts"], facts["tls"], facts["whose"]) == (["hub.example:587"], "verified", "foreign")
     assert facts["limits"]["connections"] == 20
     assert facts["now"] == "no server runs"
@@ -153,3 +153,29 @@ def test_notices_are_given_up_silently_and_earlier() -> None:
     lines = reasons(config, {"sender": "<>", "received": NOW}, recipient, "smtp:x.example", [], NOW)
     assert lines[-1].endswith("nobody is told")
     assert "by mx.x.example: 451 4.3.0 later" in lines[-2]
+
+
+def test_an_alias_is_explained_by_who_stands_behind_it_and_who_is_not_listed_is_refused() -> None:
+    Path("recipients").write_text("anna@near.example\ninfo@near.example: anna, carl@far.example\n")
+    settings = SETTINGS.replace("[[routes]]", 'recipients = "recipients"\n[[routes]]', 1)
+    Path("elemta.toml").write_text(settings)
+    done = run("route", "info@near.example")
+    assert done.exit_code == 0
+    assert "info@near.example stands for anna@near.example, carl@far.example" in done.output
+    assert "lmtp:[127.0.0.1]:2400" in done.output
+    assert "hub.example:587" in done.output
+    refused = run("route", "nobody@near.example")
+    assert refused.exit_code == 1
+    assert "nobody@near.example is not in recipients: refused with 550 5.1.1" in refused.output
+    answer = json.loads(run("route", "--json", "nobody@near.example").stdout)
+    assert (answer["refused"], answer["routes"]) == ("550 5.1.1", [])
+    Path("recipients").write_text("nonsense\n")
+    broken = run("route", "anna@near.example")
+    assert broken.exit_code == 78
+    assert "recipients:1: 'nonsense' is no address" in broken.output
+
+
+def test_in_development_mode_it_is_said_that_nothing_is_sent() -> None:
+    done = run("route", "--dev", "anna@[192.0.2.1]")
+    assert done.exit_code == 0
+    assert done.output.startswith("in development mode nothing is sent: mail is captured.")
