@@ -231,6 +231,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
                 wake=queue.wake,
                 clock=clock,
                 random=random,
+                sign=judges.notary.sign_own,
             )
             nursery.start_soon(
                 partial(supervise, "tls reports", reporter.run, on_crash=on_crash, drain=drain)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from elemta.mail import MessageId
+from elemta.mail import AuthResults, MessageId
 from elemta.plugin import (
     Changes,
     Defer,
@@ -65,8 +65,10 @@ class BodyPanel:
             "headers", HookArguments(session=self._session, envelope=envelope, message=view)
         )
 
-    async def whole(self, envelope: EnvelopeView, draft: Draft) -> MessageVerdict:
-        """Ask about the message.
+    async def whole(
+        self, envelope: EnvelopeView, draft: Draft, results: AuthResults | None
+    ) -> MessageVerdict:
+        """Ask about the message, of which the checks have found the `results`.
 
         Raises:
           SpoolFull, SpoolUnavailable: a large one could not be written to where plugins can read it.
@@ -82,7 +84,7 @@ class BodyPanel:
             return MessageVerdict(hold=hold)
         path = await draft.written()
         view = message_view(draft.head, draft.size, draft.body, None if path is None else str(path))
-        arguments = HookArguments(session=self._session, envelope=envelope, message=view)
+        arguments = HookArguments(session=self._session, envelope=envelope, message=view, results=results)
         verdict = await panel.judge("message", arguments)
         decision, changes = verdict.decision, verdict.changes
         reason = escape_text(verdict.reason, 300)

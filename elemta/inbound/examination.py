@@ -12,7 +12,16 @@ from collections.abc import Callable
 
 from elemta.config import ListenerRole, MessageAction
 from elemta.events import MessageJudged, MessageSealed, MessageSigned
-from elemta.mail import AuthResult, Envelope, Mailbox, MessageId, Origin, ReversePath, split_header
+from elemta.mail import (
+    AuthResult,
+    AuthResults,
+    Envelope,
+    Mailbox,
+    MessageId,
+    Origin,
+    ReversePath,
+    split_header,
+)
 from elemta.policy import (
     BodyNeed,
     Hashed,
@@ -167,6 +176,11 @@ class Examination:
             return text
         _log.info("a field with results in our name was removed", message=self._message)
         return b"".join((*pieces, header[position:], text[size:]))
+
+    @property
+    def results(self) -> AuthResults | None:
+        """What `judge` has found out; None: nothing was looked at."""
+        return None if self._verdict is None else self._verdict.results
 
     # --- It is complete ---------------------------------------------------------------------------------
 

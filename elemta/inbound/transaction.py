@@ -289,7 +289,8 @@ class Transaction:
         has no draft any more."""
         assert self._draft is not None
         try:
-            verdict = await asks.whole(self.envelope_view(), self._draft)
+            results = None if self._examination is None else self._examination.results
+            verdict = await asks.whole(self.envelope_view(), self._draft, results)
             if verdict.refusal is not None:
                 return verdict.refusal
             if verdict.changes:

@@ -85,6 +85,7 @@ async def open_bed(config: Config = CONFIG) -> AsyncGenerator[Bed, None]:
             wake=lambda: woken.append(clock.time()),
             clock=clock,
             random=Random(7),
+            sign=lambda text: b"DKIM-Signature: of %d octets\r\n" % len(text),
         )
         yield Bed(reporter, results, client, spool, woken)
 
@@ -103,6 +104,11 @@ async def test_each_domain_that_asks_gets_its_report_by_its_way(
         await bed.reporter.report_day(day)
         assert await bed.recipients() == ["r@mail.example"]
         assert len(bed.woken) == 1
+        (entry,) = await bed.spool.list(QueueFilter(), limit=10)
+        message = await bed.spool.stored(entry.id)
+        async with bed.spool.open_body(message) as body:
+            # RFC 8460 §3: a report by mail is signed
+            assert message.prefix == b"DKIM-Signature: of %d octets\r\n" % len(await body.read())
         ((method, host, path, report),) = bed.client.posted
         assert (method, host, path) == ("POST", "r.web.example", "/in")
         assert report["contact-info"] == "postmaster@mx.ours.example"

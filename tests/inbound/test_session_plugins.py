@@ -108,6 +108,18 @@ async def test_a_command_is_refused_and_undone_and_may_be_said_again(tmp_path, a
         assert (await client.say(lines[-1]))[:3] in ("250", "354")
 
 
+async def test_the_hook_for_the_message_is_told_what_the_checks_found(tmp_path, autojump_clock):
+    text = """
+    @hook("message")
+    async def f(self, results):
+        found = " ".join(f"{each.method}={each.result}" for each in results)
+        return Reject(found)
+    """
+    async with server(plugin(tmp_path, text)) as running:
+        message = "From: <s@example.net>\r\n\r\nbody\r\n"
+        assert await Client(running.connect()).send(message) == "550 5.7.1 spf=none dkim=none dmarc=none"
+
+
 async def test_a_refused_recipient_gets_no_mail(tmp_path, autojump_clock):
     text = """
     @hook("rcpt")
