@@ -61,7 +61,8 @@ class Watcher:
 
     def __init__(self, watchers: Watchers) -> None:
         self._watchers = watchers
-        self._filter = Filter({})
+        self._filter: Filter | None = None
+        """None: it is not known yet what he wants, so he gets nothing."""
         self._position = watchers.ring.newest
         """The last event that was looked at."""
         self._piece: list[bytes] = []
@@ -72,8 +73,8 @@ class Watcher:
 
     @property
     def is_behind(self) -> bool:
-        """Whether there are events that were not looked at for him."""
-        return self._position < self._watchers.ring.newest
+        """Whether there are events that were not looked at for him, and could be."""
+        return self._filter is not None and self._position < self._watchers.ring.newest
 
     @property
     def is_full(self) -> bool:
@@ -99,8 +100,9 @@ class Watcher:
         self.hand_over()
 
     async def subscribe(self, wish: Wish) -> None:
-        """Begin (again) with this filter and at this place."""
+        """Begin (again) with this filter and at this place. Until that is found, he gets nothing."""
         ring = self._watchers.ring
+        self._filter = None
         restarted = False
         position = ring.newest
         if wish.since is not None:
@@ -137,12 +139,14 @@ class Watcher:
 
     def look(self) -> bool:
         """Put what is new into the piece; whether there is something in it. Sync, below a millisecond."""
-        ring = self._watchers.ring
+        ring, fits = self._watchers.ring, self._filter
+        if fits is None:
+            return bool(self._piece)
         missed = ring.oldest - 1 - self._position
         if missed > 0:
             self._lag(missed, restarted=False)
         last = min(ring.newest, self._position + _LOOK_AT)
-        fits, takes_all = self._filter, self._filter.takes_all
+        takes_all = fits.takes_all
         number = self._position
         while number < last and self._octets < MAX_PIECE:
             number += 1

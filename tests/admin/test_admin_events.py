@@ -137,3 +137,29 @@ def test_a_message_asks_for_the_same_as_a_query() -> None:
     assert parse_message('{"subscribe": {"type": ["queue.*"], "since": 7}}') == parse_query(
         b"type=queue.*&since=7"
     )
+
+
+async def test_nothing_is_given_before_it_is_known_what_is_wanted(autojump_clock: trio.abc.Clock) -> None:
+    async with open_bed() as bed, trio.open_nursery() as nursery:
+        watchers = _watchers(bed)
+        watcher = watchers.add()
+        pieces: list[bytes] = []
+
+        async def take() -> None:
+            while True:
+                pieces.extend(await watcher.next_piece())
+
+        nursery.start_soon(take)
+        await trio.sleep(1)
+        await bed.accept("early@far.example")
+        await trio.sleep(1)
+        assert pieces == []
+        await watcher.subscribe(parse_query(b"recipient=bob@far.example"))
+        await bed.accept("bob@far.example")
+        await trio.sleep(1)
+        assert pieces
+        assert all(b"bob@far.example" in piece for piece in pieces)
+        await watcher.subscribe(parse_query(b"recipient=early@far.example&last=5"))
+        await trio.sleep(1)
+        assert b"early@far.example" in pieces[-1]
+        nursery.cancel_scope.cancel()
