@@ -7,13 +7,18 @@ jobs of the same pool would lock each other out. So every purpose names its pool
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+from contextvars import ContextVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import attrs
 import trio
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+in_place: Final[ContextVar[bool]] = ContextVar("elemta_threads_in_place", default=False)
+"""Set for tests on virtual time: the task and those it starts do the work themselves, in the loop. The clock
+of a test jumps whenever all tasks wait, and so it would jump, by hours, while a thread still works."""
 
 
 @attrs.frozen
@@ -71,6 +76,15 @@ async def run_in_thread(pool: ThreadPool, function: Callable[[*Ts], T], *args: *
     never ran. Once it runs it cannot be cancelled, by no deadline and no shield: the call waits for
     its end and returns its result, and the next checkpoint raises. So it happened or it did not.
     """
+    if in_place.get():
+        await trio.lowlevel.checkpoint()
+        return function(*args)
     return await trio.to_thread.run_sync(
         function, *args, limiter=pool.limiter, abandon_on_cancel=False, thread_name=f"elemta-{pool.name}"
     )
+
+
+def check_cancelled() -> None:
+    """In a thread of `run_in_thread`: raise if the call that waits for it was cancelled."""
+    if not in_place.get():
+        trio.from_thread.check_cancelled()

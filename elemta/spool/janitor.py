@@ -56,7 +56,7 @@ class Janitor:
     async def run(self) -> None:
         """Work until stopped."""
         with self._scope:
-            self._ballast_missing = not await run_in_thread(self._pool, self._space.make_ballast)
+            await self._make_ballast()
             while True:
                 with trio.move_on_after(_BALLAST_PAUSE if self._ballast_missing else float("inf")):
                     await self._called.wait()
@@ -65,7 +65,13 @@ class Janitor:
                 if gone:
                     await run_in_thread(self._pool, self._unlink, gone)
                 if self._ballast_missing:
-                    self._ballast_missing = not await run_in_thread(self._pool, self._space.make_ballast)
+                    await self._make_ballast()
+
+    async def _make_ballast(self) -> None:
+        self._ballast_missing = False
+        made = await run_in_thread(self._pool, self._space.make_ballast)
+        # Given up while the thread made it, it is missing whatever the thread says.
+        self._ballast_missing = self._ballast_missing or not made
 
     def stop(self) -> None:
         self._scope.cancel(reason="the spool is shut")

@@ -30,6 +30,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from elemta.runtime import ThreadPool, WallClock, summarize, supervise
+from elemta.runtime.threads import in_place
 
 from .memo_file import Entry, Key, MemoDamaged, MemoFile, MemoUnusable, set_aside
 from .memo_values import DEFAULT_LIMITS, MemoLimits, MemoStatistics
@@ -357,6 +358,9 @@ async def open_memo(
 
 async def _in_thread(pool: ThreadPool, function: Callable[[*Ts], T], *args: *Ts) -> T:
     """The result of `function(*args)`, from a thread that a cancelled caller leaves behind."""
+    if in_place.get():
+        await trio.lowlevel.checkpoint()
+        return function(*args)
     return await trio.to_thread.run_sync(
         function, *args, limiter=pool.limiter, abandon_on_cancel=True, thread_name=f"elemta-{pool.name}"
     )

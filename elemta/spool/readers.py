@@ -10,6 +10,7 @@ import apsw
 import trio
 
 from elemta.runtime import ThreadPool, run_in_thread
+from elemta.runtime.threads import check_cancelled
 
 from .errors import SpoolError
 from .queries import SqliteReader
@@ -49,7 +50,7 @@ class Reader:
         deadline = self._monotonic() + longest
 
         def interrupt() -> bool:
-            trio.from_thread.check_cancelled()
+            check_cancelled()
             return self._monotonic() > deadline
 
         reader.connection.set_progress_handler(interrupt, _STEPS)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -25,6 +25,7 @@ from elemta.events import Event
 from elemta.inbound import BoundListener
 from elemta.mail import Domain
 from elemta.runtime import LogPump, TrioWallClock, logging_to
+from elemta.runtime.threads import in_place
 from elemta.spool import MemoryStore, Spool, Store
 
 from .dns import FakeResolver, Zone
@@ -114,6 +115,12 @@ class RunningServer:
         self._changed = trio.Event()
 
 
+async def _run_in_place(*args: Any, **kwargs: Any) -> None:
+    """`run` without threads: one that is slow would let the clock of the test jump meanwhile (TRIO 3.12)."""
+    in_place.set(True)
+    await run(*args, **kwargs)
+
+
 @asynccontextmanager
 async def open_test_server(
     config: Config = DEFAULT,
@@ -143,7 +150,7 @@ async def open_test_server(
             pump = _QuietPump(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
             with logging_to(pump, config.logging.level, clock=environment.clock) as logging:
                 start = partial(
-                    run,
+                    _run_in_place,
                     config,
                     bound,
                     environment=environment,

@@ -1,12 +1,14 @@
-"""Threads by purpose. Real threads, so no virtual time here."""
+"""Threads by purpose. Real threads, so no virtual time here, but for work in place."""
 
 import threading
+import time
 
 import pytest
 import trio
 import trio.testing
 
 from elemta.runtime import ThreadPool, ThreadPools, run_in_thread
+from elemta.runtime.threads import check_cancelled, in_place
 
 
 async def test_the_result_and_the_error_come_back():
@@ -78,3 +80,29 @@ def test_pool_names_are_taken_once():
     assert pools["spool"] is pool
     with pytest.raises(ValueError, match="spool"):
         pools.open("spool", 2)
+
+
+async def test_in_place_the_clock_of_a_test_does_not_jump_while_a_function_runs(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    def work() -> str:
+        time.sleep(0.005)
+        check_cancelled()
+        return threading.current_thread().name
+
+    pool, names = ThreadPool("places", 1), []
+
+    async def starter() -> None:
+        in_place.set(True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+
+    async def child() -> None:
+        before = trio.current_time()
+        names.append(await run_in_thread(pool, work))
+        assert trio.current_time() == before
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 3600)
+        nursery.start_soon(starter)
+    assert names == [threading.current_thread().name]
