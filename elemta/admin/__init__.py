@@ -3,13 +3,15 @@
 Not here: mail. A crash or a flood of this package leaves sessions and deliveries untouched.
 """
 
-from .api import Facts, Selection, parse_selection
+from .api import Facts
 from .auth import TokenError, load_or_make_token
+from .problems import BadRequest, Conflict, NotFound, Problem
+from .resources import parse_selection
 from .server import SOCKET_NAME, bind_admin, open_admin
+from .shapes import Selection
 from .steering import (
     MOST_FOUND,
     ActionCount,
-    BadRequest,
     as_builtins,
     entry_as_json,
     history_as_json,
@@ -17,23 +19,48 @@ from .steering import (
     parse_pause_value,
 )
 from .tail import TailEnded, TailRefused, follow
+from .tokens import FILE_NAME as TOKENS_FILE
+from .tokens import (
+    ApiToken,
+    Scope,
+    TokenFile,
+    TokensBusy,
+    check_name,
+    digest_of,
+    edit_tokens,
+    load_tokens,
+    make_token,
+)
 
 __all__ = [
     "MOST_FOUND",
     "SOCKET_NAME",
+    "TOKENS_FILE",
     "ActionCount",
+    "ApiToken",
     "BadRequest",
+    "Conflict",
     "Facts",
+    "NotFound",
+    "Problem",
+    "Scope",
     "Selection",
     "TailEnded",
     "TailRefused",
     "TokenError",
+    "TokenFile",
+    "TokensBusy",
     "as_builtins",
     "bind_admin",
+    "check_name",
+    "digest_of",
+    "edit_tokens",
     "entry_as_json",
     "follow",
     "history_as_json",
     "load_or_make_token",
+    "load_tokens",
+    "make_token",
     "open_admin",
     "parse_address",
     "parse_pause_value",

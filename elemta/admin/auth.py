@@ -1,13 +1,10 @@
-"""Who may use the admin port: a bearer token, or the socket in the state folder."""
+"""The operator's own token, in a file that only he and the server can read; it may do everything."""
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 from pathlib import Path
-
-import attrs
 
 MIN_TOKEN = 16
 
@@ -71,33 +68,3 @@ def _load(path: Path) -> str:
             f"the token in {path} is shorter than {MIN_TOKEN} characters: remove the file, a new one is made"
         )
     return token
-
-
-@attrs.frozen
-class Guard:
-    """Decides about one request by its headers."""
-
-    token: str
-    hosts: frozenset[str]
-    """Names that a Host header may carry (against DNS rebinding), lower case, without port."""
-
-    def refusal(self, headers: dict[bytes, bytes], *, needs_token: bool) -> tuple[int, str] | None:
-        """Status and text where the request may not pass."""
-        host = _host_of(headers.get(b"host", b"").decode("latin-1"))
-        if host not in self.hosts:
-            return 421, "this server has another name"
-        origin = headers.get(b"origin")
-        if origin is not None and _host_of(origin.decode("latin-1").partition("://")[2]) not in self.hosts:
-            return 403, "requests from other sites are refused"
-        if not needs_token:
-            return None
-        scheme, _, presented = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(presented.strip(), self.token.encode()):
-            return None
-        return 401, "a bearer token is needed: see [admin] token_file"
-
-
-def _host_of(authority: str) -> str:
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0].lower()
-    return authority.partition(":")[0].lower()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -10,7 +10,9 @@ import attrs
 import h11
 import trio
 
-from elemta.runtime import ReplayStream, get_logger, peer_address, summarize
+from elemta.runtime import ReplayStream, escape_text, get_logger, local_address, peer_address, summarize
+
+from .problems import MEDIA_TYPE, Problem
 
 # The types of ASGI; its messages are dictionaries by its specification.
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -30,16 +32,6 @@ REQUEST_SECONDS = 60.0
 _log = get_logger(__name__)
 
 
-class Refused(Exception):
-    """The request is not passed on."""
-
-    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
-        self.headers = headers or {}
-
-
 @attrs.frozen
 class Upgrade:
     """A request to go on as a WebSocket."""
@@ -49,6 +41,10 @@ class Upgrade:
     headers: dict[bytes, bytes]
     """Names in lower case; several of one name are joined by commas."""
     trusted: bool
+    peer: str
+    """Address of the client."""
+    reached: str = ""
+    """Our address that it came to."""
 
 
 class WebSockets(Protocol):
@@ -56,7 +52,7 @@ class WebSockets(Protocol):
 
     def check(self, upgrade: Upgrade) -> None:
         """Raises:
-        Refused: it may not.
+        Problem: it may not.
         """
 
     async def serve(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
@@ -102,15 +98,21 @@ class HttpConnection:
                 await self._go_on_as_websocket(self.websockets, request)
                 return False
             with trio.move_on_after(REQUEST_SECONDS) as scope:
-                body = await self._receive_body()
-                await self._answer(request, body)
+                await self._answer(request, scope)
+                await self._drain_body()
             if scope.cancelled_caught:
+                waited = self._h11.their_state is h11.SEND_BODY
+                await self._refuse(
+                    Problem(408, "the body did not come in time")
+                    if waited
+                    else Problem(503, "the answer did not come in time")
+                )
                 return False
-        except Refused as refusal:
-            await self._refuse(refusal.status, refusal.text, refusal.headers)
+        except Problem as problem:
+            await self._refuse(problem)
             return False
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint, "not a valid HTTP request")
+            await self._refuse(Problem(error.error_status_hint, "not a valid HTTP request"))
             return False
         if self._h11.our_state is h11.MUST_CLOSE or self._h11.their_state is not h11.DONE:
             return False
@@ -136,27 +138,33 @@ class HttpConnection:
         headers: dict[bytes, bytes] = {}
         for name, value in request.headers:
             headers[name] = headers[name] + b", " + value if name in headers else bytes(value)
-        upgrade = Upgrade(path, query, headers, self.trusted)
+        peer, reached = peer_address(self.stream)[0], local_address(self.stream)[0]
+        upgrade = Upgrade(path, query, headers, self.trusted, peer, reached)
         websockets.check(upgrade)
         self.on_upgrade()
         await websockets.serve(upgrade, ReplayStream(self.stream, bytes(self._head)))
 
-    async def _receive_body(self) -> bytes:
-        body = bytearray()
+    async def _next_piece(self) -> bytes | None:
+        """More of the body; None at its end."""
         if self._h11.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-        while True:
-            event = await self._next_event()
-            if isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > MAX_BODY:
-                    raise Refused(413, "the body is too large")
-            elif isinstance(event, h11.EndOfMessage):
-                return bytes(body)
-            else:
-                raise Refused(400, "the request ended too early")
+        event = await self._next_event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return None
+        raise Problem(400, "the request ended too early")
 
-    async def _answer(self, request: h11.Request, body: bytes) -> None:
+    async def _drain_body(self) -> None:
+        """Read what nobody wanted, so that the client gets the answer rather than a reset."""
+        left = MAX_BODY
+        while self._h11.their_state is h11.SEND_BODY and left > 0:
+            if self._h11.they_are_waiting_for_100_continue:
+                return
+            piece = await self._next_piece()
+            left -= len(piece or b"")
+
+    async def _answer(self, request: h11.Request, deadline: trio.CancelScope) -> None:
         path, query = _target(request)
         scope: Scope = {
             "type": "http",
@@ -170,18 +178,32 @@ class HttpConnection:
             "root_path": "",
             "headers": [(bytes(name).lower(), bytes(value)) for name, value in request.headers],
             "client": peer_address(self.stream),
-            "server": None,
+            "server": local_address(self.stream),
             "elemta.trusted": self.trusted,
+            "elemta.max_body": MAX_BODY,
+            "elemta.deadline": deadline,
         }
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        received, ended = 0, False
+        if not _has_body(request):
+            await self._next_piece()
 
         async def receive() -> Message:
-            await trio.lowlevel.checkpoint()
-            return messages.pop() if messages else {"type": "http.disconnect"}
+            nonlocal received, ended
+            if ended:
+                await trio.lowlevel.checkpoint()
+                return {"type": "http.disconnect"}
+            piece = await self._next_piece() if self._h11.their_state is h11.SEND_BODY else None
+            ended = piece is None
+            received += len(piece or b"")
+            if received > scope["elemta.max_body"]:
+                raise Problem(413, f"the body has more than {scope['elemta.max_body']} octets")
+            return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+                if self._h11.their_state is not h11.DONE:  # nobody knows how much is still to come
+                    headers.append((b"connection", b"close"))
                 await self._send(h11.Response(status_code=message["status"], headers=headers))
             elif message["type"] == "http.response.body":
                 if message.get("body"):
@@ -191,26 +213,26 @@ class HttpConnection:
 
         try:
             await self.application(scope, receive, send)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError, Problem):
             raise
         except Exception as error:
             # The client reads that it failed; the operator reads why.
-            _log.error("request failed", path=scope["path"], error=summarize(error))
-            if self._h11.our_state is h11.SEND_RESPONSE:
-                raise Refused(500, "internal error") from error
-            raise Refused(0, "") from error
+            _log.error("request failed", path=escape_text(path), error=summarize(error))
+            raise Problem(500, "internal error") from error
 
-    async def _refuse(self, status: int, text: str, more: Mapping[str, str] | None = None) -> None:
-        if status and self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            data = text.encode() + b"\n"
+    async def _refuse(self, problem: Problem) -> None:
+        """Say so, where no answer was begun."""
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            data = problem.document()
             headers = [
-                ("content-type", "text/plain; charset=utf-8"),
+                ("content-type", MEDIA_TYPE),
                 ("content-length", str(len(data))),
                 ("connection", "close"),
-                *(more or {}).items(),
+                ("x-content-type-options", "nosniff"),
+                *problem.headers.items(),
             ]
             with trio.move_on_after(5):
-                await self._send(h11.Response(status_code=status, headers=headers))
+                await self._send(h11.Response(status_code=problem.status, headers=headers))
                 await self._send(h11.Data(data=data))
                 await self._send(h11.EndOfMessage())
 
@@ -228,6 +250,14 @@ def _target(request: h11.Request) -> tuple[str, bytes]:
     """Path and query string."""
     path, _, query = bytes(request.target).partition(b"?")
     return unquote_to_bytes(path).decode("utf-8", "replace"), query
+
+
+def _has_body(request: h11.Request) -> bool:
+    """Whether anything follows the head (RFC 9112 6)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in request.headers
+    )
 
 
 def _is_upgrade(request: h11.Request) -> bool:

@@ -13,12 +13,18 @@ import attrs
 import trio
 
 from elemta.config import AdminConfig, HostPort
+from elemta.events import AccessRefused
 from elemta.runtime import Drain, contain, supervise
 
-from .api import Facts, build_application
-from .auth import Guard
+from .api import Facts
+from .application import build_application
+from .guard import Guard
+from .health import ResolverWatch
 from .http import Application, HttpConnection, WebSockets
+from .overview import moment_of
 from .tail import CLOSE_SECONDS, Tail
+from .tokens import TokenFile
+from .trend import Trend
 from .watchers import Watchers
 
 MAX_CONNECTIONS = 64
@@ -117,16 +123,17 @@ async def open_admin(
     sockets: list[socket.socket],
     facts: Facts,
     token: str,
+    tokens: TokenFile,
     hosts: frozenset[str],
     *,
     on_crash: Callable[[str, BaseException], None],
     drain: Drain,
     config: AdminConfig,
 ) -> AsyncGenerator[Facts, None]:
-    """Serve around the block. On the way out those who watch get the last events and are told that it is
-    the end; running requests are cut and the sockets closed."""
+    """Serve around the block; without sockets nobody asks, and nothing is measured. On the way out those who
+    watch get the last events and are told that it is the end; requests are cut and the sockets closed."""
     facts.bus.observe("metrics", facts.counts.observe)
-    guard = Guard(token, hosts)
+    guard = Guard(token, hosts, facts.clock, tokens.find, partial(_tell_refused, facts))
     watchers = facts.watchers = Watchers(
         facts.bus,
         facts.clock,
@@ -134,6 +141,9 @@ async def open_admin(
         limit=config.tail_clients,
         listener_of=facts.listener_of_sessions,
     )
+    resolver = facts.resolver = ResolverWatch(lambda: None if facts.dns is None else facts.dns.statistics())
+    trend = facts.trend = Trend(facts.clock)
+    facts.bus.observe("trend", trend.observe)
     application = build_application(facts, guard)
     tail = Tail(watchers, guard, facts.version, facts.hostname)
     async with _closing(sockets), trio.open_nursery() as nursery:
@@ -141,7 +151,11 @@ async def open_admin(
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
             door = _Door(application, tail, sock.family == socket.AF_UNIX, nursery, on_crash)
             _start(nursery, "admin", partial(door.accept, listener), on_crash, drain)
-        _start(nursery, "tail", watchers.run, on_crash, drain)
+        if sockets:
+            _start(nursery, "tail", watchers.run, on_crash, drain)
+            _start(nursery, "resolver watch", resolver.run, on_crash, drain)
+            watch = partial(trend.run, partial(moment_of, facts), facts.spool.totals)
+            _start(nursery, "trend", watch, on_crash, drain)
         try:
             yield facts
         finally:
@@ -149,6 +163,10 @@ async def open_admin(
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await watchers.wait_gone()
             nursery.cancel_scope.cancel(reason="the admin port closes")
+
+
+def _tell_refused(facts: Facts, peer: str, reason: str) -> None:
+    facts.bus.publish(AccessRefused(time=facts.clock.time(), peer=peer, reason=reason))
 
 
 def _start(

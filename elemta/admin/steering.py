@@ -8,33 +8,22 @@ import attrs
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from elemta.mail import Mailbox, MailSyntaxError, MessageId, is_id, parse_domain, parse_mailbox
 from elemta.queue import QueueManager
 from elemta.runtime import escape_text
 from elemta.spool import History, PauseKind, QueueEntry, RecipientState, Spool
 
+from . import shapes
+from .operations import Operation, Parameter, read_json, tell_audit
+from .problems import BadRequest, NotFound
+from .shapes import PauseWish
+from .tokens import Scope
+
 LONGEST_REASON = 200
 LONGEST_VALUE = 500
 MOST_FOUND = 50
 """Messages that a search tells of, the last ones of those that are gone."""
-
-
-class BadRequest(Exception):
-    """The text is for the client."""
-
-
-class PauseWish(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a pause or its end."""
-
-    action: str
-    """`pause` or `resume`."""
-    kind: str
-    value: str
-    reason: str = ""
-    seconds: float | None = None
-    """After which it ends by itself."""
 
 
 @attrs.define
@@ -94,6 +83,8 @@ def history_as_json(history: History) -> Any:
             "protocol": origin.protocol,
             "tls": "" if tls is None else f"{tls.version} {tls.cipher}",
         },
+        "tags": list(history.envelope.tags),
+        "plugins": [as_builtins(deed) for deed in history.envelope.deeds],
         "recipients": [
             as_builtins(recipient) | {"state": recipient.state.name.lower()}
             for recipient in history.recipients
@@ -102,6 +93,7 @@ def history_as_json(history: History) -> Any:
             as_builtins(attempt)
             | {
                 "state": attempt.state.name.lower(),
+                "phases": attempt.phases.named(),
                 "recipient": str(history.envelope.recipients[attempt.index].mailbox),
             }
             for attempt in history.attempts
@@ -158,21 +150,20 @@ class _Steering:
         return json_response({"pauses": [as_builtins(pause) for pause in await self._spool.pauses()]})
 
     async def change_pause(self, request: Request) -> Response:
-        try:
-            wish = msgspec.json.decode(await request.body(), type=PauseWish)
-        except msgspec.DecodeError as error:
-            raise BadRequest(str(error)) from error
+        wish = await read_json(request, PauseWish)
         kind, value = parse_pause_value(wish.kind, wish.value)
         operations = self._queue.operations
         if wish.action == "resume":
             count = await operations.resume(kind, value)
             if count is None:
-                return json_response({"error": f"this {kind} is not paused"}, 404)
+                raise NotFound(f"this {kind} is not paused")
+            tell_audit(request, f"resume {kind} {value}")
             return json_response({"recipients": count})
         if wish.action != "pause":
             raise BadRequest("action is one of pause, resume")
         if wish.seconds is not None and not 0 < wish.seconds < 10**9:
             raise BadRequest("seconds is above 0")
+        tell_audit(request, f"pause {kind} {value}")
         until = None if wish.seconds is None else self._queue.context.clock.time() + wish.seconds
         await operations.pause(kind, value, reason=wish.reason[:LONGEST_REASON], until=until)
         return json_response({"kind": kind, "value": value})
@@ -181,7 +172,7 @@ class _Steering:
         message = request.path_params["message"]
         history = await self._spool.history(MessageId(message)) if is_id(message) else None
         if history is None:
-            return json_response({"error": "no such message, or it is too long gone"}, 404)
+            raise NotFound("no such message, or it is too long gone")
         return json_response(history_as_json(history))
 
     async def find(self, request: Request) -> Response:
@@ -196,13 +187,65 @@ class _Steering:
         return json_response({"differences": [as_builtins(difference) for difference in found]})
 
 
-def steering_routes(queue: QueueManager, spool: Spool) -> list[Route]:
+def steering_operations(queue: QueueManager, spool: Spool) -> list[Operation]:
     """The paths of this module."""
     steering = _Steering(queue, spool)
     return [
-        Route("/api/v1/pauses", steering.pauses),
-        Route("/api/v1/pauses", steering.change_pause, methods=["POST"]),
-        Route("/api/v1/trace", steering.find),
-        Route("/api/v1/trace/{message}", steering.trace),
-        Route("/api/v1/audit", steering.audit),
+        Operation(
+            id="listPauses",
+            method="GET",
+            path="/api/v1/pauses",
+            handler=steering.pauses,
+            scope=Scope.READ,
+            summary="What is not to be tried for now",
+            answer=shapes.PauseList,
+            tag="queue",
+        ),
+        Operation(
+            id="changePause",
+            method="POST",
+            path="/api/v1/pauses",
+            handler=steering.change_pause,
+            scope=Scope.OPERATE,
+            summary="Let the mail of a sender, domain or route wait, or go on",
+            body=PauseWish,
+            answer=shapes.PauseResult,
+            problems=(404,),
+            tag="queue",
+        ),
+        Operation(
+            id="findLives",
+            method="GET",
+            path="/api/v1/trace",
+            handler=steering.find,
+            scope=Scope.READ,
+            summary=f"What became of messages, also of those that are gone: the last {MOST_FOUND}",
+            answer=shapes.MessageLives,
+            query=(
+                Parameter("sender", "Only from this address"),
+                Parameter("recipient", "Only with this recipient"),
+            ),
+            tag="trace",
+        ),
+        Operation(
+            id="showLife",
+            method="GET",
+            path="/api/v1/trace/{message}",
+            handler=steering.trace,
+            scope=Scope.READ,
+            summary="What became of one message, with each attempt",
+            answer=shapes.MessageLife,
+            problems=(404,),
+            tag="trace",
+        ),
+        Operation(
+            id="auditSpool",
+            method="GET",
+            path="/api/v1/audit",
+            handler=steering.audit,
+            scope=Scope.READ,
+            summary="Look for anything in the spool that should not be",
+            answer=shapes.AuditResult,
+            tag="queue",
+        ),
     ]

@@ -19,9 +19,11 @@ import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from .auth import Guard
 from .filters import BadFilter, Wish, parse_message, parse_query
-from .http import Refused, Upgrade
+from .guard import Guard
+from .http import Upgrade
+from .problems import Problem, detail_of
+from .tokens import Scope
 from .watchers import HEARTBEAT, Watcher, Watchers
 
 PATH = "/events"
@@ -106,19 +108,20 @@ class Tail:
         """Whether the client may watch.
 
         Raises:
-          Refused: with the status and text for the client.
+          Problem: with the status and text for the client.
         """
-        if not upgrade.trusted:
-            refusal = self.guard.refusal(_with_token(upgrade.headers), needs_token=True)
-            if refusal is not None:
-                raise Refused(*refusal)
+        headers, peer = _with_token(upgrade.headers), upgrade.peer
+        access = self.guard.admit(headers, peer=peer, trusted=upgrade.trusted, reached=upgrade.reached)
+        if access is None:
+            raise self.guard.stranger(peer)
+        self.guard.check_scope(access, Scope.READ, peer=peer)
         if upgrade.path != PATH:
-            raise Refused(404, f"only {PATH} is a WebSocket")
+            raise Problem(404, f"only {PATH} is a WebSocket")
         _check_handshake(upgrade.headers)
         if self.watchers.closed:
-            raise Refused(503, "the server stops")
+            raise Problem(503, "the server stops")
         if self.watchers.is_full:
-            raise Refused(503, f"there are {self.watchers.limit} watchers already: see [admin] tail_clients")
+            raise Problem(503, f"there are {self.watchers.limit} watchers already: see [admin] tail_clients")
 
     async def serve(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
         """Talk to a client that passed `check`, until one of us ends it. The caller closes the stream."""
@@ -236,13 +239,13 @@ def _check_handshake(headers: dict[bytes, bytes]) -> None:
     """RFC 6455 4.2.1; what trio_websocket meets is right, as on anything else it waits for ever."""
     if headers.get(b"sec-websocket-version", b"").decode("latin-1").strip() != _WEBSOCKET_VERSION:
         # RFC 6455 4.4
-        raise Refused(426, "WebSocket version 13 is needed", {"Sec-WebSocket-Version": _WEBSOCKET_VERSION})
+        raise Problem(426, "WebSocket version 13 is needed", {"Sec-WebSocket-Version": _WEBSOCKET_VERSION})
     try:
         key = base64.b64decode(headers.get(b"sec-websocket-key", b"").strip(), validate=True)
     except binascii.Error:
         key = b""
     if len(key) != 16:
-        raise Refused(400, "Sec-WebSocket-Key is no key")
+        raise Problem(400, "Sec-WebSocket-Key is no key")
 
 
 def _limit_buffer(stream: trio.abc.Stream) -> None:
@@ -319,9 +322,7 @@ async def follow(
         while isinstance(rejection, BaseExceptionGroup):
             rejection = rejection.exceptions[0]
         assert isinstance(rejection, trio_websocket.ConnectionRejected)
-        refused = TailRefused(
-            rejection.status_code, (rejection.body or b"").decode("utf-8", "replace").strip()
-        )
+        refused = TailRefused(rejection.status_code, detail_of(rejection.body or b""))
     except* _CLOSED:
         pass
     finally:

@@ -8,7 +8,15 @@ import attrs
 import trio
 
 from elemta.config import BreakerAction, Config
-from elemta.events import AccountSuspicious, Event, EventBus, RecipientFailed
+from elemta.events import (
+    AccountSuspicious,
+    CommandRejected,
+    Event,
+    EventBus,
+    RecipientFailed,
+    SessionAuthenticated,
+    SessionClosed,
+)
 from elemta.mail import (
     NULL_PATH,
     Envelope,
@@ -27,6 +35,8 @@ from elemta.spool import Spool, SpoolError
 WAITING = 100
 """Alarms that wait to be stored; what is more is told by its event alone."""
 _RANDOM_BITS = 35
+_NO_SUCH_USER = " 5.1.1 "
+"""RFC 3463 §3.2. What else we refuse says nothing about who has guessed the address."""
 
 _log = get_logger(__name__)
 
@@ -138,10 +148,18 @@ def write_alarm(
 
 
 def watch_refusals(bus: EventBus, breaker: Breaker) -> None:
-    """Let the breaker know which recipients next hops refuse."""
+    """Let the breaker know which recipients next hops refuse, and which of an account's we do."""
+    accounts: dict[str, str] = {}  # of the sessions that have one
 
     def on_event(event: Event) -> None:
-        if isinstance(event, RecipientFailed) and not event.expired:
-            breaker.refused(event.message)
+        match event:
+            case RecipientFailed(expired=False):
+                breaker.refused(event.message)
+            case SessionAuthenticated():
+                accounts[event.session] = event.account
+            case SessionClosed():
+                accounts.pop(event.session, None)
+            case CommandRejected(verb="RCPT") if event.session in accounts and _NO_SUCH_USER in event.reply:
+                breaker.refused_for(accounts[event.session])
 
     bus.observe("breaker", on_event)

@@ -31,7 +31,7 @@ class Captured:
     preview: tuple[str, ...]
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class CaptureTransport(Transport):
     """Writes messages into `folder` and tells `show`."""
 

@@ -20,3 +20,6 @@ class Environment:
     network: Network = attrs.field(factory=SystemNetwork)
     resolver: Resolver | None = None
     store: Store | None = None
+    watched: bool = True
+    """Whether anybody looks at how the process does: load, numbers, certificates, the admin port. Not where
+    days pass on virtual time, of which each look would cost real time."""

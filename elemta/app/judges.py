@@ -10,8 +10,8 @@ from functools import partial
 import attrs
 import trio
 
-from elemta.auth import REFRESH, Authenticator, make_authenticator
-from elemta.config import Config, ListenerAuth
+from elemta.auth import REFRESH, Authenticator, has_logins, make_authenticator
+from elemta.config import Config
 from elemta.dns import Resolver
 from elemta.events import EventBus, ServerOverloaded
 from elemta.policy import Breaker, Gate, Notary, ReportCollector, credentials_folder, load_keys
@@ -20,6 +20,7 @@ from elemta.spool import Spool, Tally
 
 from .alarms import Alarms, watch_refusals
 from .environment import Environment
+from .failure_reports import FailureReporting
 from .parts import notary_part, reporting_part, simple_part
 from .reload import Reloader
 from .reporting import Reporting
@@ -79,7 +80,9 @@ async def open_judges(
             made = await _make_authenticator(fresh, environment, memo)
             if made is not None:
                 look = partial(_keep_current, weakref.ref(made))
-                nursery.start_soon(partial(supervise, "accounts", look, on_crash=on_crash, drain=drain))
+                nursery.start_soon(
+                    partial(supervise, "accounts", look, on_crash=on_crash, drain=drain), name="accounts"
+                )
             return made
 
         authenticator = await make(config)
@@ -104,18 +107,29 @@ async def open_judges(
             tally = Tally(config.state_dir / "reports.sqlite", config.policy.dmarc.report_rows)
             reporting = Reporting(config, tally, notary.reports, notary, spool, resolver, clock, random)
             reloader.add(reporting_part(reporting, config))
-            nursery.start_soon(partial(supervise, "reports", reporting.run, on_crash=on_crash, drain=drain))
+            nursery.start_soon(
+                partial(supervise, "reports", reporting.run, on_crash=on_crash, drain=drain), name="reports"
+            )
+        failing = FailureReporting(config, notary, spool, resolver, clock, random)
+        reloader.add(simple_part(frozenset(), failing.replace, uses=frozenset({"policy", "hostname"})))
+        nursery.start_soon(
+            partial(supervise, "failure reports", failing.run, on_crash=on_crash, drain=drain),
+            name="failure reports",
+        )
         tell = partial(alarms.run, notary)
-        nursery.start_soon(partial(supervise, "alarms", tell, on_crash=on_crash, drain=drain))
-        measure = partial(load.run, partial(_commits, spool))
-        nursery.start_soon(partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain))
+        nursery.start_soon(partial(supervise, "alarms", tell, on_crash=on_crash, drain=drain), name="alarms")
+        if environment.watched:
+            measure = partial(load.run, partial(_commits, spool))
+            nursery.start_soon(
+                partial(supervise, "load gauge", measure, on_crash=on_crash, drain=drain), name="load gauge"
+            )
         yield Judges(gate, notary, load, memo, authenticator, make)
         nursery.cancel_scope.cancel(reason="nobody is judged any more")
 
 
 async def _make_authenticator(config: Config, environment: Environment, memo: Memo) -> Authenticator | None:
-    if config.auth.users is None or not any(each.auth is not ListenerAuth.OFF for each in config.listeners):
-        return None  # nobody could log in, so the file need not be there (development mode)
+    if not has_logins(config):
+        return None
     make = partial(make_authenticator, config, random=environment.random, clock=environment.clock, memo=memo)
     return await run_in_thread(ThreadPool("auth-files", 1), make)
 

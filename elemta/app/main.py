@@ -14,24 +14,42 @@ import attrs
 import trio
 
 import elemta
-from elemta.admin import Facts, bind_admin, load_or_make_token, open_admin
+from elemta.admin import TOKENS_FILE, Facts, TokenFile, bind_admin, load_or_make_token, open_admin
 from elemta.config import Config
 from elemta.delivery import (
     RESULTS_FILE,
     DeliveryContext,
     HttpsClient,
     MtaSts,
+    Shaping,
+    Sources,
     TlsResults,
     Transport,
+    mail_hosts,
     make_transport,
 )
 from elemta.dns import CachingResolver, Resolver, open_resolver
-from elemta.events import EventBus, ServerStarted, ServerStopping, StorageTrouble, TaskCrashed, log_events
+from elemta.events import (
+    EventBus,
+    FlightRecorder,
+    ServerStarted,
+    ServerStopping,
+    SourceFailed,
+    StorageTrouble,
+    TaskCrashed,
+)
 from elemta.inbound import BoundListener, Inherited, Listeners, open_listeners, unclaimed
-from elemta.plugin import load_plugins
 from elemta.queue import open_queue
 from elemta.routing import ProhibitedNetworks, Route, Router
-from elemta.runtime import Drain, Logging, LogPump, Memo, ThreadPool, get_logger, summarize, supervise
+from elemta.runtime import (
+    Drain,
+    Memo,
+    ThreadPool,
+    get_logger,
+    noting_births,
+    summarize,
+    supervise,
+)
 from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_memo, open_spool
 from elemta.tls import TlsContexts
 
@@ -41,13 +59,15 @@ from .descriptors import raise_descriptor_limit
 from .dns_view import DnsView
 from .environment import Environment
 from .judges import open_judges
+from .logs import Logs
 from .ourselves import Ourselves
-from .parts import auth_part, listeners_part, queue_part, router_part, simple_part, tls_part
-from .plugins import open_plugin_host
+from .parts import auth_part, listeners_part, plugins_part, queue_part, router_part, tls_part
+from .plugins import load_at_start, open_plugin_keeper
 from .reload import Reloader
-from .signals import handle_signals
+from .signals import begin_drain, handle_signals
 from .systemd import Notifier, feed_watchdog
 from .tls_reports import TlsReporter
+from .tracing import open_tracing
 from .unraisable import unraisable_to_log
 
 _log = get_logger(__name__)
@@ -75,8 +95,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     bound: Sequence[BoundListener],
     *,
     environment: Environment | None = None,
-    pump: LogPump,
-    logging: Logging,
+    logs: Logs,
     read_again: Callable[[], Config] | None = None,
     capture: Capture | None = None,
     inherited: Inherited | None = None,
@@ -104,15 +123,9 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     def on_trouble(what: str, detail: str) -> None:
         bus.publish(StorageTrouble(time=clock.time(), what=what, detail=detail))
 
-    log = log_events(bus, pump, config.logging.level)
-
-    def set_level(level: str) -> None:
-        nonlocal log
-        logging.set_level(level)
-        log.close()
-        log = log_events(bus, pump, level)
-
-    loaded = load_plugins(config.plugins)
+    logs.follow(bus)
+    flights = FlightRecorder(config.admin.flights)
+    start = load_at_start(config, environment)
     tls = TlsContexts(config.tls)
     ourselves = Ourselves(address for each in bound for address in each.addresses)
     router = Router(config, is_our_address=ourselves.is_address)
@@ -120,13 +133,19 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     if config.tls_reports.collect:
         kept = None if environment.store is not None else config.state_dir / RESULTS_FILE
         results = TlsResults(kept, clock, on_trouble)
-    carriers = _Carriers(config, environment, tls, ourselves, capture, results)
+
+    def on_source_failure(name: str, address: str, reason: str) -> None:
+        bus.publish(SourceFailed(time=clock.time(), source=name, address=address, error=reason))
+
+    sources = Sources(config.sources, on_source_failure)
+    carriers = _Carriers(config, environment, tls, ourselves, capture, results, sources)
     reloader = Reloader(config, read_again, bus, clock, notifier, drain)
     reloader.add(tls_part(tls))
     reloader.add(router_part(router))
-    reloader.add(simple_part(frozenset({"logging"}), lambda fresh: set_level(fresh.logging.level)))
+    reloader.add(logs.part())
     async with (
-        _open_log(pump),
+        _open_log(logs),
+        open_tracing(config, bus, clock),
         _essential(drain, reloader, signals=signals) as nursery,
         open_spool(
             config.state_dir,
@@ -156,6 +175,10 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             drain=drain,
             on_crash=on_crash,
         ) as judges,
+        # Around the queue and the sessions: both ask plugins to their last moment
+        open_plugin_keeper(
+            start, environment, memo, resolver, bus, config.hostname, config.state_dir
+        ) as keeper,
         open_queue(
             config,
             spool,
@@ -166,19 +189,22 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             random=random,
             drain=drain,
             sign=judges.notary.sign_own,
+            plugins=keeper.host,
+            survey=None if capture is not None else partial(mail_hosts, resolver=resolver),
+            flights=flights,
         ) as queue,
         open_admin(
-            bind_admin(config.admin.address, config.state_dir),
+            bind_admin(config.admin.address, config.state_dir) if environment.watched else [],
             facts := Facts(
                 elemta.__version__, config.hostname, clock.time(), spool, queue, bus, drain, clock
             ),
             load_or_make_token(config.admin.token_file or config.state_dir / "admin.token"),
+            TokenFile(config.state_dir / TOKENS_FILE),
             _admin_hosts(config),
             on_crash=on_crash,
             drain=drain,
             config=config.admin,
         ),
-        open_plugin_host(loaded, environment, memo, resolver, bus, config.state_dir) as plugins,
         open_listeners(
             bound,
             config=config,
@@ -192,19 +218,31 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             authenticator=judges.authenticator,
             gate=judges.gate,
             notary=judges.notary,
-            plugins=plugins,
+            plugins=keeper.host,
             load=judges.load,
+            flights=flights,
             inherited=inherited,
             most_sessions=raise_descriptor_limit(),
         ) as listeners,
     ):
         facts.listeners = partial(_describe, listeners)
         facts.tls = tls
+        facts.keeper = keeper
         facts.dns = DnsView(resolver) if isinstance(resolver, CachingResolver) else None
         facts.inbound = listeners
+        facts.plugins = keeper.host
+        facts.notary = judges.notary
+        facts.log = logs.statistics
+        facts.flights = flights
+        facts.memo = memo
+        facts.config = lambda: reloader.config
+        facts.reload = reloader.reload
+        facts.begin_drain = lambda reason: begin_drain(drain, reloader.config.timeouts, reason)
         facts.load = judges.load
+        facts.gate = judges.gate
         reloader.add(queue_part(queue, carriers.replace, config))
         reloader.add(auth_part(listeners, judges.make_authenticator))
+        reloader.add(plugins_part(keeper))
         reloader.add(listeners_part(listeners, ourselves))
         totals = await spool.totals()
         bus.publish(
@@ -215,12 +253,16 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
                 queued=totals.queued,
             )
         )
-        nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool))
-        for name, watch in (("certificate files", watch_files), ("certificate dates", watch_dates)):
+        nursery.start_soon(feed_watchdog, notifier, partial(_is_alive, spool), name="watchdog")
+        watches = (("certificate files", watch_files), ("certificate dates", watch_dates))
+        for name, watch in watches if environment.watched else ():
             child = partial(watch, tls, bus, clock)
-            nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain))
+            nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain), name=name)
         if results is not None:
-            nursery.start_soon(partial(supervise, "tls results", results.run, on_crash=on_crash, drain=drain))
+            nursery.start_soon(
+                partial(supervise, "tls results", results.run, on_crash=on_crash, drain=drain),
+                name="tls results",
+            )
         if results is not None and config.tls_reports.send:
             reporter = TlsReporter(
                 config=lambda: reloader.config,
@@ -234,7 +276,8 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
                 sign=judges.notary.sign_own,
             )
             nursery.start_soon(
-                partial(supervise, "tls reports", reporter.run, on_crash=on_crash, drain=drain)
+                partial(supervise, "tls reports", reporter.run, on_crash=on_crash, drain=drain),
+                name="tls reports",
             )
         for each in unclaimed(inherited or {}, bound):
             _log.warning("an inherited socket belongs to no listener", socket=each)
@@ -246,11 +289,11 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
 
 
 @asynccontextmanager
-async def _open_log(pump: LogPump) -> AsyncGenerator[None, None]:
+async def _open_log(logs: Logs) -> AsyncGenerator[None, None]:
     """The log pump outside everything else, so that the last words of the others are written."""
-    with unraisable_to_log():
+    with unraisable_to_log(), noting_births():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(pump.run)
+            nursery.start_soon(logs.run, name="log")
             try:
                 yield
             finally:
@@ -289,6 +332,7 @@ class _Carriers:
     ourselves: Ourselves
     capture: Capture | None
     results: TlsResults | None
+    sources: Sources
     context: DeliveryContext | None = None
 
     def https_client(self, resolver: Resolver) -> HttpsClient:
@@ -302,8 +346,8 @@ class _Carriers:
     def make_with(self, resolver: Resolver, memo: Memo) -> Callable[[Route], Transport]:
         if self.capture is not None:
             pool = ThreadPool("capture", 2)
-            transport = CaptureTransport(self.capture.folder, self.capture.show, pool)
-            return lambda _: transport
+            folder, show = self.capture.folder, self.capture.show
+            return lambda _: CaptureTransport(folder, show, pool)
         client = self.https_client(resolver)
         self.context = DeliveryContext(
             hostname=self.config.hostname,
@@ -317,6 +361,8 @@ class _Carriers:
             state_dir=self.config.state_dir,
             is_local_address=self.ourselves.is_listener,
             tls_results=self.results,
+            shaping=Shaping(self.config),
+            sources=self.sources,
             mta_sts=MtaSts(resolver, client, self.environment.clock, memo, lambda: self.config.timeouts),
         )
         return self._make
@@ -330,8 +376,13 @@ class _Carriers:
         self.config = config
         if self.context is not None:
             self.context = attrs.evolve(
-                self.context, hostname=config.hostname, timeouts=config.timeouts, config=config.delivery
+                self.context,
+                hostname=config.hostname,
+                timeouts=config.timeouts,
+                config=config.delivery,
+                shaping=Shaping(config),
             )
+        self.sources.replace(config.sources)
 
 
 def _is_alive(spool: Spool) -> bool:
@@ -360,7 +411,14 @@ def _describe(listeners: Listeners) -> list[dict[str, object]]:
 
 
 def _admin_hosts(config: Config) -> frozenset[str]:
-    hosts = {"localhost", "127.0.0.1", "::1", config.hostname, socket.gethostname().lower()}
+    hosts = {
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        config.hostname,
+        socket.gethostname().lower(),
+        *config.admin.names,
+    }
     if config.admin.address is not None:
         hosts.add(config.admin.address.host.lower())
     return frozenset(hosts)

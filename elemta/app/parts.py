@@ -8,6 +8,7 @@ from pathlib import Path
 from elemta.auth import Authenticator, AuthFilesError
 from elemta.config import Config
 from elemta.inbound import BindError, Listeners
+from elemta.plugin import PluginUnusable
 from elemta.policy import Notary, SigningError
 from elemta.queue import QueueManager
 from elemta.routing import Router
@@ -15,6 +16,7 @@ from elemta.runtime import ThreadPool, run_in_thread
 from elemta.tls import TlsContexts, TlsFilesError
 
 from .ourselves import Ourselves
+from .plugin_keeper import PluginKeeper
 from .reload import Part, Prepared, ReloadFailed
 from .reporting import Reporting
 
@@ -117,6 +119,19 @@ def notary_part(notary: Notary, credentials: Path | None) -> Part:
     return Part(frozenset({"policy", "signing"}), prepare, uses=frozenset({"hostname"}), always=True)
 
 
+def plugins_part(keeper: PluginKeeper) -> Part:
+    """Plugins: those whose entry changed are loaded and started anew, those that are gone are stopped."""
+
+    async def prepare(config: Config) -> Prepared:
+        try:
+            cast = await keeper.prepare(config.plugins)
+        except PluginUnusable as error:
+            raise ReloadFailed(str(error)) from error
+        return Prepared(lambda: _quiet(lambda: keeper.commit(cast)), lambda: keeper.abandon(cast))
+
+    return Part(frozenset({"plugins"}), prepare)
+
+
 def reporting_part(reporting: Reporting, start: Config) -> Part:
     """Reports about DMARC. `start` is the configuration the server began with."""
 
@@ -146,7 +161,7 @@ def queue_part(queue: QueueManager, replace_transports: Callable[[Config], None]
             restart.append("hostname of the admin port")
         return Prepared(lambda: _quiet(swap), restart=tuple(restart))
 
-    sections = frozenset({"queue", "delivery", "hostname"})
+    sections = frozenset({"queue", "delivery", "shaping", "sources", "hostname"})
     return Part(sections, prepare, uses=frozenset({"timeouts"}), always=True)
 
 

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
+import trio
 
+from elemta.config import Config, OnStall, PluginConfig
 from elemta.dns import RecordKind, Resolver
-from elemta.events import EventBus
+from elemta.events import EventBus, PluginStalled, TaskCrashed
 from elemta.plugin import (
     ENTRY,
     ApartPlugin,
+    Limits,
     LoadedPlugin,
     Member,
-    PluginHost,
+    Outside,
     ProcessTier,
+    Stall,
     TaskTier,
     Ward,
+    Watchdog,
     WorkerSettings,
     find_file,
+    load_plugins,
     open_plugins,
     setup_of,
+    timeouts_of,
 )
 from elemta.plugin.api import Context, Metrics
-from elemta.runtime import Memo, WallClock, get_logger
+from elemta.runtime import Memo, WallClock, contain, get_logger, summarize
 
 from .environment import Environment
-
-_LONGEST_COUNTER = 100
-"""Characters of the name of a counter that a worker may choose."""
+from .plugin_keeper import PluginKeeper
+from .plugin_wishes import Wishes, read_wishes
 
 
 @attrs.frozen(eq=False)
@@ -56,35 +65,123 @@ class MemoState:
         return f"plugin-{self.name}/{key}"
 
 
+@attrs.frozen
+class Start:
+    """What is loaded before the server begins."""
+
+    entries: tuple[PluginConfig, ...]
+    """Of the configuration."""
+    wishes: Wishes
+    loaded: tuple[LoadedPlugin | ApartPlugin, ...]
+
+
+def load_at_start(config: Config, environment: Environment) -> Start:
+    """Load the plugins of the configuration, as operators want them. Blocking.
+
+    Raises:
+      SettingsError: a plugin cannot be loaded.
+      WishesDamaged: what operators wanted cannot be read.
+    """
+    wishes = Wishes() if environment.store is not None else read_wishes(config.state_dir)
+    return Start(config.plugins, wishes, load_plugins(wishes.applied(config.plugins)))
+
+
 @asynccontextmanager
-async def open_plugin_host(
-    loaded: Sequence[LoadedPlugin | ApartPlugin],
+async def open_plugin_keeper(
+    start: Start,
     environment: Environment,
     memo: Memo,
     resolver: Resolver,
     bus: EventBus,
+    hostname: str,
     state_dir: Path,
-) -> AsyncGenerator[PluginHost | None, None]:
-    """Run these plugins while the block runs; None where there are none."""
-    if not loaded:
-        yield None
-        return
-    wards = [
-        _ward(each, environment.clock, memo, resolver)
-        if isinstance(each, LoadedPlugin)
-        else _ward_apart(each, environment, memo, resolver, state_dir)
-        for each in loaded
-    ]
-    async with open_plugins(wards, bus, environment.clock) as host:
-        yield host
+) -> AsyncGenerator[PluginKeeper, None]:
+    """Run these plugins, and those that take their place, while the block runs."""
 
+    def make(each: LoadedPlugin | ApartPlugin) -> Ward:
+        if isinstance(each, LoadedPlugin):
+            return _ward(each, environment, memo, resolver, hostname)
+        return _ward_apart(each, environment, memo, resolver, hostname, state_dir)
 
-def _ward(loaded: LoadedPlugin, clock: WallClock, memo: Memo, resolver: Resolver) -> Ward:
-    name, metrics = loaded.entry.name, Metrics()
-    context = Context(
-        name, get_logger(f"plugin.{name}"), clock, metrics, MemoState(name, memo, clock), resolver
+    keeper = PluginKeeper(
+        make=make,
+        entries=start.entries,
+        wishes=start.wishes,
+        state_dir=None if environment.store is not None else state_dir,
+        bus=bus,
+        clock=environment.clock,
     )
-    return Ward(Member(loaded.entry, TaskTier(loaded, context), frozenset(loaded.hooks)), metrics.counts)
+    async with open_plugins(keeper.begin_with(start.loaded), bus, environment.clock) as host:
+        keeper.host = host
+        if environment.store is not None:  # on virtual time
+            yield keeper
+            return
+        async with _open_watchdog(keeper):
+            yield keeper
+
+
+@asynccontextmanager
+async def _open_watchdog(keeper: PluginKeeper) -> AsyncGenerator[None, None]:
+    """Watch the plugins of the loop while the block runs, and do about a stall what `on_stall` says."""
+    async with trio.open_nursery() as nursery:
+
+        def on_crash(name: str, error: BaseException) -> None:
+            keeper.bus.publish(TaskCrashed(time=keeper.clock.time(), task=name, error=summarize(error)))
+
+        def on_stall(stall: Stall) -> None:
+            entry = next((each for each in keeper.entries if each.name == stall.plugin), None)
+            if entry is None:
+                return
+            keeper.bus.publish(
+                PluginStalled(
+                    time=keeper.clock.time(),
+                    plugin=stall.plugin,
+                    place=stall.place,
+                    seconds=round(stall.seconds, 3),
+                    action=entry.on_stall.value,
+                )
+            )
+            if entry.on_stall is OnStall.SUSPEND:
+                keeper.host.suspend(stall.plugin, f"stalled the loop at {stall.place}")
+            elif entry.on_stall is OnStall.PROCESS:
+                move = partial(keeper.move_apart, stall.plugin)
+                nursery.start_soon(partial(contain, f"move plugin {stall.plugin}", move, on_crash=on_crash))
+
+        watchdog = Watchdog(on_stall)
+
+        def look() -> None:
+            watchdog.watch(keeper.host.watched())
+
+        keeper.host.on_change = look
+        look()
+        try:
+            yield
+        finally:
+            keeper.host.on_change = _nothing
+            watchdog.close()
+            nursery.cancel_scope.cancel(reason="the server stops")
+
+
+def _nothing() -> None:
+    """Nobody watches."""
+
+
+def _ward(
+    loaded: LoadedPlugin, environment: Environment, memo: Memo, resolver: Resolver, hostname: str
+) -> Ward:
+    name, metrics, clock = loaded.entry.name, Metrics(), environment.clock
+    context = Context(
+        name,
+        get_logger(f"plugin.{name}"),
+        clock,
+        metrics,
+        MemoState(name, memo, clock),
+        resolver,
+        hostname,
+        outside=Outside(environment.network, resolver),
+    )
+    member = Member(loaded.entry, TaskTier(loaded, context), frozenset(loaded.hooks))
+    return Ward(member, metrics, inspect.getfile(loaded.plugin))
 
 
 @attrs.frozen(eq=False)
@@ -113,29 +210,45 @@ class WorkerDesk:
             self.state.put(str(key), str(text).encode("latin-1"), float(seconds))
         elif name == "state.forget":
             self.state.forget(content.decode())
-        elif name == "count":
-            for counter, by in json.loads(content).items():
-                self.metrics.count(str(counter)[:_LONGEST_COUNTER], int(by))
+        elif name == "measure":
+            self._measure(json.loads(content))
         else:
             raise ValueError(f"there is no question {name!r}")
         return b""
 
+    def _measure(self, said: dict[str, dict[str, Any]]) -> None:  # Any: a worker's JSON
+        for counter, by in said["counts"].items():
+            self.metrics.count(str(counter), int(by))
+        for gauge, value in said["gauges"].items():
+            self.metrics.set(str(gauge), float(value))
+        for duration, seconds in said["durations"].items():
+            for each in seconds:
+                self.metrics.observe(str(duration), float(each))
+
 
 def _ward_apart(
-    loaded: ApartPlugin, environment: Environment, memo: Memo, resolver: Resolver, state_dir: Path
+    loaded: ApartPlugin,
+    environment: Environment,
+    memo: Memo,
+    resolver: Resolver,
+    hostname: str,
+    state_dir: Path,
 ) -> Ward:
     entry, metrics = loaded.entry, Metrics()
     desk = WorkerDesk(metrics, MemoState(entry.name, memo, environment.clock), resolver)
     settings = WorkerSettings(
         name=entry.name,
         entry=ENTRY,
-        setup=setup_of(entry, find_file(entry)),
+        setup=setup_of(entry, find_file(entry), hostname),
         directory=(state_dir / "plugins" / entry.name).absolute(),
+        limits=Limits(memory=entry.memory),
     )
     tier = ProcessTier(
         settings,
         timeout=entry.timeout,
+        timeouts=timeouts_of(entry, loaded.hooks),
         question=desk.answer,
         random=environment.random,
+        workers=entry.workers,
     )
-    return Ward(Member(entry, tier, frozenset(loaded.hooks)), metrics.counts)
+    return Ward(Member(entry, tier, frozenset(loaded.hooks)), metrics)

@@ -71,18 +71,21 @@ class Reloader:
         """Let a part take part from now on."""
         self._parts.append(part)
 
-    async def reload(self) -> None:
-        """One reload. A mistake in the new configuration changes nothing and is told."""
+    async def reload(self) -> ServerReloaded | None:
+        """One reload, and what came of it; None where there is nothing to read, or the server stops.
+
+        A mistake in the new configuration changes nothing and is told.
+        """
         if self.read is None or self.drain.draining:
-            return
+            return None
         async with self._lock:
             self.notifier.reloading()
             try:
                 changed, restart = await self._reload(self.read())
             except (ConfigError, ReloadFailed) as error:
-                self._tell((), (), str(error))
+                return self._tell((), (), str(error))
             else:
-                self._tell(changed, restart, "")
+                return self._tell(changed, restart, "")
             finally:
                 self.notifier.ready("running")
 
@@ -111,7 +114,7 @@ class Reloader:
         waiting = [text for each in prepared for text in each.restart]
         return (*(name for name in differ if name in swapped), *details), (*kept, *waiting)
 
-    def _tell(self, changed: tuple[str, ...], restart: tuple[str, ...], error: str) -> None:
-        self.bus.publish(
-            ServerReloaded(time=self.clock.time(), changed=changed, error=error, restart=restart)
-        )
+    def _tell(self, changed: tuple[str, ...], restart: tuple[str, ...], error: str) -> ServerReloaded:
+        told = ServerReloaded(time=self.clock.time(), changed=changed, error=error, restart=restart)
+        self.bus.publish(told)
+        return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from random import Random
 
 import trio
@@ -115,17 +116,8 @@ class Reporting:
 
     async def _consenting(self, report: ReportDay) -> list[str]:
         """To whom it goes: those elsewhere must have said that they want it (RFC 9990 §4)."""
-        found = []
         organization = str(report.policy.get("organization", ""))
-        for address in report.recipients:
-            name = needs_consent(address, report.domain, organization)
-            if name is not None:
-                with trio.move_on_after(CONSENT_SECONDS) as scope:
-                    answer = await self._resolver.query(name, RecordKind.TXT)
-                if scope.cancelled_caught or answer.status is Status.FAILED or not consents(answer.strings):
-                    continue
-            found.append(address)
-        return found
+        return await consenting(self._resolver, report.recipients, report.domain, organization)
 
     async def _store(self, report: ReportDay, address: str) -> None:
         config, now = self.config, self._clock.time()
@@ -155,6 +147,22 @@ class Reporting:
 
     def _pack(self, report: ReportDay) -> bytes:
         return report_xml(report, hostname=self.config.hostname, contact=self._contact)
+
+
+async def consenting(
+    resolver: Resolver, addresses: Iterable[str], domain: str, organization: str
+) -> list[str]:
+    """Those of the addresses that a report about the domain may go to."""
+    found = []
+    for address in addresses:
+        name = needs_consent(address, domain, organization)
+        if name is not None:
+            with trio.move_on_after(CONSENT_SECONDS) as scope:
+                answer = await resolver.query(name, RecordKind.TXT)
+            if scope.cancelled_caught or answer.status is Status.FAILED or not consents(answer.strings):
+                continue
+        found.append(address)
+    return found
 
 
 def write_report(

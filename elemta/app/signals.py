@@ -14,7 +14,7 @@ from elemta.runtime import Drain
 async def handle_signals(
     drain: Drain,
     timeouts: Callable[[], TimeoutsConfig],
-    reload: Callable[[], Awaitable[None]],
+    reload: Callable[[], Awaitable[object]],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:

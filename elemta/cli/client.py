@@ -59,7 +59,22 @@ class AdminClient:
         """The same with a JSON body."""
         return self._request("POST", path, msgspec.json.encode(body))
 
+    def look(self, path: str) -> tuple[int, str]:
+        """Status and text of a probe; raises as `get`."""
+        status, _, data = self._exchange("GET", path, None)
+        return status, data.decode("utf-8", "replace")
+
     def _request(self, method: str, path: str, body: bytes | None) -> Any:
+        status, reason, data = self._exchange(method, path, body)
+        try:
+            decoded = msgspec.json.decode(data)
+        except msgspec.DecodeError:
+            decoded = {"detail": data.decode("utf-8", "replace").strip()}
+        if status >= 400:
+            raise Trouble(NOT_DONE, str(decoded.get("detail", reason)))
+        return decoded
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, str, bytes]:
         connection = _UnixConnection(self._state_dir)
         try:
             connection.request(method, path, body, {"content-type": "application/json"} if body else {})
@@ -76,10 +91,4 @@ class AdminClient:
             raise Trouble(NOT_DONE, f"the server does not answer: {error or type(error).__name__}") from error
         finally:
             connection.close()
-        try:
-            decoded = msgspec.json.decode(data)
-        except msgspec.DecodeError:
-            decoded = {"error": data.decode("utf-8", "replace").strip()}
-        if answer.status >= 400:
-            raise Trouble(NOT_DONE, str(decoded.get("error", answer.reason)))
-        return decoded
+        return answer.status, answer.reason, data

@@ -122,8 +122,8 @@ def _load_keys(config: Config) -> list[_Named]:
     troubles: list[str] = []
     credentials = credentials_folder()
     try:
-        for index, entry in enumerate(load_entries(config.signing, credentials)):
-            found.append((f"signing[{index}]", entry.domain, entry.selector, entry.key))
+        for entry in load_entries(config.signing, credentials, config.domains.local):
+            found.append((f"signing[{entry.index}]", entry.domain, entry.selector, entry.key))
     except SigningError as error:
         troubles += str(error).splitlines()
     try:

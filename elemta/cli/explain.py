@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -43,7 +43,7 @@ def route(config_file: Path | None, dev: bool, as_json: bool, address: str) -> N
         mailbox = parse_mailbox(address, utf8=True)
     except MailSyntaxError as error:
         raise Trouble(NOT_DONE, f"that is no address: {error}") from error
-    router = _router(config)
+    router = make_router(config)
     if not router.exists(mailbox):
         if as_json:
             click.echo(json.dumps({"address": str(mailbox), "refused": "550 5.1.1", "routes": []}, indent=2))
@@ -80,13 +80,13 @@ def message(config_file: Path | None, dev: bool, as_json: bool, message: str) ->
     if entry is None:
         raise Trouble(NOT_DONE, f"no such message in the queue; if it is gone: elemta trace {id}")
     pauses = _pauses(config)
-    router = _router(config)
+    router = make_router(config)
     now = time.time()
     explained = []
     seen: dict[str, dict[str, Any]] = {}
     for recipient in entry["recipients"]:
         mailbox = parse_mailbox(recipient["address"], utf8=True)
-        name = str(router.route(mailbox))
+        name = str(router.next_route(mailbox, recipient["attempts"], recipient["reason"]))
         if name not in seen:
             seen[name] = route_facts(config, router, mailbox) | _live(config, name)
         why = reasons(config, entry, recipient, name, pauses, now)
@@ -101,7 +101,8 @@ def message(config_file: Path | None, dev: bool, as_json: bool, message: str) ->
         _show_facts(facts)
 
 
-def _router(config: Config) -> Router:
+def make_router(config: Config) -> Router:
+    """The routes of the configuration; a bad recipients file ends the command."""
     from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
 
     try:
@@ -114,35 +115,45 @@ def route_facts(config: Config, router: Router, mailbox: Mailbox) -> dict[str, A
     """What the configuration and DNS say of an address."""
     import trio  # noqa: PLC0415
 
+    from elemta.delivery import Shaping  # noqa: PLC0415
     from elemta.dns import open_resolver  # noqa: PLC0415
 
     chosen = router.route(mailbox)
     rule = router.rule(mailbox)
 
-    async def look() -> list[str]:
+    async def look() -> Hosts:
         with trio.move_on_after(DNS_SECONDS):
             async with open_resolver(config.dns) as resolver:
                 return await hosts(chosen, config, resolver)
-        return ["DNS gave no answer in time"]
+        return Hosts((), ["DNS gave no answer in time"])
 
+    found = trio.run(look) if chosen.use_mx else Hosts((), _fixed(chosen))
+    shape = Shaping(config).of(chosen, found.names)
+    taken = shape.applied(chosen)
     return {
         "address": str(mailbox),
         "whose": router.destination(mailbox).value,
         "route": str(chosen),
         "because": "no route matches, so the MX of the domain" if rule is None else f"route {rule}",
-        "hosts": trio.run(look) if chosen.use_mx else _fixed(chosen),
-        "tls": str(chosen.tls),
+        "hosts": found.lines,
+        "tls": str(taken.tls),
+        "source": _source(config, taken),
         "login": chosen.username or "",
-        "limits": {
-            "connections": config.delivery.concurrency,
-            "connections at first": config.delivery.initial_concurrency,
-            "recipients in a transaction": config.delivery.recipients_per_transaction,
-            "messages over a connection": config.delivery.messages_per_connection,
-        },
+        "fallback": _fallback(router, mailbox),
+        "shaping": list(shape.tables),
+        "limits": shape.limits(),
     }
 
 
-async def hosts(chosen: Route, config: Config, resolver: Resolver) -> list[str]:
+class Hosts(NamedTuple):
+    """Where the MX leads to."""
+
+    names: tuple[str, ...]
+    lines: list[str]
+    """For people; why there are none, where that is so."""
+
+
+async def hosts(chosen: Route, config: Config, resolver: Resolver) -> Hosts:
     """The hosts that a delivery would try, best first, or why there are none."""
     from random import SystemRandom  # noqa: PLC0415
 
@@ -158,9 +169,31 @@ async def hosts(chosen: Route, config: Config, resolver: Resolver) -> list[str]:
         ipv6=config.delivery.ipv6,
     )
     if not isinstance(plan, MxPlan):
-        return [f"none: {plan.reply}"]
+        return Hosts((), [f"none: {plan.reply}"])
     note = " (no MX: the domain itself)" if plan.implicit else ""
-    return [f"{host}:{chosen.port}{note}" for host in plan.hosts]
+    return Hosts(plan.hosts, [f"{host}:{chosen.port}{note}" for host in plan.hosts])
+
+
+def _source(config: Config, taken: Route) -> str:
+    """Which of our addresses connections come from; empty: the system chooses."""
+    from elemta.delivery import Sources  # noqa: PLC0415
+
+    if taken.source is None:
+        return ", ".join(filter(None, (config.delivery.source_ipv4, config.delivery.source_ipv6)))
+    members = Sources(config.sources).members(taken.source)
+    names = [f"{each.name} [{', '.join(filter(None, (each.ipv4, each.ipv6)))}]" for each in members]
+    return f"{taken.source}: {', '.join(names)}"
+
+
+def _fallback(router: Router, mailbox: Mailbox) -> str:
+    """Where mail goes when the route does not serve, and when that is; empty: nowhere else."""
+    fallback = router.fallback(mailbox)
+    if fallback is None:
+        return ""
+    terms = [f"after {fallback.after} attempts"] if fallback.after else []
+    if fallback.causes:
+        terms.append(f"at once for {', '.join(sorted(fallback.causes))}")
+    return f"{fallback.route} {' or '.join(terms)}"
 
 
 def _fixed(chosen: Route) -> list[str]:
@@ -263,20 +296,23 @@ def _show_facts(facts: dict[str, Any]) -> None:
     if not isinstance(live, str):
         suspended = f", left alone for {live['suspended_for']:.0f} s" if live["suspended_for"] else ""
         error = f", last error: {live['last_error']}" if live["last_error"] else ""
-        live = (
-            f"{live['ready']} ready, {live['dispatchers']} of {live['window']} connections{suspended}{error}"
-        )
-    limits = ", ".join(f"{value} {name}" for name, value in facts["limits"].items())
+        paced = f", next in {live['waits_for']:.1f} s ({live['waits_because']})" if live["waits_for"] else ""
+        connections = f"{live['dispatchers']} of {live['window']} connections"
+        live = f"{live['ready']} ready, {connections}{paced}{suspended}{error}"
+    limits = ", ".join(f"{name} {value}" for name, value in facts["limits"].items())
     for name, value in (
         ("address", f"{facts['address']} ({facts['whose']})"),
         ("route", f"{facts['route']}: {facts['because']}"),
         ("hosts", ", ".join(facts["hosts"]) or "-"),
         ("TLS", facts["tls"]),
+        *((("source", facts["source"]),) if facts["source"] else ()),
         *((("login", facts["login"]),) if facts["login"] else ()),
+        *((("fallback", facts["fallback"]),) if facts["fallback"] else ()),
+        *((("shaping", "; ".join(facts["shaping"])),) if facts["shaping"] else ()),
         ("limits", limits),
         ("now", live),
     ):
-        _say(f"{name:8}{value}")
+        _say(f"{name:8} {value}")
 
 
 def _show_reasons(explained: list[Any]) -> None:

@@ -6,7 +6,27 @@ import click
 
 import elemta
 
-from . import configure, dkim, dns, explain, plugin, queue_actions, run, send, status, tail, tls, trace, user
+from . import (
+    configure,
+    destinations,
+    dkim,
+    dns,
+    explain,
+    flights,
+    healthcheck,
+    plugin,
+    queue_actions,
+    run,
+    send,
+    status,
+    tail,
+    tls,
+    token,
+    top,
+    trace,
+    tree,
+    user,
+)
 from .errors import Trouble
 
 
@@ -35,12 +55,20 @@ main.add_command(run.check)
 main.add_command(configure.config)
 main.add_command(queue_actions.queue)
 main.add_command(status.status)
+main.add_command(healthcheck.healthcheck)
 main.add_command(send.send)
 main.add_command(user.user)
 main.add_command(tls.tls)
 main.add_command(tail.tail)
+main.add_command(token.token)
 main.add_command(trace.trace)
+main.add_command(top.top)
+main.add_command(tree.tree)
+main.add_command(tree.session)
+main.add_command(tree.attempt)
 main.add_command(explain.explain)
+main.add_command(flights.flights)
+main.add_command(destinations.destinations)
 main.add_command(dkim.dkim)
 main.add_command(dns.dns)
 main.add_command(plugin.plugin)

@@ -277,12 +277,12 @@ def pause(
         return
     if value is None:
         raise click.UsageError(f"say which {kind}")
-    said = f"{reason or 'no reason given'} ({_who()})"
+    said = f"{reason or 'no reason given'} ({who()})"
     wish = {"action": "pause", "kind": kind, "value": value, "reason": said, "seconds": span}
     try:
         shown = AdminClient(config.state_dir).post("/api/v1/pauses", wish)["value"]
     except NotRunning:
-        shown = _pause_offline(config, kind, value, said, span)
+        shown = pause_offline(config, kind, value, said, span)
     click.echo(json.dumps({"kind": kind, "value": shown}) if as_json else f"{kind} {shown} is paused")
 
 
@@ -299,12 +299,13 @@ def resume(config_file: Path | None, dev: bool, as_json: bool, kind: str, value:
         wish = {"action": "resume", "kind": kind, "value": value}
         count = AdminClient(config.state_dir).post("/api/v1/pauses", wish)["recipients"]
     except NotRunning:
-        count = _resume_offline(config, kind, value)
+        count = resume_offline(config, kind, value)
     text = f"{kind} {value} is resumed, {count} recipient{'' if count == 1 else 's'} due now"
     click.echo(json.dumps({"recipients": count}) if as_json else text)
 
 
-def _who() -> str:
+def who() -> str:
+    """The user who gives the command, for those who look at a pause later."""
     import getpass  # noqa: PLC0415
 
     try:
@@ -353,7 +354,8 @@ def _checked_pause(kind: str, value: str) -> tuple[Any, str]:
         raise Trouble(NOT_DONE, str(error)) from error
 
 
-def _pause_offline(config: Config, kind: str, value: str, reason: str, span: float | None) -> str:
+def pause_offline(config: Config, kind: str, value: str, reason: str, span: float | None) -> str:
+    """Pause on the spool itself; returns the value in the form in which mail has it."""
     from elemta.spool import Pause, open_offline  # noqa: PLC0415
 
     chosen, text = _checked_pause(kind, value)
@@ -365,7 +367,8 @@ def _pause_offline(config: Config, kind: str, value: str, reason: str, span: flo
     return text
 
 
-def _resume_offline(config: Config, kind: str, value: str) -> int:
+def resume_offline(config: Config, kind: str, value: str) -> int:
+    """Resume on the spool itself; returns how many recipients are due now."""
     from elemta.spool import open_offline  # noqa: PLC0415
 
     chosen, text = _checked_pause(kind, value)

@@ -77,22 +77,16 @@ def _serve(
     from elemta import app  # noqa: PLC0415
     from elemta.admin import TokenError  # noqa: PLC0415
     from elemta.auth import AuthFilesError  # noqa: PLC0415
-    from elemta.config import LogFormat, SettingsError, locate  # noqa: PLC0415
+    from elemta.config import SettingsError, locate  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
     from elemta.policy import SigningError  # noqa: PLC0415
     from elemta.routing import RecipientsFileError  # noqa: PLC0415
-    from elemta.runtime import ConsoleRenderer, LogPump, leaves, logging_to, render_json  # noqa: PLC0415
+    from elemta.runtime import leaves  # noqa: PLC0415
     from elemta.spool import SpoolForeign, SpoolFull, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
     from elemta.tls import TlsFilesError  # noqa: PLC0415
 
     from .console import announce  # noqa: PLC0415
 
-    renderer = (
-        render_json
-        if config.logging.format is LogFormat.JSON
-        else ConsoleRenderer(colour=sys.stderr.isatty())
-    )
-    pump = LogPump(render=renderer)
     try:
         inherited = app.inherited_sockets(os.environ)
         bound = bind_all(config.listeners, inherited=inherited)
@@ -106,14 +100,14 @@ def _serve(
         # every 700 objects would cost a tenth of the time.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        with logging_to(pump, config.logging.level) as logging:
+        logs = app.open_logs(config, colour=sys.stderr.isatty())
+        with logs.taking_all():
             trio.run(
                 partial(
                     app.run,
                     config,
                     bound,
-                    pump=pump,
-                    logging=logging,
+                    logs=logs,
                     read_again=read_again,
                     capture=capture,
                     inherited=inherited,
@@ -131,7 +125,12 @@ def _serve(
                     said = str(leaf) if file is None else str(locate(leaf, file))
                     raise Trouble(BAD_CONFIG, said) from error
                 case (
-                    TokenError() | TlsFilesError() | AuthFilesError() | RecipientsFileError() | SigningError()
+                    TokenError()
+                    | app.WishesDamaged()
+                    | TlsFilesError()
+                    | AuthFilesError()
+                    | RecipientsFileError()
+                    | SigningError()
                 ):
                     raise Trouble(BAD_CONFIG, str(leaf)) from error
                 case PermissionError() | FileNotFoundError() | NotADirectoryError():
@@ -149,6 +148,7 @@ def _serve(
 @json_option
 def check(config_file: Path | None, as_json: bool) -> None:
     """Validate the configuration; show what would listen, where state lives, what bounds every wait."""
+    from elemta.auth import AuthFilesError, TableUnusable  # noqa: PLC0415
     from elemta.config import SettingsError, describe, locate  # noqa: PLC0415
     from elemta.plugin import load_plugins  # noqa: PLC0415
     from elemta.policy import SigningError, credentials_folder, load_keys  # noqa: PLC0415
@@ -165,7 +165,8 @@ def check(config_file: Path | None, as_json: bool) -> None:
         TlsContexts(config.tls)
         Router(config)
         load_keys(config, credentials_folder())
-    except (TlsFilesError, RecipientsFileError, SigningError) as error:
+        _examine_accounts(config)
+    except (TlsFilesError, RecipientsFileError, SigningError, AuthFilesError, TableUnusable) as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
     description = describe(config)
     if as_json:
@@ -176,3 +177,22 @@ def check(config_file: Path | None, as_json: bool) -> None:
         click.echo(str(description))
     if not config.listeners:
         raise Trouble(NOT_DONE, "no [[listeners]]: 'elemta run' would refuse to start")
+
+
+def _examine_accounts(config: Config) -> None:
+    """Read all accounts, or ask those who have them about one that nobody has."""
+    from random import SystemRandom  # noqa: PLC0415
+
+    import trio  # noqa: PLC0415
+
+    from elemta.auth import StoreUnavailable, examine_store, has_logins  # noqa: PLC0415
+    from elemta.runtime import SystemClock  # noqa: PLC0415
+
+    if not has_logins(config):
+        return
+    store = examine_store(config, SystemRandom(), SystemClock())
+    try:
+        trio.run(store.find, "elemta-check")
+    except StoreUnavailable as error:
+        # the configuration may be right, and the machine this is checked on another one
+        click.echo(f"warning: {error}: as long as it is so, nobody can log in", err=True)

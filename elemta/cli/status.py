@@ -34,6 +34,8 @@ def status(config_file: Path | None, dev: bool, as_json: bool) -> None:
 
 
 def _show(answer: Any) -> None:
+    from elemta.runtime import escape_text  # noqa: PLC0415
+
     from .console import age, console, size, table  # noqa: PLC0415
 
     console.print(
@@ -66,21 +68,31 @@ def _show(answer: Any) -> None:
         f"{counts['delivered']} recipients delivered, "
         f"{counts['deferred']} deferrals, {counts['failed']} failed, {counts['crashes']} contained crashes"
     )
+    if rates := answer["rates"]:
+        console.print()
+        table(
+            ("rate", "known", "allowed", "refused"),
+            [(x["rate"], str(x["known"]), str(x["allowed"]), str(x["refused"])) for x in rates],
+            right=("known", "allowed", "refused"),
+        )
+    if held := answer["held_accounts"]:
+        click.echo("\nheld accounts (elemta user list|release|purge): " + ", ".join(map(escape_text, held)))
     sites = answer["queue"]["sites"]
     if sites:
         console.print()
         table(
-            ("destination", "ready", "connections", "window", "suspended", "last error"),
+            ("destination", "ready", "connections", "window", "waits", "suspended", "last error"),
             [
                 (
                     x["route"],
                     str(x["ready"]),
                     str(x["dispatchers"]),
                     str(x["window"]),
+                    f"{age(x['waits_for'])}, {x['waits_because']}" if x["waits_for"] else "-",
                     f"{age(x['suspended_for'])}, {x['suspended_because']}" if x["suspended_for"] else "-",
                     x["last_error"],
                 )
                 for x in sites
             ],
-            right=("ready", "connections", "window", "suspended"),
+            right=("ready", "connections", "window", "waits", "suspended"),
         )

@@ -1,4 +1,4 @@
-"""`elemta tls check` and `elemta tls report`."""
+"""`elemta tls check`, `elemta tls report` and `elemta tls self-signed`."""
 
 from __future__ import annotations
 
@@ -87,6 +87,35 @@ def report(domain: str | None, config_file: Path | None, as_json: bool) -> None:
     if not rows and not config.tls_reports.collect:
         click.echo("note: nothing is counted: set tls_reports.collect")
     _show_results(rows)
+
+
+@tls.command("self-signed")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--certificate", type=click.Path(path_type=Path), default="fullchain.pem", show_default=True)
+@click.option("--key", type=click.Path(path_type=Path), default="privkey.pem", show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1, 36500), default=3650, show_default=True, help="How long it holds."
+)
+def self_signed(names: tuple[str, ...], certificate: Path, key: Path, days: int) -> None:
+    """Make a certificate for NAMEs that nobody vouches for, to begin with.
+
+    Names are in ASCII; addresses are taken, too. Files that are there are never overwritten.
+    """
+    import datetime  # noqa: PLC0415 - keeps `--help` quick
+
+    from elemta.tls import make_self_signed, write_pair  # noqa: PLC0415
+
+    try:
+        pair = make_self_signed(names, days, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        write_pair(certificate, key, pair)
+    except FileExistsError as error:
+        raise Trouble(NOT_DONE, f"{error.filename} is there already; it was left as it is") from error
+    except OSError as error:
+        raise Trouble(NOT_DONE, f"{error.filename}: {error.strerror}") from error
+    click.echo(f"The certificate is in {certificate}, its key in {key}.")
 
 
 def _result_as_json(day: int, results: PolicyResults) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import click
 
+from .client import AdminClient, NotRunning
 from .errors import NOT_DONE, Trouble
 from .options import config_option, dev_option, json_option, read_for_client
 from .spooled import ask, checked_id
@@ -55,6 +56,17 @@ def trace(
         click.echo(json.dumps(life, indent=2))
     else:
         _show(life)
+        _tell_flights(config, id)
+
+
+def _tell_flights(config: Config, message: str) -> None:
+    """Where to read what was said, as far as a running server has kept it."""
+    try:
+        kept = AdminClient(config.state_dir).get(f"/api/v1/flights?{urlencode({'message': message})}")
+    except NotRunning:
+        return
+    for flight in reversed(kept["flights"]):
+        click.echo(f"what was said in {flight['kind']} {flight['about']}: elemta flights show {flight['id']}")
 
 
 def _search(config: Config, wanted: dict[str, str | None], *, as_json: bool) -> None:
@@ -121,6 +133,12 @@ def _show(life: Any) -> None:
         f"{when(life['received'])}  accepted {came} with {origin['protocol']}{secured}{session}",
     ):
         click.echo(escape_text(line))
+    for deed in life.get("plugins", ()):
+        click.echo(
+            escape_text(
+                f"{when(life['received'])}  plugin {deed['plugin']} at {deed['hook']}: {deed['what']}"
+            )
+        )
     for attempt in life["attempts"]:
         click.echo(escape_text(_attempt(attempt, when(attempt["last"]))))
     if life["ended"] is None:
@@ -156,6 +174,10 @@ def _attempt(attempt: Any, moment: str) -> str:
         words.append(f"in {attempt['seconds']:.3f} s")
     if attempt["times"] > 1:
         words.append(f"({attempt['times']} times alike)")
+    if attempt["phases"]:
+        words.append(
+            "(" + ", ".join(f"{name} {seconds:.3f}" for name, seconds in attempt["phases"].items()) + ")"
+        )
     line = " ".join(words)
     return line + f": {attempt['reply']}" + (f" [{attempt['detail']}]" if attempt["detail"] else "")
 

@@ -1,4 +1,4 @@
-"""`elemta user add|passwd|set|list|remove`: the accounts of the users file, whether a server runs or not."""
+"""`elemta user add|passwd|set|list|remove`: accounts of a file or a table, whether a server runs or not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .errors import BAD_CONFIG, NOT_DONE, STORAGE, TRY_LATER, Trouble
 from .options import F, config_option, json_option, read_config
 
 if TYPE_CHECKING:
-    from elemta.auth import SenderPattern, UserRecord, UsersText
+    from elemta.auth import AccountsChange, SenderPattern, UserRecord
     from elemta.config import Config
 
 LONGEST_INPUT = 8192
@@ -32,8 +32,9 @@ _GROUPS, _GROUP = 5, 5
 def user() -> None:
     """Accounts: who may log in, and which sender addresses they may use.
 
-    They are in the file that `users` in [auth] names. A running server sees changes at once. Passwords
-    are asked for, or read from standard input when that is no terminal; never given on the command line.
+    They are in the file that `users` in [auth] names, or the table of `database`. A running server sees
+    changes at once. Passwords are asked for, or read from standard input when that is no terminal; never
+    given on the command line.
     """
 
 
@@ -171,17 +172,26 @@ def remove(config_file: Path | None, as_json: bool, app: str | None, name: str) 
 @config_option
 @json_option
 def list_(config_file: Path | None, as_json: bool) -> None:
-    """List the accounts, without any secret."""
-    from elemta.auth import AuthFilesError, load_users  # noqa: PLC0415
+    """List the accounts, without any secret, and those whose mail is held (policy.breaker)."""
+    from elemta.auth import AccountsElsewhere, AuthFilesError, TableUnusable, list_accounts  # noqa: PLC0415
+    from elemta.policy import read_held  # noqa: PLC0415
+    from elemta.runtime import escape_text  # noqa: PLC0415
 
     config = read_config(config_file)
     try:
-        users = load_users(_users_path(config))
-    except AuthFilesError as error:
+        users = list_accounts(config.auth)
+    except (AuthFilesError, AccountsElsewhere) as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
+    except TableUnusable as error:
+        raise Trouble(STORAGE, str(error)) from error
     records = sorted(users.records.values(), key=lambda record: record.account.name)
+    try:
+        held = read_held(config.state_dir)
+    except OSError as error:
+        raise Trouble(STORAGE, f"{error.filename}: {error.strerror}") from error
     if as_json:
-        click.echo(json.dumps({"accounts": [_as_json(record) for record in records]}, indent=2))
+        accounts = [_as_json(record) | {"held": held.get(record.account.name)} for record in records]
+        click.echo(json.dumps({"accounts": accounts}, indent=2))
         return
     if not records:
         click.echo("there are no accounts")
@@ -193,7 +203,7 @@ def list_(config_file: Path | None, as_json: bool) -> None:
         [
             (
                 record.account.name,
-                "disabled" if record.disabled else "enabled",
+                "disabled" if record.disabled else "held" if record.account.name in held else "enabled",
                 ", ".join(map(str, record.account.send_as)) or "-",
                 ", ".join(secret.credential for secret in record.secrets) or "-",
                 "yes" if record.scram() else "no",
@@ -201,6 +211,8 @@ def list_(config_file: Path | None, as_json: bool) -> None:
             for record in records
         ],
     )
+    for account, finding in held.items():  # also addresses of trusted clients
+        click.echo(escape_text(f"mail of {account} is held: {finding}"))
 
 
 def _held_command(name: str, action: str, past: str, summary: str) -> None:
@@ -242,27 +254,29 @@ _held_command(
 )
 
 
-def _users_path(config: Config) -> Path:
-    if config.auth.users is None:
-        raise Trouble(BAD_CONFIG, "the configuration has no users file: set users in [auth]")
-    return config.auth.users
-
-
 @contextmanager
-def _editing(config: Config) -> Iterator[UsersText]:
-    """The users file to be changed, and what may go wrong as lines."""
-    from elemta.auth import AuthFilesError, Ownership, UsersBusy, edit_users  # noqa: PLC0415
+def _editing(config: Config) -> Iterator[AccountsChange]:
+    """The accounts to be changed, and what may go wrong as lines."""
+    from elemta.auth import (  # noqa: PLC0415
+        AccountsElsewhere,
+        AuthFilesError,
+        Ownership,
+        TableUnusable,
+        UsersBusy,
+        edit_accounts,
+    )
 
-    path = _users_path(config)
     try:
-        with edit_users(path, Ownership.beside(config.state_dir)) as users:
+        with edit_accounts(config.auth, Ownership.beside(config.state_dir)) as users:
             yield users
-    except AuthFilesError as error:
+    except (AuthFilesError, AccountsElsewhere) as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
     except UsersBusy as error:
         raise Trouble(TRY_LATER, str(error)) from error
+    except TableUnusable as error:
+        raise Trouble(STORAGE, str(error)) from error
     except OSError as error:
-        raise Trouble(STORAGE, f"{path}: {error.strerror or error}") from error
+        raise Trouble(STORAGE, f"{config.auth.users}: {error.strerror or error}") from error
 
 
 def _with_secret(config: Config, record: UserRecord, credential: str, password: str) -> UserRecord:
@@ -272,7 +286,7 @@ def _with_secret(config: Config, record: UserRecord, credential: str, password: 
     return with_secret(record, credential, password, config.auth, random.SystemRandom(), ownership)
 
 
-def _found(users: UsersText, name: str) -> UserRecord:
+def _found(users: AccountsChange, name: str) -> UserRecord:
     record = users.find(name)
     if record is None:
         raise Trouble(NOT_DONE, f"there is no account {name}")

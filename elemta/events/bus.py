@@ -15,6 +15,7 @@ import trio
 
 from elemta.runtime import get_logger, summarize
 
+from .spans import Spans
 from .types import Event
 
 OnEvent: TypeAlias = Callable[[Event], None]
@@ -154,6 +155,8 @@ class EventBus:
         self._observers: tuple[Observer, ...] = ()
         self._subscriptions: tuple[Subscription, ...] = ()
         self._published = 0
+        self.spans = Spans()
+        """Where steps are measured, for who wants to know how long they took."""
 
     def publish(self, event: Event) -> None:
         """Show the event to every watcher. Sync; never raises an observer's error, never waits."""

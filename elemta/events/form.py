@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from elemta.runtime import LEVELS, LogPump, rfc3339
+from elemta.mail import Phases
+from elemta.runtime import rfc3339
 
-from .bus import EventBus, Observer
 from .types import Event
 
 _WALL_TIMES = frozenset({"due"})
@@ -23,7 +23,8 @@ _shapes: dict[type[Event], tuple[tuple[str, ...], Callable[[Event], tuple[object
 def as_dict(event: Event) -> dict[str, Any]:  # Any: text, numbers, lists
     """`time` (RFC 3339 UTC, milliseconds) and `type`, then the fields in order.
 
-    Tuples are lists; None and empty text are left out, but 0, False and empty lists are not.
+    Tuples are lists; None, empty text and phases without time are left out, but 0, False and empty lists
+    are not.
     """
     return _fill({"time": rfc3339(event.time), "type": event.type}, event)
 
@@ -31,21 +32,6 @@ def as_dict(event: Event) -> dict[str, Any]:  # Any: text, numbers, lists
 def log_record(event: Event) -> dict[str, Any]:  # Any: as above
     """The same with the event's level behind the time: a line of the log."""
     return _fill({"time": rfc3339(event.time), "level": event.level, "type": event.type}, event)
-
-
-def log_events(bus: EventBus, pump: LogPump, level: str = "info") -> Observer:
-    """Let the pump write every event of at least that level, until the observer is closed.
-
-    `publish` only queues the event; it becomes a record where the pump renders.
-    """
-    threshold = LEVELS[level]
-    put_lazy = pump.put_lazy
-
-    def log(event: Event) -> None:
-        if LEVELS[event.level] >= threshold:
-            put_lazy(log_record, event)
-
-    return bus.observe("log", log)
 
 
 def _fill(record: dict[str, Any], event: Event) -> dict[str, Any]:  # Any: as above
@@ -58,6 +44,9 @@ def _fill(record: dict[str, Any], event: Event) -> dict[str, Any]:  # Any: as ab
             continue
         if type(value) is tuple:
             record[name] = list(value)
+        elif type(value) is Phases:
+            if phases := value.named():
+                record[name] = phases
         elif name in _WALL_TIMES and isinstance(value, float):
             record[name] = rfc3339(value)
         else:

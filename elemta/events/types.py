@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import attrs
 
+from elemta.mail import NO_PHASES, Phases
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class Event:
@@ -99,7 +101,7 @@ class SessionClosed(Event):
     type = "session.closed"
     session: str
     cause: str
-    """`quit`, `eof`, `timeout`, `errors`, `drain`, `reset`, `crash`, `tls` …"""
+    """`quit`, `eof`, `timeout`, `errors`, `drain`, `reset`, `crash`, `tls`, `operator` …"""
     seconds: float
     commands: int
     messages: int
@@ -213,6 +215,8 @@ class MessageAccepted(Event):
     peer: str
     protocol: str
     message_id_header: str = ""
+    traceparent: str = ""
+    """W3C Trace Context of the program that handed the message in; empty: none."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -277,6 +281,13 @@ class RecipientDelivered(Event):
     attempts: int
     seconds: float
     """Since the message was received."""
+    delays: tuple[float, ...] | None = None
+    """Seconds of the attempt, as Postfix has them: before it was taken up (earlier attempts included), until
+    the attempt began, until there was a connection, over it. None: nothing was tried."""
+    phases: Phases = NO_PHASES
+    """Seconds of the attempt in each of its phases."""
+    traceparent: str = ""
+    """W3C Trace Context of the program that handed the message in; empty: none."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -292,6 +303,13 @@ class RecipientDeferred(Event):
     detail: str
     attempts: int
     due: float
+    delays: tuple[float, ...] | None = None
+    """Seconds of the attempt, as Postfix has them: before it was taken up (earlier attempts included), until
+    the attempt began, until there was a connection, over it. None: nothing was tried."""
+    phases: Phases = NO_PHASES
+    """Seconds of the attempt in each of its phases."""
+    traceparent: str = ""
+    """W3C Trace Context of the program that handed the message in; empty: none."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -307,6 +325,13 @@ class RecipientFailed(Event):
     detail: str
     attempts: int
     expired: bool = False
+    delays: tuple[float, ...] | None = None
+    """Seconds of the attempt, as Postfix has them: before it was taken up (earlier attempts included), until
+    the attempt began, until there was a connection, over it. None: nothing was tried."""
+    phases: Phases = NO_PHASES
+    """Seconds of the attempt in each of its phases."""
+    traceparent: str = ""
+    """W3C Trace Context of the program that handed the message in; empty: none."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -321,6 +346,18 @@ class RecipientHeld(Event):
     """`crashes`: too many attempts in a row ended in a crash; `corrupt`: its content is damaged."""
     detail: str
     attempts: int
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class RecipientDiscarded(Event):
+    """A plugin had a recipient of a message in the queue forgotten, without a notice."""
+
+    type = "recipient.discarded"
+    level = "warning"
+    message: str
+    recipient: str
+    reason: str
+    """Which plugin, and why."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -344,6 +381,17 @@ class SiteResumed(Event):
 
     type = "site.resumed"
     route: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class SourceFailed(Event):
+    """An address of ours could not be used to connect from; it is left out for a while."""
+
+    type = "source.failed"
+    level = "warning"
+    source: str
+    address: str
+    error: str
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -374,6 +422,33 @@ class QueueChanged(Event):
     type = "queue.changed"
     action: str
     recipients: int
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class AuditEvent(Event):
+    """Somebody changed something through the admin port or socket."""
+
+    type = "admin.changed"
+    operation: str
+    """As the OpenAPI document names it."""
+    actor: str
+    """The name of the token; `operator`: that of the token file, `local`: the socket in the state folder."""
+    peer: str
+    path: str
+    detail: str
+    """What exactly, where the operation says so."""
+    status: int
+    """Of the answer; 500 and above: it failed, perhaps half-way."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class AccessRefused(Event):
+    """Somebody without the right to it asked something of the admin port; in a flood not each is told."""
+
+    type = "admin.refused"
+    level = "warning"
+    peer: str
+    reason: str
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -421,6 +496,31 @@ class PluginResumed(Event):
 
     type = "plugin.resumed"
     plugin: str
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginStalled(Event):
+    """A plugin in the loop computed without an await, and everything else had to wait."""
+
+    type = "plugin.stalled"
+    level = "error"
+    plugin: str
+    place: str
+    """File and line at which it was found."""
+    seconds: float
+    """For how long, when it was found."""
+    action: str
+    """What follows: `tell`, `suspend` or `process`."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class PluginChanged(Event):
+    """An operator took a plugin into service, out of it, or had its file loaded again."""
+
+    type = "plugin.changed"
+    plugin: str
+    change: str
+    """`enabled`, `disabled`, `reloaded`, or `moved` into processes of its own."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

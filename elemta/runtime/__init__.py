@@ -7,11 +7,22 @@ from .alarms import Alarm
 from .blocks import address_block
 from .clock import SystemClock, TrioWallClock, WallClock, rfc3339
 from .drain import Drain
+from .framing import (
+    Texts,
+    console_text,
+    fields_of_journal,
+    json_text,
+    lines_of_file,
+    lines_of_syslog,
+)
 from .groups import leaves, summarize
+from .hardening import harden
+from .histogram import Histogram, HistogramStatistics
 from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimiterStatistics, take_from_all
 from .load import LoadGauge, LoadStatistics
 from .log import LEVELS, Logger, Logging, RecordSink, bind, get_logger, logging_to
 from .memo import Memo
+from .outlets import DatagramOutlet, FileOutlet, Outlet, StreamOutlet
 from .pump import LogPump, LogStatistics
 from .render import ConsoleRenderer, Record, Renderer, render_json
 from .sockets import QuickSocketStream, quick
@@ -20,6 +31,7 @@ from .streams import (
     Network,
     ReplayStream,
     SocketAddress,
+    SourceUnusable,
     SystemNetwork,
     is_own_address,
     local_address,
@@ -28,7 +40,8 @@ from .streams import (
 )
 from .supervise import Backoff, OnCrash, Restart, contain, supervise
 from .text import escape_text
-from .threads import ThreadPool, ThreadPools, ThreadPoolStatistics, run_in_thread
+from .threads import ThreadPool, ThreadPools, ThreadPoolStatistics, pool_statistics, run_in_thread
+from .tree import TaskNote, TaskView, noted, noting_births, view_tasks
 
 __all__ = [
     "LEVELS",
@@ -36,7 +49,11 @@ __all__ = [
     "Alarm",
     "Backoff",
     "ConsoleRenderer",
+    "DatagramOutlet",
     "Drain",
+    "FileOutlet",
+    "Histogram",
+    "HistogramStatistics",
     "KeyedLimiter",
     "KeyedLimiterStatistics",
     "LoadGauge",
@@ -48,6 +65,7 @@ __all__ = [
     "Memo",
     "Network",
     "OnCrash",
+    "Outlet",
     "QuickSocketStream",
     "RateLimiter",
     "RateLimiterStatistics",
@@ -57,8 +75,13 @@ __all__ = [
     "ReplayStream",
     "Restart",
     "SocketAddress",
+    "SourceUnusable",
+    "StreamOutlet",
     "SystemClock",
     "SystemNetwork",
+    "TaskNote",
+    "TaskView",
+    "Texts",
     "ThreadPool",
     "ThreadPoolStatistics",
     "ThreadPools",
@@ -66,15 +89,24 @@ __all__ = [
     "WallClock",
     "address_block",
     "bind",
+    "console_text",
     "contain",
     "escape_text",
+    "fields_of_journal",
     "get_logger",
+    "harden",
     "is_own_address",
+    "json_text",
     "leaves",
+    "lines_of_file",
+    "lines_of_syslog",
     "local_address",
     "logging_to",
+    "noted",
+    "noting_births",
     "peer_address",
     "plain_address",
+    "pool_statistics",
     "quick",
     "render_json",
     "rfc3339",
@@ -82,4 +114,5 @@ __all__ = [
     "summarize",
     "supervise",
     "take_from_all",
+    "view_tasks",
 ]

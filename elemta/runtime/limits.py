@@ -130,6 +130,18 @@ class RateLimiter(Generic[K]):
             return 0.0
         return max(0.0, (amount - self._level(bucket, self._clock.time())) / self.rate)
 
+    def level(self, key: K) -> float | None:
+        """What the key's bucket has now; None for a key that is not remembered."""
+        bucket = self._buckets.get(key)
+        return None if bucket is None else self._level(bucket, self._clock.time())
+
+    def restore(self, key: K, tokens: float, since: float) -> None:
+        """Give a key that is not remembered the bucket that it had at that time of the wall clock."""
+        if key not in self._buckets:
+            bucket = self._fill(key)
+            bucket.tokens, bucket.filled = min(max(0.0, tokens), self.burst), since
+            self._fill(key)
+
     def refuse(self, key: K) -> None:
         """Count a refusal that was found by `has`; the key counts as used, so that it is not forgotten."""
         if key in self._buckets:

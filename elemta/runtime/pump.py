@@ -1,4 +1,4 @@
-"""Carry log records to a file descriptor without ever holding up who logs.
+"""Carry log records to where they are written without ever holding up who logs.
 
 `put` appends to a bounded deque and returns. A task takes what has gathered, at most every 50 ms,
 renders it and writes it in a thread of its own pool. A reader that has stopped reading fills the
@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 import trio
 
+from .outlets import Outlet
 from .output import Output
 from .render import Record, Renderer, plain_record, render_json
 from .threads import ThreadPool, run_in_thread
@@ -46,15 +47,16 @@ class LogPump:
 
     def __init__(
         self,
-        fd: int = 2,
+        output: int | Outlet = 2,
         *,
         render: Renderer = render_json,
         size: int = 10_000,
         interval: float = 0.05,
         flush: float = 2.0,
     ) -> None:
-        """`size` bounds the records that wait; `flush`, in seconds, what is written when `run` ends."""
-        self._output = Output(fd)
+        """`output`: a descriptor, or what else takes lines. `size` bounds the records that wait; `flush`, in
+        seconds, what is written when `run` ends."""
+        self._output: Outlet = Output(output) if isinstance(output, int) else output
         self._renderer = render
         self._size = size
         self._interval = interval

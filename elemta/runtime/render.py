@@ -42,9 +42,11 @@ class ConsoleRenderer:
 
     _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}  # noqa: RUF012 - constant
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, *, colour: bool, times: bool = True) -> None:
         self._colour = colour
         """Only ever true for a terminal."""
+        self._times = times
+        """Time and level, which some places have beside the line."""
 
     def __call__(self, record: Record) -> bytes:
         values = dict(_with_time(record))
@@ -53,11 +55,10 @@ class ConsoleRenderer:
         kind = str(values.pop("type", ""))
         head = str(values.pop("text", kind)) if kind == "log" else kind
         trace = values.pop("exception", None)
-        parts = [
-            self._paint("2", time),
-            self._paint(self._COLOURS.get(level, "0"), f"{escape_text(level):<7}"),
-            self._paint("1", escape_text(head, _LONGEST_VALUE)),
-        ]
+        parts = [self._paint("1", escape_text(head, _LONGEST_VALUE))]
+        if self._times:
+            painted = self._paint(self._COLOURS.get(level, "0"), f"{escape_text(level):<7}")
+            parts = [self._paint("2", time), painted, *parts]
         parts += [
             self._paint("2", escape_text(str(key)) + "=") + _shown(value) for key, value in values.items()
         ]
@@ -86,6 +87,8 @@ def _with_time(record: Record) -> Record:
 def _shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ",".join(_shown(item) for item in value) or "[]"
+    if isinstance(value, dict):
+        return ",".join(f"{_shown(key)}:{_shown(item)}" for key, item in value.items()) or "{}"
     text = escape_text(str(value))
     if not text or " " in text or '"' in text or "," in text:
         return '"' + text.replace('"', '\\"') + '"'
@@ -98,7 +101,14 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         items = [escape_text(_text(item), _LONGEST_VALUE) for item in value[:_LONGEST_LIST]]
         return [*items, f"and {len(value) - _LONGEST_LIST} more"] if len(value) > _LONGEST_LIST else items
+    if type(value) is dict:
+        pairs = list(value.items())[:_LONGEST_LIST]
+        return {escape_text(_text(key), _LONGEST_VALUE): _plain_number(item) for key, item in pairs}
     return escape_text(_text(value), _LONGEST_VALUE)
+
+
+def _plain_number(value: object) -> object:
+    return value if isinstance(value, (int, float)) else escape_text(_text(value), _LONGEST_VALUE)
 
 
 def _text(value: object) -> str:

@@ -23,6 +23,10 @@ _IP_BIND_ADDRESS_NO_PORT = 24
 """linux/in.h: choose the source port at connect, so that one port serves many destinations."""
 
 
+class SourceUnusable(OSError):
+    """The local address that was asked for cannot be bound."""
+
+
 class Network(ABC):
     """Makes outgoing connections."""
 
@@ -33,9 +37,18 @@ class Network(ABC):
         Cancelled: nothing is left open.
 
         Raises:
-          OSError: as the system says it: refused, unreachable, timed out, no such local address …
+          SourceUnusable: the local address cannot be bound; nothing was sent.
+          OSError: as the system says it: refused, unreachable, timed out …
           ValueError: `host` or `source` is not an IP address. Names are never looked up here.
         """
+
+    async def connect_local(self, path: str) -> trio.abc.Stream:
+        """Connect to a socket in the file system. Cancelled: nothing is left open.
+
+        Raises:
+          OSError: as the system says it.
+        """
+        return await trio.open_unix_socket(path)
 
 
 class SystemNetwork(Network):
@@ -52,7 +65,10 @@ class SystemNetwork(Network):
             if source is not None:
                 with contextlib.suppress(OSError):  # an older kernel binds the port at once, which works too
                     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-                await sock.bind((source, 0))
+                try:
+                    await sock.bind((source, 0))
+                except OSError as error:
+                    raise SourceUnusable(*error.args) from error
             await sock.connect((host, port))
             return quick(trio.SocketStream(sock))
         except BaseException:

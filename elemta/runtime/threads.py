@@ -6,6 +6,7 @@ jobs of the same pool would lock each other out. So every purpose names its pool
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, TypeVar, TypeVarTuple
@@ -19,6 +20,10 @@ Ts = TypeVarTuple("Ts")
 in_place: Final[ContextVar[bool]] = ContextVar("elemta_threads_in_place", default=False)
 """Set for tests on virtual time: the task and those it starts do the work themselves, in the loop. The clock
 of a test jumps whenever all tasks wait, and so it would jump, by hours, while a thread still works."""
+
+
+_all_pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+"""Of this process."""
 
 
 @attrs.frozen
@@ -39,10 +44,26 @@ class ThreadPool:
 
     def __attrs_post_init__(self) -> None:
         self.limiter = trio.CapacityLimiter(self.size)
+        _all_pools.add(self)
 
     def statistics(self) -> ThreadPoolStatistics:
+        """Only within Trio."""
         limiter = self.limiter.statistics()
         return ThreadPoolStatistics(self.name, self.size, limiter.borrowed_tokens, limiter.tasks_waiting)
+
+
+def pool_statistics() -> list[ThreadPoolStatistics]:
+    """All pools of this process by name; those of the same name together."""
+    found: dict[str, ThreadPoolStatistics] = {}
+    for pool in tuple(_all_pools):
+        one, other = pool.statistics(), found.get(pool.name, ThreadPoolStatistics(pool.name, 0, 0, 0))
+        found[pool.name] = ThreadPoolStatistics(
+            pool.name,
+            one.size + other.size,
+            one.running + other.running,
+            one.waiting + other.waiting,
+        )
+    return [found[name] for name in sorted(found)]
 
 
 class ThreadPools:

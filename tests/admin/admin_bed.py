@@ -13,12 +13,15 @@ import attrs
 import trio
 
 from elemta.admin import Facts
-from elemta.admin.api import build_application
-from elemta.admin.auth import Guard
+from elemta.admin.application import build_application
+from elemta.admin.guard import Guard
 from elemta.admin.http import Application, HttpConnection
+from elemta.admin.tokens import TokenFile
 from elemta.config import Config, SpoolConfig
 from elemta.delivery import ConnectFailed, Connection, Transport
-from elemta.events import Event, EventBus
+from elemta.events import AccessRefused, Event, EventBus
+from elemta.inbound import Listeners
+from elemta.inbound.context import Services
 from elemta.mail import (
     BodyType,
     Cause,
@@ -35,7 +38,8 @@ from elemta.mail import (
 from elemta.queue import open_queue
 from elemta.routing import Router
 from elemta.runtime import Drain, TrioWallClock
-from elemta.spool import MemoryStore, Spool, open_spool
+from elemta.spool import MemoryStore, Spool, StoredMessage, open_spool
+from elemta.spool.memo import FileMemo
 from elemta.testing.network import MemoryStream, memory_connection
 
 TOKEN = "a-token-of-some-length"
@@ -73,6 +77,7 @@ class Bed:
     spool: Spool
     events: list[Event]
     nursery: trio.Nursery
+    guard: Guard
 
     def connect(self, *, trusted: bool = False) -> MemoryStream:
         """The client's end of a connection that is being served."""
@@ -105,6 +110,16 @@ class Bed:
             lines.append(f"Content-Length: {len(body)}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return parse(await self.send_raw("\r\n".join([*lines, "", ""]).encode() + body, trusted=trusted))
+
+    async def stored(self, message: str) -> tuple[StoredMessage, bytes]:
+        """What is in the spool, and its content."""
+        found = await self.spool.stored(MessageId(message))
+        assert found is not None
+        content = bytearray(found.prefix)
+        async with self.spool.open_body(found) as reader:
+            while piece := await reader.read():
+                content += piece
+        return found, bytes(content)
 
     async def accept(self, *recipients: str, sender: str = "anna@client.example") -> MessageId:
         """Store a message as a session would."""
@@ -145,10 +160,11 @@ async def read_to_end(stream: MemoryStream) -> bytes:
 
 
 @asynccontextmanager
-async def open_bed() -> AsyncGenerator[Bed, None]:
+async def open_bed(tokens: TokenFile | None = None) -> AsyncGenerator[Bed, None]:
     config = Config(hostname="mx.example.org")
     clock, random, drain, bus = TrioWallClock(), Random(7), Drain(), EventBus()
     events: list[Event] = []
+    queue_router = Router(config)
     bus.observe("test", events.append)
     async with (
         open_spool(
@@ -162,12 +178,21 @@ async def open_bed() -> AsyncGenerator[Bed, None]:
             store=MemoryStore(),
         ) as spool,
         open_queue(
-            config, spool, Router(config), lambda _: _Refusing(), bus, clock=clock, random=random, drain=drain
+            config, spool, queue_router, lambda _: _Refusing(), bus, clock=clock, random=random, drain=drain
         ) as queue,
         trio.open_nursery() as nursery,
     ):
         facts = Facts("0.0", "mx.example.org", clock.time(), spool, queue, bus, drain, clock)
         facts.listeners = lambda: [{"name": "mx", "role": "mx", "address": "127.0.0.1:25", "sessions": 2}]
         bus.observe("metrics", facts.counts.observe)
-        yield Bed(build_application(facts, Guard(TOKEN, HOSTS)), facts, spool, events, nursery)
+
+        def tell(peer: str, reason: str) -> None:
+            bus.publish(AccessRefused(time=clock.time(), peer=peer, reason=reason))
+
+        facts.memo = FileMemo(None, clock=clock, on_trouble=lambda what, detail: None)
+        facts.config = lambda: config
+        services = Services(spool, queue_router, bus, clock, random, drain)
+        facts.inbound = Listeners((), config, services)
+        guard = Guard(TOKEN, HOSTS, clock, tokens.find if tokens else lambda token, now: None, tell)
+        yield Bed(build_application(facts, guard), facts, spool, events, nursery, guard)
         nursery.cancel_scope.cancel()

@@ -84,8 +84,8 @@ async def test_a_bad_action_is_400_with_the_reason_and_changes_nothing(
         await bed.accept("carl@far.example")
         answer = await bed.request("POST", "/api/v1/queue", body=body)
         assert answer.status == 400
-        assert reason in answer.json()["error"]
-        assert answer.json()["error"]
+        assert reason in answer.json()["detail"]
+        assert answer.json()["detail"]
         totals = await bed.spool.totals()
         assert (totals.queued, totals.held) == (1, 0)
 
@@ -152,7 +152,7 @@ async def test_what_the_spool_cannot_do_now_is_503_with_the_reason(
         body = json.dumps({"action": "hold", "selection": {"all": True}}).encode()
         answer = await bed.request("POST", "/api/v1/queue", body=body)
         assert answer.status == 503
-        assert answer.json() == {"error": str(trouble)}
+        assert answer.json()["detail"] == str(trouble)
         assert [event for event in bed.events if event.type == "queue.changed"] == []
 
 

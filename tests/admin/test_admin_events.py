@@ -11,11 +11,12 @@ import pytest
 import trio
 from admin_bed import HOSTS, TOKEN, Bed, open_bed
 
-from elemta.admin.auth import Guard
 from elemta.admin.filters import BadFilter, parse_message, parse_query
+from elemta.admin.guard import Guard
 from elemta.admin.http import HttpConnection
 from elemta.admin.tail import BAD_FILTER, Tail, TailEnded, TailRefused, follow
 from elemta.admin.watchers import Watchers
+from elemta.runtime import TrioWallClock
 from elemta.testing.network import memory_connection
 
 
@@ -38,7 +39,7 @@ def _watch(
     bed: Bed, watchers: Watchers, query: str = "", *, token: str | None = TOKEN, host: str = "localhost"
 ) -> _Heard:
     client, server = memory_connection(("127.0.0.1", 40000), ("127.0.0.1", 8025))
-    tail = Tail(watchers, Guard(TOKEN, HOSTS), "0.0", "mx.example.org")
+    tail = Tail(watchers, Guard(TOKEN, HOSTS, TrioWallClock()), "0.0", "mx.example.org")
     heard = _Heard()
     bed.nursery.start_soon(HttpConnection(server, bed.application, False, tail).serve)
 

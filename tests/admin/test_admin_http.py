@@ -9,6 +9,7 @@ import trio
 from admin_bed import TOKEN, open_bed, parse, read_to_end
 
 from elemta.admin import http
+from elemta.admin.problems import Problem
 
 
 async def test_without_or_with_a_wrong_token_the_answer_is_401(
@@ -59,6 +60,16 @@ async def test_a_foreign_host_is_421_even_with_the_token(autojump_clock: trio.te
                 assert (await bed.request("GET", path, host=host)).status == 421, host
         for host in ("localhost", "LOCALHOST:1", "127.0.0.1:8025", "[::1]:8025", "mx.example.org"):
             assert (await bed.request("GET", "/livez", host=host)).status == 200, host
+
+
+async def test_the_address_that_was_connected_to_is_no_foreign_host(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_bed() as bed:
+        headers = {b"host": b"198.51.100.7:8025", b"origin": b"http://198.51.100.7:8025"}
+        assert bed.guard.admit(headers, peer="127.0.0.1", trusted=False, reached="198.51.100.7") is None
+        with pytest.raises(Problem, match="another name"):
+            bed.guard.admit(headers, peer="127.0.0.1", trusted=False, reached="198.51.100.8")
 
 
 async def test_a_foreign_origin_is_403_even_with_the_token(autojump_clock: trio.testing.MockClock) -> None:
@@ -133,10 +144,15 @@ async def test_a_body_that_is_too_large_is_413(autojump_clock: trio.testing.Mock
     async with open_bed() as bed:
         body = b" " * (http.MAX_BODY + 1)
         answer = await bed.request("POST", "/api/v1/queue", body=body)
-        assert (answer.status, answer.body) == (413, b"the body is too large\n")
+        assert (answer.status, answer.headers["content-type"]) == (413, "application/problem+json")
+        assert "more than 1048576 octets" in answer.json()["detail"]
         # Also where its length is not told before, and before it has ended.
         chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
-        head = b"POST /api/v1/queue HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = (
+            b"POST /api/v1/queue HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
+            + TOKEN.encode()
+            + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         assert parse(await bed.send_raw(head + chunk + chunk)).status == 413
 
 
@@ -216,13 +232,18 @@ async def test_a_request_byte_by_byte_is_answered(autojump_clock: trio.testing.M
 
 async def test_a_client_that_waits_for_100_continue_gets_it(autojump_clock: trio.testing.MockClock) -> None:
     async with open_bed() as bed:
-        stream = bed.connect()
-        await stream.send_all(
+        head = (
             b"POST /api/v1/queue HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
-            b"Content-Length: 2\r\n\r\n"
+            b"Content-Length: 2\r\n"
         )
+        stream = bed.connect()
+        await stream.send_all(head + b"Authorization: Bearer " + TOKEN.encode() + b"\r\n\r\n")
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 100")
         await stream.send_all(b"{}")
+        assert parse(await read_to_end(stream)).status == 400
+        # Who may not ask at all learns so before he has sent anything.
+        stream = bed.connect()
+        await stream.send_all(head + b"\r\n")
         assert parse(await read_to_end(stream)).status == 401
 
 

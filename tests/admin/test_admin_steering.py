@@ -45,7 +45,7 @@ async def test_a_bad_pause_is_400_with_the_reason(
     async with open_bed() as bed:
         answer = await post(bed, "pauses", **body)
         assert answer.status == 400
-        assert reason in answer.json()["error"]
+        assert reason in answer.json()["detail"]
         assert await bed.spool.pauses() == ()
 
 

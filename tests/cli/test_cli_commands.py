@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import jsonschema
 import pytest
 import toml
@@ -138,6 +140,55 @@ def test_check_looks_at_the_certificate() -> None:
     assert "absent.pem" in done.stderr
 
 
+LOGINS = MINIMAL.replace('2525"', '2525"\nauth = "required"\ntls = "off"\nrole = "submission"')
+
+
+def test_check_names_every_mistake_in_the_accounts() -> None:
+    assert LOGINS != MINIMAL
+    config = write(LOGINS + '[auth]\nusers = "users"\n')
+    done = run("check", "-c", config)
+    assert (done.exit_code, done.stderr) == (78, "elemta: users: cannot be read: No such file or directory\n")
+    Path("users").write_text("# ours\nalice@example.org passwort=x\n\nbob@example.org send-as=@\n")
+    Path("users").chmod(0o600)
+    lines = run("check", "-c", config).stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["users:2", "users:4"], lines
+    Path("users").write_text("alice@example.org\n")
+    assert run("check", "-c", config).exit_code == 0
+    Path("users").chmod(0o644)
+    assert "users: is open to others" in run("check", "-c", config).stderr
+
+
+def test_check_reads_every_row_of_a_table() -> None:
+    config = write(LOGINS + '[auth]\ndatabase = "accounts"\n')
+    for name in ("alice", "bob", "carl"):
+        assert run("user", "add", "-c", config, "--generate", f"{name}@example.org").exit_code == 0
+    assert run("check", "-c", config).exit_code == 0
+    connection = apsw.Connection("accounts")
+    connection.execute("UPDATE accounts SET send_as = '@' WHERE name LIKE 'alice%'")
+    connection.execute("UPDATE secrets SET hash = 'plain' WHERE account LIKE 'bob%'")
+    connection.execute("INSERT INTO accounts (name) VALUES ('Dora@example.org')")
+    connection.close()
+    done = run("check", "-c", config)
+    assert done.exit_code == 78
+    for line, name in zip(done.stderr.splitlines(), ("Dora", "alice", "bob"), strict=True):
+        assert line.startswith(f"elemta: accounts: account '{name}@example.org': ")
+    assert "plain" not in done.stderr
+
+
+def test_check_says_that_a_store_elsewhere_does_not_answer() -> None:
+    open_auth = "[auth]\nloopback_without_tls = true\n"
+    with socket.socket() as closed:  # bound, so nobody else's, and not listening
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        done = run("check", "-c", write(LOGINS + f'{open_auth}[auth.http]\nurl = "{url}"\n'))
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.startswith("warning: auth.http: ")
+    assert "nobody can log in" in done.stderr
+    done = run("check", "-c", write(LOGINS + f'{open_auth}[auth.http]\nurl = "{url}"\nsecret = "absent"\n'))
+    assert done.exit_code == 78
+    assert "absent: cannot be read" in done.stderr
+
+
 def test_no_configuration_anywhere_says_how_to_make_one() -> None:
     if os.access("/etc/elemta/elemta.toml", os.F_OK):
         pytest.skip("this machine has a configuration")
@@ -259,3 +310,48 @@ def test_age(seconds: float, text: str) -> None:
 )
 def test_size(octets: int, text: str) -> None:
     assert size(octets) == text
+
+
+MAIN_CF = """myhostname = mx.example.org
+mydestination = example.org
+smtpd_milters = inet:localhost:8891
+"""
+
+
+def test_from_postfix_writes_what_check_takes_and_names_the_rest(tmp_path: Path) -> None:
+    main, out = tmp_path / "main.cf", tmp_path / "elemta.toml"
+    main.write_text(MAIN_CF)
+    done = run("config", "from-postfix", str(main), "-o", str(out))
+    assert done.exit_code == 0, done.output
+    assert f"{main}:3: smtpd_milters: inet:localhost:8891 is not asked; SPF" in done.stderr
+    assert f"wrote {out}" in done.stdout
+    checked = run("check", "-c", str(out))
+    assert checked.exit_code == 0, checked.output
+    again = run("config", "from-postfix", str(main), "-o", str(out))
+    assert again.exit_code == 1
+    assert "exists; it was left as it is" in again.stderr
+    assert run("config", "from-postfix", str(main)).stdout == out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        ("nonsense\n", 78, ":1: is not NAME = VALUE"),
+        ("myhostname = mx.example.org\nrelayhost = [a b]\n", 1, "elemta.toml:"),
+        (None, 1, "No such file"),
+    ],
+)
+def test_from_postfix_says_what_is_wrong(tmp_path: Path, content: str | None, status: int, said: str) -> None:
+    main = tmp_path / "main.cf"
+    if content is not None:
+        main.write_text(content)
+    done = run("config", "from-postfix", str(main))
+    assert done.exit_code == status
+    assert said in done.stderr
+
+
+def test_what_a_main_cf_says_is_shown_without_control_characters(tmp_path: Path) -> None:
+    main = tmp_path / "main.cf"
+    main.write_text("myhostname = mx.example.org\nmynetworks = \x1b[2Jevil\n")
+    done = run("config", "from-postfix", str(main))
+    assert "\x1b" not in done.output

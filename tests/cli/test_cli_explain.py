@@ -59,6 +59,17 @@ def test_a_fixed_route_is_told_with_its_reason() -> None:
     assert facts["now"] == "no server runs"
 
 
+def test_the_tables_that_fit_are_told_with_what_they_make_of_the_limits() -> None:
+    with Path("elemta.toml").open("a") as file:
+        file.write('[[shaping]]\nmatch = "hub.example"\nconcurrency = 2\nmessage_rate = "60/1h"\n')
+    done = run("route", "carl@far.example")
+    assert "shaping  match hub.example" in done.output
+    assert "connections 2" in done.output
+    (facts,) = json.loads(run("route", "--json", "carl@far.example").output)["routes"]
+    assert facts["shaping"] == ["match hub.example"]
+    assert facts["limits"]["messages in a time"] == "60/1h, 60 at once"
+
+
 @pytest.mark.parametrize("address", ["nobody", "a@b@c", "\x1b[31m@x.example"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     done = run("route", address)
@@ -68,7 +79,8 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 async def told(address: str, resolver: FakeResolver, config: Config) -> list[str]:
     with trio.fail_after(5):
-        return await hosts(Router(config).route(parse_mailbox(address)), config, resolver)
+        found = await hosts(Router(config).route(parse_mailbox(address)), config, resolver)
+        return found.lines
 
 
 async def test_hosts_are_told_in_the_order_of_trying_or_why_there_are_none(autojump_clock: object) -> None:

@@ -1,4 +1,4 @@
-"""`elemta tls check`: what is shown of certificates, and what is wrong with them."""
+"""`elemta tls`: what is shown of certificates, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -145,3 +145,35 @@ def test_report_shows_how_tls_went_by_day_and_policy(folder: Path) -> None:
 async def _save(results: TlsResults) -> None:
     with trio.move_on_after(0):
         await results.run()
+
+
+def test_a_self_signed_pair_is_for_its_names_and_its_owner(folder: Path) -> None:
+    arguments = ["tls", "self-signed", "mx.one.test", "192.0.2.1", "--certificate", "a.pem", "--key", "a.key"]
+    made = CliRunner().invoke(main, arguments)
+    assert made.exit_code == 0, made.output
+    assert (folder / "a.key").stat().st_mode & 0o777 == 0o600
+    (folder / "elemta.toml").write_text(HEAD.replace("one.pem", "a.pem").replace("one.key", "a.key"))
+    shown = CliRunner().invoke(main, ["tls", "check", "-c", "elemta.toml", "--json"])
+    (certificate,) = json.loads(shown.output)["certificates"]
+    assert certificate["names"][0] == "mx.one.test"
+    before = (folder / "a.key").read_bytes()
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
+    assert "a.key is there already" in again.output
+    assert (folder / "a.key").read_bytes() == before
+
+
+def test_no_half_of_a_pair_is_left(folder: Path) -> None:
+    (folder / "a.pem").write_text("mine")
+    made = CliRunner().invoke(
+        main, ["tls", "self-signed", "x.test", "--certificate", "a.pem", "--key", "a.key"]
+    )
+    assert made.exit_code == 1
+    assert not (folder / "a.key").exists()
+    assert (folder / "a.pem").read_text() == "mine"
+
+
+def test_a_name_that_no_certificate_can_have_is_refused(folder: Path) -> None:
+    made = CliRunner().invoke(main, ["tls", "self-signed", "m\u00fcller.test"])
+    assert made.exit_code == 2
+    assert list(folder.glob("*key.pem")) == []

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from elemta.auth import load_users
 from elemta.auth.passwords import find_match
+from elemta.auth.usertable import load_table
 from elemta.cli import main
 
 CONFIG = """
@@ -165,6 +166,7 @@ def test_lists_are_for_people_and_for_programs_and_have_no_secret() -> None:
         "send_as": ["*"],
         "credentials": ["password", "app:phone"],
         "scram": True,
+        "held": None,
     }
     for text in (shown, as_json):
         assert "argon2" not in text
@@ -234,12 +236,45 @@ def test_a_password_that_cannot_be_used_is_refused_and_not_repeated(password: by
     assert load_users(Path("users")).records == {}
 
 
+def test_a_table_takes_what_a_file_does() -> None:
+    Path("elemta.toml").write_text(CONFIG.replace('users = "users"', 'database = "accounts"'))
+    added("alice@example.org", "--send-as", "*@example.org")
+    added("alice@example.org", "--app", "phone", password="one")
+    added("bob@example.org")
+    assert Path("accounts").stat().st_mode & 0o777 == 0o600
+    assert PASSWORD.encode() not in Path("accounts").read_bytes()
+    assert run("add", "alice@example.org", stdin="x\n").exit_code == 1
+    assert run("passwd", "bob@example.org", stdin="new\n").exit_code == 0
+    assert run("set", "bob@example.org", "--disable").exit_code == 0
+    assert run("remove", "alice@example.org", "--app", "tablet").exit_code == 1
+    listed = json.loads(run("list", "--json").output)["accounts"]
+    assert [(each["account"], each["enabled"], each["credentials"]) for each in listed] == [
+        ("alice@example.org", True, ["password", "app:phone"]),
+        ("bob@example.org", False, ["password"]),
+    ]
+    records = load_table(Path("accounts")).records
+    assert find_match("new", records["bob@example.org"].hashes()) == "password"
+    assert find_match("one", records["alice@example.org"].hashes()) == "app:phone"
+    assert run("remove", "alice@example.org").exit_code == 0
+    assert set(load_table(Path("accounts")).records) == {"bob@example.org"}
+
+
+def test_accounts_that_are_elsewhere_are_not_ours_to_change() -> None:
+    Path("elemta.toml").write_text(
+        'hostname = "mx.example.org"\n[auth.http]\nurl = "https://accounts.example.org/"\n'
+    )
+    for arguments in (("list",), ("add", "alice"), ("remove", "alice")):
+        done = run(*arguments)
+        assert done.exit_code == 78
+        assert "the accounts are at https://accounts.example.org/, and are changed there" in done.stderr
+
+
 def test_without_a_users_file_in_the_configuration_nothing_is_done() -> None:
     Path("elemta.toml").write_text('hostname = "mx.example.org"\n')
     for arguments in (("list",), ("add", "alice")):
         done = run(*arguments)
         assert done.exit_code == 78
-        assert "set users in [auth]" in done.stderr
+        assert "set users or database in [auth]" in done.stderr
 
 
 def test_a_users_file_with_mistakes_is_not_touched_and_each_line_is_named() -> None:

@@ -1,27 +1,20 @@
 """Events as JSON, and on their way into the log."""
 
-import json
-import os
-
 import attrs
 import pytest
 
 from elemta import events
 from elemta.events import (
     Event,
-    EventBus,
-    MessageAccepted,
     MessageRejected,
     RecipientDeferred,
     RecipientFailed,
-    ServerReloaded,
     ServerStopping,
     SessionClosed,
     as_dict,
-    log_events,
     log_record,
 )
-from elemta.runtime import LEVELS, LogPump
+from elemta.runtime import LEVELS
 
 DEFERRED = RecipientDeferred(
     time=1_750_000_000.125,
@@ -126,70 +119,3 @@ def test_a_log_record_has_the_level_behind_the_time():
     assert list(record)[:3] == ["time", "level", "type"]
     assert record["level"] == "warning"
     assert {key: value for key, value in record.items() if key != "level"} == as_dict(DEFERRED)
-
-
-class Pump:
-    """Takes what would go to a pump."""
-
-    def __init__(self):
-        self.taken = []
-
-    def put_lazy(self, make, value):
-        self.taken.append((make, value))
-
-
-def test_logging_events_only_queues_them():
-    bus, pump = EventBus(), Pump()
-    observer = log_events(bus, pump)
-    bus.publish(DEFERRED)
-    [(make, value)] = pump.taken
-    assert value is DEFERRED
-    assert make(value) == log_record(DEFERRED)
-    observer.close()
-    bus.publish(DEFERRED)
-    assert len(pump.taken) == 1
-
-
-def test_events_below_the_level_are_not_logged():
-    bus, pump = EventBus(), Pump()
-    log_events(bus, pump, "warning")
-    bus.publish(ServerStopping(time=0.0, reason="x"))
-    bus.publish(DEFERRED)
-    assert [value for _, value in pump.taken] == [DEFERRED]
-
-
-def test_an_event_becomes_a_line_of_the_log():
-    reader, writer = os.pipe()
-    pump = LogPump(writer)
-    bus = EventBus()
-    log_events(bus, pump)
-    bus.publish(
-        MessageAccepted(
-            time=1.0,
-            session="s",
-            message="m",
-            sender="a\x1b@b",
-            recipients=("c@d",),
-            size=1,
-            peer="192.0.2.1",
-            protocol="ESMTP",
-        )
-    )
-    bus.publish(ServerReloaded(time=1.0, changed=()))
-    first, second = os.read(reader, 10_000).splitlines()
-    assert json.loads(first) == {
-        "time": "1970-01-01T00:00:01.000Z",
-        "level": "info",
-        "type": "message.accepted",
-        "session": "s",
-        "message": "m",
-        "sender": "a\x1b@b",
-        "recipients": ["c@d"],
-        "size": 1,
-        "peer": "192.0.2.1",
-        "protocol": "ESMTP",
-    }
-    assert json.loads(second)["changed"] == []
-    pump.close()
-    os.close(reader)
-    os.close(writer)

@@ -123,3 +123,11 @@ def test_a_plain_record_has_only_short_plain_values():
 def test_what_json_cannot_show_is_an_error_for_the_pump(record):
     with pytest.raises((KeyError, TypeError, UnicodeError)):
         render_json(record)
+
+
+def test_named_numbers_stay_numbers():
+    record = plain_record({**RECORD, "phases": {"dns": 0.5, "bad\n": "x\ny"}})
+    assert record["phases"] == {"dns": 0.5, "bad\\n": "x\\ny"}
+    assert b"phases=dns:0.5,reply:2" in ConsoleRenderer(colour=False)(
+        {**RECORD, "phases": {"dns": 0.5, "reply": 2}}
+    )

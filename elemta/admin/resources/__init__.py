@@ -1,0 +1,20 @@
+"""What the API looks at and steers, one module per kind of thing."""
+
+from .control import control_operations
+from .destinations import destination_operations
+from .dns import dns_operations
+from .flights import flight_operations
+from .messages import message_operations
+from .queue import parse_selection, queue_operations
+from .server import server_operations
+
+__all__ = [
+    "control_operations",
+    "destination_operations",
+    "dns_operations",
+    "flight_operations",
+    "message_operations",
+    "parse_selection",
+    "queue_operations",
+    "server_operations",
+]
