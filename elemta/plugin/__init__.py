@@ -27,13 +27,20 @@ from .decisions import (
     Redirect,
     Reject,
     add_header,
+    field_value,
 )
 from .hooks import HOOKS, HookPoint
-from .host import PluginHost, PluginStatus, Ward, open_plugins
-from .loader import LoadedPlugin, check_safe, find_file, load_plugin, load_plugins
+from .hops import parse_hop
+from .host import Change, PluginHost, PluginStatus, PluginUnusable, open_plugins
+from .loader import LoadedPlugin, check_safe, find_file, in_order, load_one, load_plugin, load_plugins
 from .member import Member, Standing
+from .metrics import Measured, Metrics
+from .outside import Outside
 from .process import ProcessTier
 from .served import ENTRY, serve
+from .service import Ward
+from .settings import HookSettings, settings_of, timeouts_of
+from .shadow import Difference, Shadows, Tally
 from .task import TaskTier
 from .tier import BadAnswer, Failure, PluginFailed, Tier, TierStatistics, check_answer
 from .views import (
@@ -46,6 +53,8 @@ from .views import (
     OutcomeView,
     SessionView,
 )
+from .watchdog import Stall, Watchdog
+from .words import changes_in_words, decision_in_words, deeds_of, line_of
 from .worker import Limits, Question, WorkerSettings
 
 __all__ = [
@@ -62,10 +71,12 @@ __all__ = [
     "AttemptView",
     "BadAnswer",
     "Chain",
+    "Change",
     "Changes",
     "Continue",
     "Decision",
     "Defer",
+    "Difference",
     "Discard",
     "EnvelopeView",
     "Failure",
@@ -76,15 +87,20 @@ __all__ = [
     "HookAnswer",
     "HookArguments",
     "HookPoint",
+    "HookSettings",
     "Limits",
     "LoadedPlugin",
+    "Measured",
     "Member",
     "MessageView",
+    "Metrics",
     "NoteValue",
     "OutcomeView",
+    "Outside",
     "PluginFailed",
     "PluginHost",
     "PluginStatus",
+    "PluginUnusable",
     "ProcessTier",
     "Quarantine",
     "Question",
@@ -93,22 +109,36 @@ __all__ = [
     "Redirect",
     "Reject",
     "SessionView",
+    "Shadows",
+    "Stall",
     "Standing",
+    "Tally",
     "TaskTier",
     "Tier",
     "TierStatistics",
     "Verdict",
     "Ward",
+    "Watchdog",
     "WorkerSettings",
     "add_header",
+    "changes_in_words",
     "check_answer",
     "check_safe",
     "decision_for",
+    "decision_in_words",
+    "deeds_of",
+    "field_value",
     "find_file",
+    "in_order",
+    "line_of",
+    "load_one",
     "load_plugin",
     "load_plugins",
     "look_at",
     "open_plugins",
+    "parse_hop",
     "serve",
+    "settings_of",
     "setup_of",
+    "timeouts_of",
 ]

@@ -37,7 +37,7 @@ class ApartPlugin:
     """Where it was found, for people."""
 
 
-def setup_of(entry: PluginConfig, file: Path) -> dict[str, object]:
+def setup_of(entry: PluginConfig, file: Path, hostname: str = "") -> dict[str, object]:
     """What a process has to know for loading that plugin, as JSON can hold it.
 
     Raises:
@@ -49,6 +49,7 @@ def setup_of(entry: PluginConfig, file: Path) -> dict[str, object]:
         "module": entry.module,
         "timeout": entry.timeout,
         "config": entry.config,
+        "hostname": hostname,
     }
     try:
         json.dumps(setup)

@@ -21,10 +21,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
+import trio
 
+from elemta.config import ByteSize, Duration
 from elemta.mail import AuthResult, AuthResults, Identity, Result, TlsFacts
 from elemta.runtime import Logger, WallClock
 
@@ -48,8 +51,11 @@ from .decisions import (
     Redirect,
     Reject,
     add_header,
+    field_value,
 )
 from .hooks import HOOKS
+from .metrics import Metrics
+from .outside import Http, HttpAnswer, Outside, OutsideFailed
 from .tier import BadAnswer, check_answer
 from .views import (
     AttemptView,
@@ -134,18 +140,6 @@ class Resolver(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Metrics:
-    """Numbers of a plugin, for `elemta plugin list` and /metrics."""
-
-    counts: dict[str, int] = attrs.field(factory=dict)
-
-    def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter. At most 100 names count."""
-        if name in self.counts or len(self.counts) < 100:
-            self.counts[name] = self.counts.get(name, 0) + by
-
-
-@attrs.frozen(eq=False)
 class Context:
     """What the server hands to a plugin, in the place of globals."""
 
@@ -157,6 +151,25 @@ class Context:
     state: State
     resolver: Resolver | None = None
     """None in tests and tools that have none."""
+    hostname: str = ""
+    """Of this server, as it names itself; empty in tools."""
+    outside: Outside | None = attrs.field(default=None, repr=False, kw_only=True)
+    """The ways out, under `http` and `connect`; None as above."""
+
+    @property
+    def http(self) -> Http:
+        """Makes HTTP requests: `await self.context.http.request("GET", "http://localhost:8080/")`."""
+        return self._ways_out().http
+
+    @property
+    def connect(self) -> Callable[..., AbstractAsyncContextManager[trio.abc.Stream]]:
+        """Connects to services: `Outside.connect`."""
+        return self._ways_out().connect
+
+    def _ways_out(self) -> Outside:
+        if self.outside is None:
+            raise OutsideFailed("there is no network here")
+        return self.outside
 
 
 @attrs.frozen
@@ -280,24 +293,30 @@ __all__ = [
     "AttemptView",
     "AuthResult",
     "AuthResults",
+    "ByteSize",
     "Changes",
     "Context",
     "Continue",
     "Decision",
     "Defer",
     "Discard",
+    "Duration",
     "EnvelopeView",
     "HeaderAction",
     "HeaderChange",
     "HeaderView",
     "Hold",
     "HookArguments",
+    "Http",
+    "HttpAnswer",
     "Identity",
     "MessageView",
     "Metrics",
     "NoConfig",
     "NoteValue",
     "OutcomeView",
+    "Outside",
+    "OutsideFailed",
     "Plugin",
     "Quarantine",
     "RecipientAction",
@@ -313,6 +332,7 @@ __all__ = [
     "add_header",
     "background",
     "bind",
+    "field_value",
     "hook",
     "hook_methods",
     "periodic",

@@ -23,6 +23,9 @@ from .decisions import (
 )
 from .tier import PluginFailed
 
+MOST_NOTED = 512
+"""Notes of one session and message, of all plugins together: each question carries them all."""
+
 M = TypeVar("M")
 
 
@@ -62,6 +65,11 @@ class Chain(Generic[M]):
             yield member
             if not isinstance(self._decision, Continue):
                 return
+
+    def has_room(self, plugin: str, answer: HookAnswer) -> bool:
+        """Whether there is room for what it notes."""
+        more = sum(f"{plugin}.{key}" not in self._notes for key in answer.notes)
+        return not more or len(self._notes) + more <= MOST_NOTED
 
     def take(self, plugin: str, answer: HookAnswer) -> None:
         """An answer counts: all of it."""

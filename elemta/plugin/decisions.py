@@ -19,6 +19,10 @@ _ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
 # RFC 5322 §3.6.8: ftext is any printable character except the colon
 _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,77}")
 _LINE_BREAK = re.compile(r"[\r\n\x00]")
+# RFC 5322 §2.2.3: a fold is CRLF before a blank. A line of nothing but blanks could be taken for the end.
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_FOLDED = re.compile(r"(?:[^\r\n\x00]|\r\n[ \t]+(?=[^ \t\r\n]))*")
 
 
 def _enhanced(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -37,6 +41,11 @@ def _code(first: int) -> Any:  # attrs types validators by the class they stand 
 def _one_line(_: object, attribute: attrs.Attribute[str], value: str) -> None:
     if not isinstance(value, str) or _LINE_BREAK.search(value):
         raise ValueError(f"{attribute.name} has to be text of one line")
+
+
+def _field_value(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not isinstance(value, str) or not _FOLDED.fullmatch(value):
+        raise ValueError(f"{attribute.name} has to be text of one line, or folded as RFC 5322 §2.2.3 has it")
 
 
 def _same_class(decision: Defer | Reject) -> None:
@@ -137,18 +146,30 @@ class HeaderAction(enum.StrEnum):
     INSERT = "insert"
     """At its top, under our own trace fields."""
     REMOVE = "remove"
-    """All fields of that name."""
+    """All fields of that name, or the one that `index` says."""
     REPLACE = "replace"
-    """The first field of that name, and the others of it are removed; added where there is none."""
+    """The first field of that name, and the others of it are removed; or only the one that `index` says.
+    Added where there is none."""
 
 
 @attrs.frozen(slots=True)
 class HeaderChange:
-    """One change of the header. The value is unfolded text without line ends; it is folded when written."""
+    """One change of the header.
+
+    A value of one line is folded when written. One that has folds (CRLF before a blank) is written as it is:
+    signatures are about that.
+    """
 
     action: HeaderAction = attrs.field(converter=HeaderAction)
     name: str = attrs.field()
-    value: str = attrs.field(default="", validator=_one_line)
+    value: str = attrs.field(default="", validator=_field_value)
+    index: int = attrs.field(default=0)
+    """`REMOVE`, `REPLACE`: which of the fields of that name, as they are by then, counted from 1; 0: all."""
+
+    @index.validator
+    def _check_index(self, _: object, value: int) -> None:
+        if type(value) is not int or not 0 <= value <= 1_000_000:
+            raise ValueError(f"index is {value!r}; it has to be a number from 0")
 
     @name.validator
     def _check(self, _: object, value: str) -> None:
@@ -206,6 +227,12 @@ class HookAnswer:
 
 NO_ANSWER = HookAnswer()
 """No objection, no change, nothing noted. Tiers may hand it out again and again: nobody changes it."""
+
+
+def field_value(text: str) -> str:
+    """Text of a stranger, or of another server, as the value of a header field: line ends become folds."""
+    first, *others = [_CONTROL.sub("?", line) for line in _LINE_ENDS.split(text) if line.strip()] or [""]
+    return "\r\n".join([first, *(line if line[0] in " \t" else f"\t{line}" for line in others)])
 
 
 def add_header(name: str, value: str) -> Changes:

@@ -8,6 +8,7 @@ from .decisions import Accept, Continue, Decision, Defer, Discard, Hold, Quarant
 
 _YES_NO: tuple[type[Decision], ...] = (Continue, Accept, Defer, Reject)
 _MESSAGE: tuple[type[Decision], ...] = (*_YES_NO, Hold, Discard, Quarantine, Redirect)
+_BEFORE_QUEUE: tuple[type[Decision], ...] = (*_YES_NO, Hold, Discard, Quarantine)
 _NONE: tuple[type[Decision], ...] = (Continue,)
 
 
@@ -49,8 +50,24 @@ _POINTS = (
         _MESSAGE,
         ("headers", "recipients", "sender", "priority", "tags"),
     ),
+    HookPoint(
+        "enqueue",
+        ("session", "envelope", "message", "results", "notes"),
+        _BEFORE_QUEUE,
+        ("priority", "tags"),
+    ),
     HookPoint("enqueued", ("session", "envelope", "message", "notes")),
+    HookPoint("disconnect", ("session", "reason", "notes")),
     # The queue
+    HookPoint(
+        "route",
+        ("session", "envelope", "recipient", "attempt", "notes"),
+        _BEFORE_QUEUE,
+        ("route", "priority"),
+    ),
+    HookPoint("before_attempt", ("session", "envelope", "attempt", "notes"), _BEFORE_QUEUE),
+    HookPoint("tls_result", ("session", "envelope", "attempt", "tls", "notes"), _BEFORE_QUEUE),
+    HookPoint("after_attempt", ("session", "envelope", "attempt", "tls", "outcomes", "notes")),
     HookPoint("delivered", ("outcome",)),
     HookPoint("deferred", ("outcome",)),
     HookPoint("failed", ("outcome",)),

@@ -5,32 +5,37 @@ Where no plugin has a hook, asking costs one look-up (`has`): sessions do not ev
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import trio
 
+from elemta.config import PluginConfig
 from elemta.events import (
     Event,
     EventBus,
+    Observer,
     PluginCallFailed,
     PluginDecided,
     PluginResumed,
     PluginSuspended,
 )
-from elemta.runtime import Backoff, WallClock, summarize, supervise
+from elemta.runtime import HistogramStatistics, WallClock
 
-from .chain import NO_OBJECTION, Chain, Verdict, decision_for
-from .decisions import NO_CHANGES, Changes, Continue, HookAnswer, NoteValue
+from .chain import MOST_NOTED, NO_OBJECTION, Chain, Verdict, decision_for
+from .decisions import NO_CHANGES, Continue, HookAnswer, NoteValue
 from .hooks import HOOKS
 from .member import Member, Standing
+from .metrics import Measured
 from .observed import arguments_of
+from .order import arrange
+from .service import Service, Ward
+from .shadow import Shadows
 from .tier import Failure, PluginFailed, TierStatistics
-from .views import HookArguments
-
-MOST_WAITING = 1_000
-"""Things that an observer has not heard of yet; what is more it never hears of."""
+from .views import NO_ARGUMENTS, HookArguments
+from .words import changes_in_words
 
 
 @attrs.frozen
@@ -44,51 +49,55 @@ class PluginStatus:
     statistics: TierStatistics
     missed: int
     """Things it was not told of, since too many waited."""
-    metrics: dict[str, int]
+    durations: dict[str, HistogramStatistics]
+    """How long its calls took, by hook."""
+    measured: Measured
     """What it counts itself."""
 
 
+class PluginUnusable(Exception):
+    """A plugin cannot be taken into service; nothing has changed. The text is for the operator."""
+
+
 @attrs.frozen(eq=False)
-class Ward:
-    """A plugin that the host is given: the member, and the numbers it counts."""
+class Change:
+    """Another set of plugins, the new ones started already. `commit` or `abandon` has to follow."""
 
-    member: Member
-    metrics: dict[str, int] = attrs.field(factory=dict)
+    failures: dict[str, str]
+    """Of new ones that could not be started, by name; they are tried again if the change is made."""
+    _host: PluginHost
+    _services: tuple[Service, ...]
+    _fresh: tuple[Service, ...]
 
+    def commit(self) -> None:
+        """Ask these from now on; calls under way end where they began. Sync, cannot fail."""
+        self._host.seat(self._services)
 
-@attrs.define(eq=False)
-class _Observer:
-    """What one plugin that observes is still to hear of."""
-
-    member: Member
-    sender: trio.MemorySendChannel[tuple[str, HookArguments]]
-    receiver: trio.MemoryReceiveChannel[tuple[str, HookArguments]]
-    missed: int = 0
+    def abandon(self) -> None:
+        """Leave everything as it is. Sync."""
+        for service in self._fresh:
+            service.stop()
 
 
 class PluginHost:
     """Made by `open_plugins`."""
 
-    def __init__(self, wards: Sequence[Ward], bus: EventBus, clock: WallClock) -> None:
-        self._wards = wards
+    def __init__(self, bus: EventBus, clock: WallClock) -> None:
         self._bus = bus
         self._clock = clock
-        self._asked: dict[str, tuple[Member, ...]] = {}
-        self._told: dict[str, tuple[_Observer, ...]] = {}
-        self._observers: list[_Observer] = []
-        for ward in wards:
-            self._add(ward.member)
+        self.shadows = Shadows()
+        self.on_change: Callable[[], None] = _nothing
+        """Called when other plugins are in service."""
+        self._services: tuple[Service, ...] = ()
+        self._asked: dict[str, tuple[Service, ...]] = {}
+        self._told: dict[str, tuple[Service, ...]] = {}
+        self._watch: Observer | None = None
+        self._nursery: trio.Nursery | None = None
 
-    def _add(self, member: Member) -> None:
-        observer: _Observer | None = None
-        for hook in member.hooks & HOOKS.keys():
-            if not HOOKS[hook].observes:
-                self._asked[hook] = (*self._asked.get(hook, ()), member)
-            elif hook not in ("startup", "shutdown"):
-                if observer is None:
-                    observer = _Observer(member, *_open_channel())
-                    self._observers.append(observer)
-                self._told[hook] = (*self._told.get(hook, ()), observer)
+    @property
+    def is_idle(self) -> bool:
+        """Whether there are no plugins at all."""
+        return not self._services
 
     def has(self, hook: str) -> bool:
         """Whether any plugin has that hook: else nothing is to be asked or told."""
@@ -108,48 +117,82 @@ class PluginHost:
         members = self._asked.get(hook)
         if members is None:
             return NO_OBJECTION
-        chain: Chain[Member] = Chain(members, notes)
-        for member in chain:
-            if member.disabled or not member.wants(arguments):
+        chain: Chain[Service] = Chain(members, notes)
+        shadows: list[tuple[str, HookAnswer]] = []
+        for service in chain:
+            member = service.member
+            settings = member.at(hook)
+            if not settings.wants(arguments):
                 continue
             if notes:
                 arguments = attrs.evolve(arguments, notes=dict(notes))
             try:
-                answer = await self._call(member, hook, arguments)
+                answer = await self._call(service, hook, arguments)
+                if answer.notes and not member.entry.shadow and not chain.has_room(member.name, answer):
+                    raise self._too_much(service, hook, arguments)
             except PluginFailed as failure:
-                if not member.entry.shadow:
-                    chain.fail(member.name, decision_for(failure, member.on_failure(failure)))
+                decision = decision_for(failure, settings.on_failure(failure))
+                if member.entry.shadow:
+                    shadows.append((member.name, HookAnswer(decision)))
+                else:
+                    chain.fail(member.name, decision)
                 continue
-            if answer.changes is not NO_CHANGES or not isinstance(answer.decision, Continue):
+            has_changes = answer.changes is not NO_CHANGES and bool(answer.changes)
+            if has_changes or not isinstance(answer.decision, Continue):
                 self._tell_decided(member, hook, answer, arguments)
-            if not member.entry.shadow:
+            if member.entry.shadow:
+                shadows.append((member.name, answer))
+            else:
                 chain.take(member.name, answer)
-        return chain.verdict()
+        verdict = chain.verdict()
+        for name, answer in shadows:
+            self.shadows.compare(self._clock.time(), name, hook, answer, verdict, arguments)
+        return verdict
 
     def tell(self, hook: str, arguments: HookArguments, *, but: str = "") -> None:
         """Let observers know, all `but` that plugin, each when it gets there, in order. Sync."""
-        for observer in self._told.get(hook, ()):
-            member = observer.member
-            if member.disabled or member.name == but or not member.wants(arguments):
-                continue
-            try:
-                observer.sender.send_nowait((hook, arguments))
-            except trio.WouldBlock:
-                observer.missed += 1
+        for service in self._told.get(hook, ()):
+            if service.member.name != but and service.member.at(hook).wants(arguments):
+                service.hear(hook, arguments)
 
-    async def _call(self, member: Member, hook: str, arguments: HookArguments) -> HookAnswer:
+    async def _call(self, service: Service, hook: str, arguments: HookArguments) -> HookAnswer:
+        member = service.member
         if member.suspended_until is not None:
             if not member.resumes():
                 await trio.lowlevel.checkpoint()
                 raise PluginFailed(Failure.CRASH, "suspended")
             self._bus.publish(PluginResumed(time=self._clock.time(), plugin=member.name))
+        service.begin()
+        began = trio.current_time()
+        attempt, session = arguments.attempt, arguments.session
         try:
-            return await member.tier.call(hook, arguments)
+            with self._bus.spans.measure(
+                f"hook {hook}",
+                session="" if session is None or attempt is not None else session.id,
+                message="" if attempt is None else attempt.message,
+                plugin=member.name,
+            ):
+                return await member.tier.call(hook, arguments)
         except PluginFailed as failure:
-            self._failed(member, hook, failure, arguments)
+            self._failed(service, hook, failure, arguments)
             raise
+        finally:
+            service.took(hook, trio.current_time() - began)
+            service.end()
 
-    def _failed(self, member: Member, hook: str, failure: PluginFailed, arguments: HookArguments) -> None:
+    def _too_much(self, service: Service, hook: str, arguments: HookArguments) -> PluginFailed:
+        failure = PluginFailed(Failure.ERROR, f"more than {MOST_NOTED} notes of one session")
+        self._failed(service, hook, failure, arguments)
+        return failure
+
+    def _failed(
+        self,
+        service: Service,
+        hook: str,
+        failure: PluginFailed,
+        arguments: HookArguments = NO_ARGUMENTS,
+    ) -> None:
+        member = service.member
         now = self._clock.time()
         self._bus.publish(
             PluginCallFailed(
@@ -177,7 +220,7 @@ class PluginHost:
                 hook=hook,
                 decision=type(decision).__name__,
                 reason="" if isinstance(decision, Continue) else decision.reason,
-                changes=_in_words(answer.changes),
+                changes=changes_in_words(answer.changes),
                 shadow=member.entry.shadow,
                 session=arguments.session.id if arguments.session else "",
                 message=arguments.message.id if arguments.message else "",
@@ -196,82 +239,104 @@ class PluginHost:
 
     def statuses(self) -> tuple[PluginStatus, ...]:
         """All plugins, in the order in which they are asked."""
-        missed = {observer.member.name: observer.missed for observer in self._observers}
         return tuple(
             PluginStatus(
-                ward.member.name,
-                ward.member.standing,
-                tuple(sorted(ward.member.hooks)),
-                ward.member.entry.shadow,
-                ward.member.tier.statistics(),
-                missed.get(ward.member.name, 0),
-                dict(ward.metrics),
+                service.member.name,
+                service.member.standing,
+                tuple(sorted(service.member.hooks)),
+                service.member.entry.shadow,
+                service.member.tier.statistics(),
+                service.missed,
+                service.durations(),
+                service.ward.metrics.measured(),
             )
-            for ward in self._wards
+            for service in self._services
         )
 
-    def set_enabled(self, name: str, enabled: bool) -> bool:
-        """Ask the plugin, or do not, from now on; a suspension ends. Whether there is one of that name."""
-        for ward in self._wards:
-            if ward.member.name == name:
-                ward.member.disabled = not enabled
-                ward.member.suspended_until = None
-                return True
-        return False
+    def watched(self) -> dict[str, PluginConfig]:
+        """The plugins that run in the loop, by the files of their code."""
+        return {each.ward.file: each.member.entry for each in self._services if each.ward.file is not None}
+
+    def suspend(self, name: str, detail: str) -> None:
+        """Do not ask a plugin for as long as its configuration says; `on_crash` decides meanwhile. Sync."""
+        for service in self._services:
+            member = service.member
+            if member.name == name:
+                member.suspend()
+                seconds = member.entry.suspend_for
+                self._bus.publish(
+                    PluginSuspended(time=self._clock.time(), plugin=name, seconds=seconds, detail=detail)
+                )
+
+    async def prepare(self, wards: Sequence[Ward]) -> Change:
+        """Start those that are not in service yet; they are not asked before `Change.commit`. One change at a
+        time. Cancelled: as before."""
+        assert self._nursery is not None
+        known = {service.ward: service for service in self._services}
+        services = tuple(known.get(ward) or Service(ward) for ward in wards)
+        fresh = tuple(each for each in services if each.ward not in known)
+        for service in fresh:
+            name = f"plugin {service.member.name}"
+            self._nursery.start_soon(service.run, self._call, self._failed, name=name)
+        change = Change({}, self, services, fresh)
+        try:
+            for service in fresh:
+                await service.settled.wait()
+                if service.failure is not None:
+                    change.failures[service.member.name] = service.failure.detail
+        except BaseException:
+            change.abandon()
+            raise
+        return change
+
+    def seat(self, services: tuple[Service, ...]) -> None:
+        """Ask these, in this order, and let the others finish. Sync; for `Change`."""
+        assert self._nursery is not None
+        for service in self._services:
+            if service not in services:
+                self._nursery.start_soon(service.retire)
+        self._services = services
+        self.on_change()
+        self._asked, self._told = {}, {}
+        for hook, point in HOOKS.items():
+            there = {
+                each.member.name: each
+                for each in services
+                if hook in each.member.hooks and each.member.at(hook).enabled
+            }
+            if there and hook not in ("startup", "shutdown"):
+                ordered = arrange(there, partial(_wishes_at, hook))
+                (self._told if point.observes else self._asked)[hook] = tuple(ordered)
+        if self._told and self._watch is None:
+            self._watch = self._bus.observe("plugins", self._observe)
+        elif self._watch is not None and not self._told:
+            self._watch.close()
+            self._watch = None
 
     # --- Running ------------------------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC114
-        """Run all plugins until cancelled. Started, when each was tried to be started once."""
+    async def run(  # noqa: ASYNC114
+        self, wards: Sequence[Ward], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run plugins until cancelled. Started, when each was tried to be started once."""
         async with trio.open_nursery() as nursery:
-            settled = []
-            for ward in self._wards:
-                event = trio.Event()
-                settled.append(event)
-                nursery.start_soon(self._keep, ward.member, event, name=f"plugin {ward.member.name}")
-            for observer in self._observers:
-                nursery.start_soon(self._pump, observer)
-            for event in settled:
-                await event.wait()
-            watch = self._bus.observe("plugins", self._observe) if self._told else None
+            self._nursery = nursery
+            (await self.prepare(wards)).commit()
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
-                if watch is not None:
-                    watch.close()
-
-    async def _keep(self, member: Member, settled: trio.Event) -> None:
-        """Start a plugin, again after a pause where it does not start."""
-
-        async def start() -> None:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(member.tier.start)
-                settled.set()
-
-        def on_crash(_: str, error: BaseException) -> None:
-            failure = (
-                error if isinstance(error, PluginFailed) else PluginFailed(Failure.CRASH, summarize(error))
-            )
-            self._failed(member, "startup", failure, HookArguments())
-            settled.set()
-
-        await supervise(f"plugin {member.name}", start, on_crash=on_crash, backoff=Backoff())
-
-    async def _pump(self, observer: _Observer) -> None:
-        member = observer.member
-        while True:
-            hook, arguments = await observer.receiver.receive()
-            try:
-                await self._call(member, hook, arguments)
-            except PluginFailed:
-                await trio.lowlevel.checkpoint()  # it was told, and there is nobody to decide for
+                if self._watch is not None:
+                    self._watch.close()
 
 
-def _open_channel() -> tuple[
-    trio.MemorySendChannel[tuple[str, HookArguments]], trio.MemoryReceiveChannel[tuple[str, HookArguments]]
-]:
-    return trio.open_memory_channel[tuple[str, HookArguments]](MOST_WAITING)
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _wishes_at(hook: str, service: Service) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    settings = service.member.at(hook)
+    return settings.before, settings.after
 
 
 @asynccontextmanager
@@ -280,19 +345,8 @@ async def open_plugins(
 ) -> AsyncGenerator[PluginHost, None]:
     """Run these plugins while the block runs. A plugin that does not start is tried again, and fails its
     calls meanwhile; so does one that crashes. Nothing of that is raised here."""
-    host = PluginHost(wards, bus, clock)
+    host = PluginHost(bus, clock)
     async with trio.open_nursery() as nursery:
-        if wards:
-            await nursery.start(host.run)
+        await nursery.start(host.run, wards)
         yield host
         nursery.cancel_scope.cancel(reason="the server stops")
-
-
-def _in_words(changes: Changes) -> str:
-    words = [f"{each.action} {each.name}" for each in changes.headers]
-    words += [f"{each.action} {each.address}" for each in changes.recipients]
-    for name in ("sender", "route", "priority"):
-        if getattr(changes, name) is not None:
-            words.append(f"{name} {getattr(changes, name)}")
-    words += [f"tag {tag}" for tag in changes.tags]
-    return ", ".join(words)

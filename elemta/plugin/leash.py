@@ -8,12 +8,21 @@ waits under a shield without a deadline cannot be reached; such a plugin belongs
 from __future__ import annotations
 
 import ctypes
+import inspect
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
 import outcome
 import trio
+
+
+class Stalled(BaseException):
+    """Raised by the watchdog in a plugin that computes without an await, where it stands."""
+
+    def __str__(self) -> str:
+        return "computed for too long without an await, and was broken off"
+
 
 PATIENCE = 1_000
 """Cancels that one call may catch. Clean-up that is right sees a handful of them."""
@@ -32,12 +41,22 @@ def leash(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:  # A
             trap = coroutine.send(sent)
         except StopIteration as end:
             return end.value
+        except Stalled:
+            if (
+                inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED
+            ):  # it came to its next await just before
+                _close(coroutine)
+            raise
         sent = yield trap
         if type(sent) is outcome.Error and isinstance(sent.error, trio.Cancelled):
             delivered += 1
             if delivered > PATIENCE:
                 _close(coroutine)
                 sent.unwrap()
+
+
+STEP = leash.__code__
+"""By this code a step of a plugin is known in a stack."""
 
 
 def _close(coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -5,13 +5,14 @@ A file is refused if another user could write it, for whoever writes it has the 
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import os
 import stat
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +20,18 @@ from typing import Any
 
 import attrs
 
-from elemta.config import Isolation, PluginConfig, SettingsError, read_settings
+from elemta.config import Isolation, PluginConfig, SettingsError, did_you_mean, read_settings
 
 from .apart import ApartPlugin, look_at
 from .api import API_VERSION, Plugin, hook_methods, task_methods
+from .hooks import HOOKS
+from .order import Circle, arrange
+from .settings import settings_of
 
 ENTRY_POINTS = "elemta.plugins"
 FOLDER = Path("plugins")
+MAIN = "plugin.py"
+"""The file of a plugin that is a folder. It may import what is beside it: `from .wire import Reader`."""
 
 
 @attrs.frozen(eq=False)
@@ -57,15 +63,27 @@ def load_plugins(entries: Sequence[PluginConfig]) -> tuple[LoadedPlugin | ApartP
         if not entry.enabled:
             continue
         try:
-            if entry.isolation is Isolation.PROCESS:
-                loaded.append(look_at(entry, find_file(entry), index))
-            else:
-                loaded.append(load_plugin(entry, index))
+            loaded.append(load_one(entry, index))
         except SettingsError as error:
             mistakes += error.mistakes
     if mistakes:
         raise SettingsError(mistakes)
     return in_order(loaded)
+
+
+def load_one(entry: PluginConfig, index: int = 0) -> LoadedPlugin | ApartPlugin:
+    """Load one where it is to run, its file anew even if that is loaded already. Blocking.
+
+    Raises:
+      SettingsError: as `load_plugin`.
+    """
+    loaded = (
+        look_at(entry, find_file(entry), index)
+        if entry.isolation is Isolation.PROCESS
+        else load_plugin(entry, index)
+    )
+    check_hooks(entry, loaded.hooks, index)
+    return loaded
 
 
 def load_plugin(entry: PluginConfig, index: int = 0) -> LoadedPlugin:
@@ -94,22 +112,41 @@ def in_order(plugins: Iterable[LoadedPlugin | ApartPlugin]) -> tuple[LoadedPlugi
     """By `before` and `after`, and else as they stand.
 
     Raises:
-      SettingsError: they want to be asked in a circle.
+      SettingsError: they want to be asked in a circle, if only at one hook.
     """
-    waiting = {each.entry.name: each for each in plugins}
-    earlier = {name: set(each.entry.after) & waiting.keys() for name, each in waiting.items()}
-    for name, each in waiting.items():
-        for other in each.entry.before:
-            if other in waiting:
-                earlier[other].add(name)
-    ordered = []
-    while waiting:
-        free = [name for name in waiting if not earlier[name] & waiting.keys()]
-        if not free:
-            names = " and ".join(waiting)
-            raise SettingsError([(("plugins",), f"before and after of {names} form a circle", "")])
-        ordered.append(waiting.pop(free[0]))
+    items = {each.entry.name: each for each in plugins}
+    try:
+        ordered = arrange(items, lambda each: (each.entry.before, each.entry.after))
+    except Circle as error:
+        raise SettingsError([(("plugins",), f"before and after of {error} form a circle", "")]) from error
+    for hook in {hook.name for each in ordered for hook in each.entry.hooks if hook.before or hook.after}:
+        there = {each.entry.name: each for each in ordered if hook in each.hooks}
+        try:
+            arrange(there, partial(_wishes_at, hook))
+        except Circle as error:
+            reason = f"before and after of {error} form a circle at the hook {hook!r}"
+            raise SettingsError([(("plugins",), reason, "")]) from error
     return tuple(ordered)
+
+
+def _wishes_at(hook: str, plugin: LoadedPlugin | ApartPlugin) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    settings = settings_of(plugin.entry, hook)
+    return settings.before, settings.after
+
+
+def check_hooks(entry: PluginConfig, hooks: Iterable[str], index: int) -> None:
+    """Refuse settings of hooks that the plugin does not have: else a mistyped verdict would never count.
+
+    Raises:
+      SettingsError: says where.
+    """
+    for place, each in enumerate(entry.hooks):
+        if each.name in hooks:
+            continue
+        where = ("plugins", index, "hooks", place, "name")
+        if each.name not in HOOKS:
+            raise SettingsError([(where, f"there is no hook {each.name!r}", did_you_mean(each.name, HOOKS))])
+        raise SettingsError([(where, f"the plugin has no hook {each.name!r}", f"it has {', '.join(hooks)}")])
 
 
 class _Unusable(Exception):
@@ -121,7 +158,7 @@ class _Unusable(Exception):
 def find_file(entry: PluginConfig) -> Path:
     """The file of a plugin that has no module. It may be missing."""
     path = entry.path if entry.path is not None else FOLDER / entry.name
-    return path / "plugin.py" if path.is_dir() else path
+    return path / MAIN if path.is_dir() else path
 
 
 def check_safe(file: Path) -> None:
@@ -148,35 +185,48 @@ def _import(entry: PluginConfig) -> tuple[ModuleType, str]:
     if not file.is_file():
         raise _Unusable(f"there is no {file}", "say where the plugin is with path or module")
     try:
-        check_safe(file)
+        for each in sorted(file.parent.glob("*.py")) if file.name == MAIN else (file,):
+            check_safe(each)
     except PermissionError as error:
         raise _Unusable(str(error), f"chmod go-w, or chown to uid {os.geteuid()} or root") from error
     except OSError as error:
         raise _Unusable(f"{file} cannot be read: {error.strerror}") from error
     name = f"elemta_plugin_{entry.name.replace('-', '_').replace('.', '_')}"
-    spec = importlib.util.spec_from_file_location(name, file.resolve())
-    if spec is None or spec.loader is None:
+    folder = [str(file.resolve().parent)] if file.name == MAIN else None
+    spec = importlib.util.spec_from_file_location(name, file.resolve(), submodule_search_locations=folder)
+    if spec is None:
         raise _Unusable(f"{file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
-    sys.modules[name] = module  # attrs and typing look a class's module up
-    try:
-        _run(lambda: spec.loader.exec_module(module) if spec.loader else None, str(file))
-    except _Unusable:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
-        raise
-    return module, str(file)
+    return _execute(spec, name, str(file)), str(file)
 
 
 def _import_module(name: str) -> tuple[ModuleType, str]:
     for point in entry_points(group=ENTRY_POINTS, name=name):
         name = point.module
-    found: list[ModuleType] = []
-    _run(lambda: found.append(importlib.import_module(name)), name)
-    return found[0], name
+    found: list[ModuleSpec | None] = []
+    _run(lambda: found.append(importlib.util.find_spec(name)), name)
+    return _execute(found[0], name, name), name
+
+
+def _execute(spec: ModuleSpec | None, name: str, what: str) -> ModuleType:
+    """Run the module anew, beside one of that name that is in use. A mistake leaves that one in its place."""
+    if spec is None or spec.loader is None:
+        raise _Unusable(f"there is no module {what}")
+    module = importlib.util.module_from_spec(spec)
+    before = _forget(name)
+    sys.modules[name] = module  # attrs and typing look a class's module up
+    try:
+        _run(lambda: spec.loader.exec_module(module) if spec.loader else None, what)
+    except _Unusable:
+        _forget(name)
+        sys.modules.update(before)
+        raise
+    return module
+
+
+def _forget(name: str) -> dict[str, ModuleType]:
+    """Take a module, and those in it, out of those that are loaded."""
+    names = [each for each in sys.modules if each == name or each.startswith(f"{name}.")]
+    return {each: sys.modules.pop(each) for each in names}
 
 
 def _run(load: Any, what: str) -> None:  # Any: a callable whose result does not matter

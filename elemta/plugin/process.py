@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import trio
 
@@ -44,12 +46,14 @@ class ProcessTier(Tier):
         settings: WorkerSettings,
         *,
         timeout: float,
+        timeouts: Mapping[str, float] = MappingProxyType({}),
         question: Question,
         random: random.Random,
         workers: int = 2,
     ) -> None:
         self._settings = settings
         self._timeout = timeout
+        self._timeouts = timeouts
         self._question = question
         self._random = random
         self._count = workers
@@ -135,12 +139,13 @@ class ProcessTier(Tier):
         # Not guessable, so that an answer with a number made up does not hit another call.
         call = Call(self._random.getrandbits(63) | 1, hook, content)
         self._place(call)
-        with trio.move_on_after(self._timeout):
+        timeout = self._timeouts.get(hook, self._timeout)
+        with trio.move_on_after(timeout):
             try:
                 return await call.result()
             finally:
                 self._forget(call)
-        raise PluginFailed(Failure.TIMEOUT, f"no answer within {self._timeout:g} s")
+        raise PluginFailed(Failure.TIMEOUT, f"no answer within {timeout:g} s")
 
     def _place(self, call: Call) -> None:
         worker = min(

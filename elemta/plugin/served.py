@@ -20,10 +20,12 @@ import attrs
 import trio
 
 from elemta.config import PluginConfig, SettingsError
-from elemta.runtime import SystemClock
+from elemta.runtime import SystemClock, SystemNetwork
 
-from .api import Context, Metrics, bind, to_answer
+from .api import Context, bind, to_answer
 from .loader import LoadedPlugin, load_plugin
+from .metrics import MOST_NAMES, Metrics
+from .outside import Outside
 from .views import NO_ARGUMENTS, HookArguments
 from .worker import Limits, Link, Served, confine, pack_answer, unpack_arguments
 
@@ -31,6 +33,8 @@ ENTRY = f"{__name__}:serve"
 """What `WorkerSettings.entry` has to be."""
 _LONGEST_KEY = 150
 _LARGEST_VALUE = 4_096
+_MOST_WAITING = 1_000
+"""Durations of one name that wait to be sent; what is more is not told."""
 
 
 @attrs.define(eq=False)
@@ -106,18 +110,32 @@ class RemoteState:
 
 @attrs.frozen(eq=False)
 class RemoteMetrics(Metrics):
-    """Counters that the server adds up over all workers."""
+    """Numbers that the server adds up over all workers: sent with the next errand, so not one by one."""
 
     errands: Errands = attrs.field(kw_only=True)
-    _fresh: dict[str, int] = attrs.field(factory=dict, init=False)
+    _fresh: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
 
     def count(self, name: str, by: int = 1) -> None:
-        Metrics.count(self, name, by)
-        if name not in self.counts:
-            return  # one name too many
+        counts = self._kind("counts", name)
+        if counts is not None:
+            counts[name] = counts.get(name, 0) + int(by)
+
+    def set(self, name: str, value: float) -> None:
+        gauges = self._kind("gauges", name)
+        if gauges is not None:
+            gauges[name] = float(value)
+
+    def observe(self, name: str, seconds: float) -> None:
+        durations = self._kind("durations", name)
+        if durations is not None and len(waiting := durations.setdefault(name, [])) < _MOST_WAITING:
+            waiting.append(float(seconds))
+
+    def _kind(self, kind: str, name: str) -> dict[str, Any] | None:
         if not self._fresh:
-            self.errands.send("count", self._take)
-        self._fresh[name] = self._fresh.get(name, 0) + by
+            self._fresh.update(counts={}, gauges={}, durations={})
+            self.errands.send("measure", self._take)
+        names = self._fresh[kind]
+        return names if name in names or len(names) < MOST_NAMES else None
 
     def _take(self) -> bytes:
         content = json.dumps(self._fresh).encode()
@@ -165,17 +183,20 @@ class RemoteLog:
 class ServedPlugin(Served):
     """A plugin as the program of the worker runs it."""
 
-    def __init__(self, loaded: LoadedPlugin, link: Link) -> None:
+    def __init__(self, loaded: LoadedPlugin, link: Link, hostname: str = "") -> None:
         self._loaded = loaded
         self._errands = Errands(link)
         log: Any = RemoteLog(link)  # has what `Logger` has, without its outlet
+        resolver = RemoteResolver(link)
         self._context = Context(
             loaded.entry.name,
             log,
             SystemClock(),
             RemoteMetrics(errands=self._errands),
             RemoteState(self._errands),
-            RemoteResolver(link),
+            resolver,
+            hostname,
+            outside=Outside(SystemNetwork(), resolver),
         )
         self._methods: dict[str, Callable[[HookArguments], Awaitable[Any]]] = {}
 
@@ -222,7 +243,7 @@ def serve(setup: dict[str, Any], link: Link) -> Served:
     Raises:
       SettingsError: it cannot be used.
     """
-    return ServedPlugin(_load(setup), link)
+    return ServedPlugin(_load(setup), link, setup["hostname"])
 
 
 def look() -> None:

@@ -21,6 +21,7 @@ from .api import Context, Plugin, bind, to_answer
 from .decisions import HookAnswer
 from .leash import leash
 from .loader import LoadedPlugin
+from .settings import timeouts_of
 from .tier import Failure, PluginFailed, Tier, TierStatistics
 from .views import NO_ARGUMENTS, HookArguments
 
@@ -35,10 +36,10 @@ Method = Callable[[HookArguments], Awaitable[Any]]
 class _Call:
     """One call: the task runs it, the caller waits for `done`."""
 
-    __slots__ = ("_arguments", "_hook", "_method", "_source", "answer", "done", "failure", "scope")
+    __slots__ = ("_arguments", "_method", "_source", "answer", "done", "failure", "hook", "scope")
 
     def __init__(self, hook: str, method: Method, arguments: HookArguments, source: str) -> None:
-        self._hook = hook
+        self.hook = hook
         self._method = method
         self._arguments = arguments
         self._source = source
@@ -53,7 +54,7 @@ class _Call:
             with self.scope:
                 returned = await leash(self._method(self._arguments))  # type: ignore[arg-type]  # a coroutine
                 if not self.done.is_set():
-                    self.answer = to_answer(self._hook, returned)
+                    self.answer = to_answer(self.hook, returned)
         # A stranger's SystemExit, KeyboardInterrupt, groups of them, and what Trio says of a scope left open
         except BaseException as error:  # noqa: ASYNC103 - a cancel from outside is delivered again below
             self._fail(Failure.ERROR, describe(error, self._source))
@@ -87,6 +88,7 @@ class TaskTier(Tier):
         self._context = context
         self._backoff = backoff
         self._timeout = loaded.entry.timeout
+        self._timeouts = timeouts_of(loaded.entry, loaded.hooks)
         self._nursery: trio.Nursery | None = None
         self._methods: dict[str, Method] = {}
         self._active: set[_Call] = set()
@@ -195,7 +197,12 @@ class TaskTier(Tier):
             raise self._counted(PluginFailed(Failure.ERROR, f"more than {MOST_ACTIVE} calls under way"))
         call = _Call(hook, self._methods[hook], arguments, self._loaded.source)
         nursery.start_soon(self._run, call)
-        return await self._wait(call)
+        began = trio.current_time()
+        try:
+            return await self._wait(call)
+        finally:
+            self._calls += 1
+            self._seconds += trio.current_time() - began
 
     async def _call_outside(self, hook: str, method: Method, arguments: HookArguments = NO_ARGUMENTS) -> None:
         """A call while the plugin is not in service."""
@@ -222,16 +229,13 @@ class TaskTier(Tier):
             call.give_up(Failure.CRASH, "the plugin ended")
 
     async def _wait(self, call: _Call) -> HookAnswer:
-        began = trio.current_time()
         alarm = Alarm(call.expire)
-        alarm.set(began + self._timeout)
+        alarm.set(trio.current_time() + self._timeouts.get(call.hook, self._timeout))
         try:
             await call.done.wait()
         finally:
             alarm.close()
             call.give_up(Failure.TIMEOUT, "its caller left")
-            self._calls += 1
-            self._seconds += trio.current_time() - began
         if call.failure is not None:
             raise self._counted(call.failure)
         assert call.answer is not None

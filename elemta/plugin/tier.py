@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from .decisions import DECISIONS, NO_CHANGES, Changes, HeaderChange, HookAnswer, NoteValue, RecipientChange
+from .hops import parse_hop
 from .views import HookArguments
 
 MAX_NOTES = 64
@@ -161,3 +162,8 @@ def _check_changes(changes: Changes) -> None:
     for text in (changes.sender, changes.route, *changes.tags):
         if text is not None and (not isinstance(text, str) or len(text) > MAX_TEXT or not text.isprintable()):
             raise BadAnswer("sender, route and tags have to be printable text")
+    if changes.route is not None:
+        try:
+            parse_hop(changes.route)
+        except ValueError as error:
+            raise BadAnswer(f"route: {error}") from error

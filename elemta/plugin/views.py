@@ -52,6 +52,8 @@ class EnvelopeView:
     smtputf8: bool = False
     require_tls: bool = False
     priority: int = 0
+    tags: tuple[str, ...] = ()
+    """Words that plugins gave it."""
 
 
 @attrs.frozen(slots=True)
@@ -109,7 +111,13 @@ class AttemptView:
     route: str
     """Where to, as listings show it."""
     attempts: int = 0
-    """Those before."""
+    """Those before; of several recipients the most."""
+    received: float = 0.0
+    """When the message was, in seconds since 1970."""
+    remote: str = ""
+    """The next hop as `host[address]:port`, where there is a connection."""
+    seconds: float = 0.0
+    """How long it took, at `after_attempt`."""
 
 
 @attrs.frozen(slots=True)
@@ -144,10 +152,14 @@ class HookArguments:
     """The next piece of the body, at the hook `body`."""
     attempt: AttemptView | None = None
     outcome: OutcomeView | None = None
+    outcomes: tuple[OutcomeView, ...] = ()
+    """At `after_attempt`: of each recipient."""
+    tls: TlsFacts | None = None
+    """How the connection to the next hop is secured; None: not at all."""
     event: dict[str, NoteValue] = attrs.field(factory=dict)
     """At the hook `event`: its fields, `type` among them; lists are shown as text, joined with blanks."""
     reason: str = ""
-    """Why: at `shutdown`, `hold`, `release`, `bounce`, `expire`."""
+    """Why: at `shutdown`, `disconnect`, `hold`, `release`, `bounce`, `expire`."""
     notes: dict[str, NoteValue] = attrs.field(factory=dict)
     """What plugins noted of this session and message so far, under `NAME.key`. To be read only."""
 

@@ -2,6 +2,8 @@
 
 `ConnectionPair`: a client machine against a server machine, without I/O. `ScriptedPeer`, `SinkPeer`: next
 hops that play a script or behave. `FakeResolver`: DNS from a dict; `DnsServer`: on loopback, errs as told.
+`HttpPeer`: an HTTP server.
+`Mta`: for authors of plugins, the fixture `mta` (`pytest_plugin`) or `open_mta`.
 `MemoryNetwork`: hosts and connections in memory. `open_test_server`: the whole server on all of these.
 Ready-made steps of a script are in `peers`.
 
@@ -14,7 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .client import Sent, SmtpClient
     from .dns import DnsServer, FakeResolver
+    from .http import HttpPeer, HttpRequest
+    from .internet import Letter, Remote
+    from .kit import Mta, PluginBroken, open_mta
     from .network import MemoryNetwork, MemoryStream, memory_connection, open_memory_network
     from .pairs import ConnectionPair
     from .peers import Expect, Fault, ScriptedPeer, SinkPeer
@@ -26,12 +32,21 @@ _MODULES = {
     "Expect": "peers",
     "FakeResolver": "dns",
     "Fault": "peers",
+    "HttpPeer": "http",
+    "HttpRequest": "http",
+    "Letter": "internet",
     "MemoryNetwork": "network",
     "MemoryStream": "network",
+    "Mta": "kit",
+    "PluginBroken": "kit",
+    "Remote": "internet",
     "RunningServer": "server",
     "ScriptedPeer": "peers",
+    "Sent": "client",
     "SinkPeer": "peers",
+    "SmtpClient": "client",
     "memory_connection": "network",
+    "open_mta": "kit",
     "open_memory_network": "network",
     "open_test_server": "server",
 }
@@ -42,13 +57,22 @@ __all__ = [
     "Expect",
     "FakeResolver",
     "Fault",
+    "HttpPeer",
+    "HttpRequest",
+    "Letter",
     "MemoryNetwork",
     "MemoryStream",
+    "Mta",
+    "PluginBroken",
+    "Remote",
     "RunningServer",
     "ScriptedPeer",
+    "Sent",
     "SinkPeer",
+    "SmtpClient",
     "memory_connection",
     "open_memory_network",
+    "open_mta",
     "open_test_server",
 ]
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from elemta.runtime import Network, SocketAddress
+from elemta.runtime import Network, SocketAddress, SourceUnusable
 
 Handler: TypeAlias = Callable[["MemoryStream"], Awaitable[None]]
 
@@ -48,14 +48,14 @@ class _Direction:
         with self._only_sender():
             rest = memoryview(bytes(data))
             await trio.lowlevel.checkpoint()
-            while True:
+            if self.sender_closed or self.ended:
+                raise trio.ClosedResourceError("this end is closed")
+            while rest:  # with nothing to send it is no error that the other end is gone, as with a socket
                 await self._wait_for_room()
                 size = self.capacity - len(self.data)
                 self.data += rest[:size]
                 rest = rest[size:]
                 self.change()
-                if not rest:
-                    return
 
     async def wait_for_room(self) -> None:
         with self._only_sender():
@@ -219,6 +219,7 @@ class MemoryNetwork(Network):
         """Addresses that may be a source; the first of a family is the default one."""
         self._nursery = nursery
         self._answers: dict[tuple[str, int | None], _Listener | _Failure | None] = {}
+        self._local: dict[str, Handler] = {}
         self._next_port = 40000
 
     def listen(
@@ -245,6 +246,18 @@ class MemoryNetwork(Network):
     def hang(self, host: str, port: int | None = None) -> None:
         """Packets vanish: connecting never ends by itself."""
         self._answers[_key(host, port)] = None
+
+    def listen_local(self, path: str, handler: Handler) -> None:
+        """Let `handler(stream)` serve each connection to that socket of the file system, as `listen` does."""
+        self._local[path] = handler
+
+    async def connect_local(self, path: str) -> MemoryStream:
+        await trio.lowlevel.checkpoint()
+        if path not in self._local:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        client, server = memory_connection()
+        self._nursery.start_soon(_serve, self._local[path], server, name=path)
+        return client
 
     async def connect(self, host: str, port: int, *, source: str | None = None) -> MemoryStream:
         address = ipaddress.ip_address(host)
@@ -273,7 +286,7 @@ class MemoryNetwork(Network):
         if ipaddress.ip_address(source).version != version:
             raise ValueError(f"source {source} does not go with IPv{version}")
         if source not in own:
-            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+            raise SourceUnusable(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         return source
 
 

@@ -223,6 +223,10 @@ class SinkPeer:
             with trio.move_on_after(1, shield=True):
                 await trio.aclose_forcefully(stream)
 
+    def take(self, message: Received) -> None:
+        """Remember a message that was accepted."""
+        self.messages.append(message)
+
     def answer(self, stage: str, command: Command | None, usual: Reply) -> Reply:
         """The reply to give at a stage."""
         chosen = self.answers.get(stage)
@@ -315,7 +319,7 @@ class _SinkSession:
         taken = tuple(rcpt for rcpt, answer in zip(self._recipients, each, strict=True) if answer.is_positive)
         assert self._mail is not None
         if taken:
-            sink.messages.append(Received(self._mail, taken, bytes(self._body)))
+            sink.take(Received(self._mail, taken, bytes(self._body)))
         if sink.lmtp and reply.code != 421:
             return machine.body_replies(each)
         return machine.reply(reply)

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from elemta.app import Environment, run
+from elemta.app import Environment, Logs, Wanted, Way, run
 from elemta.app.main import Server
 from elemta.config import Config, DomainsConfig, HostPort, ListenerConfig
 from elemta.events import Event
 from elemta.inbound import BoundListener
 from elemta.mail import Domain
-from elemta.runtime import LogPump, TrioWallClock, logging_to
+from elemta.runtime import LEVELS, LogPump, Record, TrioWallClock
 from elemta.runtime.threads import in_place
 from elemta.spool import MemoryStore, Spool, Store
 
@@ -32,6 +32,7 @@ from .dns import FakeResolver, Zone
 from .network import MemoryNetwork, MemoryStream, memory_connection, open_memory_network
 
 E = TypeVar("E", bound=Event)
+V = TypeVar("V")
 
 DEFAULT = Config(
     hostname="mx.example.org",
@@ -61,6 +62,20 @@ class _Listener(trio.abc.Listener[trio.abc.Stream]):
 class _QuietPump(LogPump):
     """Writes where it is called: a thread would let the clock of the test jump meanwhile (TRIO 3.12)."""
 
+    def __init__(self, records: list[dict[str, Any]]) -> None:
+        super().__init__(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        self.events: list[Event] = []
+        self._log = records
+
+    def put(self, record: Record) -> None:
+        self._log.append(dict(record))
+        super().put(record)
+
+    def put_lazy(self, make: Callable[[V], Record], value: V) -> None:
+        if isinstance(value, Event):
+            self.events.append(value)
+        super().put_lazy(make, value)
+
     async def run(self) -> None:
         await trio.sleep_forever()
 
@@ -78,6 +93,8 @@ class RunningServer:
     """Its parts: `server.facts.spool`, `server.facts.queue`, `server.listeners`, `server.drain`."""
     events: list[Event]
     """Everything that has happened, in order."""
+    log: list[dict[str, Any]]
+    """What was logged beside the events, by plugins for example: `level`, `event` and what else was said."""
     _listeners: dict[str, _Listener]
     _changed: trio.Event = attrs.field(factory=trio.Event)
     _next_port: int = 50000
@@ -126,16 +143,18 @@ async def open_test_server(
     config: Config = DEFAULT,
     *,
     zone: Zone | None = None,
+    resolver: FakeResolver | None = None,
     store: Store | None = None,
     seed: int = 0,
 ) -> AsyncIterator[RunningServer]:
-    """Run the server of `config` around the block, with `zone` for its DNS; it is stopped at the end.
+    """Run the server of `config` around the block, with `zone` for its DNS, or with the `resolver`; it is
+    stopped at the end.
 
     Its listeners are in memory: `RunningServer.connect`. Messages are in a `MemoryStore`, or in the `store`
     that is given, which is closed at the end. Equal seeds make equal ids and equal jitter.
     """
     listeners = {each.name: _Listener() for each in config.listeners}
-    resolver = FakeResolver({} if zone is None else zone)
+    resolver = resolver or FakeResolver({} if zone is None else zone)
     bound = [BoundListener(each, listeners=(listeners[each.name],)) for each in config.listeners]
     with tempfile.TemporaryDirectory(prefix="elemta-test-") as folder:
         config = attrs.evolve(config, state_dir=Path(folder))
@@ -146,21 +165,24 @@ async def open_test_server(
                 network=network,
                 resolver=resolver,
                 store=store or MemoryStore(),
+                watched=False,
             )
-            pump = _QuietPump(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
-            with logging_to(pump, config.logging.level, clock=environment.clock) as logging:
+            log: list[dict[str, Any]] = []
+            pump = _QuietPump(log)
+            logs = Logs((Way("log", pump, Wanted(LEVELS[config.logging.level])),))
+            with logs.taking_all(environment.clock):
                 start = partial(
                     _run_in_place,
                     config,
                     bound,
                     environment=environment,
-                    pump=pump,
-                    logging=logging,
+                    logs=logs,
                     process_environment={},
                     signals=False,
                 )
                 server: Server = await nursery.start(start)
-                running = RunningServer(config, network, resolver, server, [], listeners)
+                # Those of the start were logged before anybody could observe
+                running = RunningServer(config, network, resolver, server, [*pump.events], log, listeners)
                 server.facts.bus.observe("test", running._observe)
                 try:
                     yield running

@@ -65,6 +65,10 @@ def test_what_is_no_answer_is_refused(answer):
         lambda: Redirect(()),
         lambda: HeaderChange(HeaderAction.ADD, "no name:", "x"),
         lambda: HeaderChange(HeaderAction.ADD, "X", "value\r\nInjected: yes"),
+        lambda: HeaderChange(HeaderAction.ADD, "X", "value\r\n \r\n more"),
+        lambda: HeaderChange(HeaderAction.ADD, "X", "value\n more"),
+        lambda: HeaderChange(HeaderAction.ADD, "X", "value\r\n "),
+        lambda: HeaderChange("remove", "X", index=-1),
         lambda: HeaderChange("overwrite", "X", "x"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from elemta.cli import main
 from elemta.config import parse_config
 from elemta.plugin import HOOKS, HookArguments, Reject, load_plugins
 from elemta.plugin.api import bind
+from elemta.testing import open_mta
 
 DOCS = Path(__file__).parents[2] / "docs" / "plugins.md"
 HEAD = 'hostname = "mx.example.org"\n'
@@ -28,7 +30,7 @@ def blocks(language: str) -> list[str]:
 
 
 async def test_the_plugin_of_the_documentation_loads_and_answers(folder):
-    (toml,), (python,) = blocks("toml"), blocks("python")
+    toml, python = blocks("toml")[0], blocks("python")[0]
     (folder / "no_root.py").write_text(python)
     (folder / "no_root.py").chmod(0o600)
     (found,) = load_plugins(parse_config(HEAD + toml, "docs").plugins)
@@ -36,6 +38,13 @@ async def test_the_plugin_of_the_documentation_loads_and_answers(folder):
     method = bind(found.plugin(found.settings, None), found.hooks["rcpt"])
     assert await method(HookArguments(recipient="admin@example.org")) == Reject("Nobody reads this")
     assert await method(HookArguments(recipient="a@example.org")) is None
+
+
+async def test_the_test_of_the_documentation_holds(folder, autojump_clock):
+    names: dict[str, Any] = {}
+    exec(blocks("python")[1], names)
+    async with open_mta(DOCS.parents[1] / "plugins/hello") as mta:
+        await names["test_nobody_gets_no_mail"](mta)
 
 
 def test_the_documentation_names_every_hook():
@@ -50,7 +59,13 @@ def test_a_new_plugin_is_made_listed_and_checked(folder):
     config.write_text(HEAD + '[[plugins]]\nname = "my-first"\n')
     listed = runner.invoke(main, ["plugin", "list", "-c", str(config), "--json"])
     assert json.loads(listed.output) == [
-        {"name": "my-first", "enabled": True, "isolation": "task", "shadow": False}
+        {
+            "name": "my-first",
+            "standing": "not running",
+            "isolation": "task",
+            "shadow": False,
+            "hooks": [],
+        }
     ]
     checked = runner.invoke(main, ["plugin", "check", "-c", str(config)])
     assert checked.exit_code == 0

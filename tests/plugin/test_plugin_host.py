@@ -151,12 +151,12 @@ async def test_conditions_say_about_whom_a_plugin_is_asked(entry, asked):
 
 async def test_a_sample_takes_about_its_share_of_the_sessions():
     async with hosting(loaded(ByNotes, sample=0.3)) as (host, _, _):
-        (ward,) = host._wards
+        member = host._services[0].member
         about = [
             HookArguments(session=SessionView(f"session{number}", "mx", "mx", "192.0.2.1"))
             for number in range(2_000)
         ]
-        assert 500 < sum(ward.member.wants(each) for each in about) < 700
+        assert 500 < sum(member.at("rcpt").wants(each) for each in about) < 700
 
 
 async def test_a_shadow_is_told_and_not_heeded():
@@ -165,16 +165,6 @@ async def test_a_shadow_is_told_and_not_heeded():
         assert (await host.ask("rcpt", ABOUT, notes)).decision == Continue()
         (decided,) = [event for event in events if isinstance(event, PluginDecided)]
         assert (decided.plugin, decided.decision, decided.shadow) == ("s", "Accept", True)
-
-
-async def test_a_disabled_plugin_is_not_asked_until_it_is_enabled():
-    async with hosting(loaded(Letting)) as (host, _, _):
-        assert host.set_enabled("p", False)
-        assert (await host.ask("rcpt", ABOUT, {})).decision == Continue()
-        assert host.statuses()[0].standing is Standing.DISABLED
-        assert host.set_enabled("p", True)
-        assert (await host.ask("rcpt", ABOUT, {})).decision == Accept()
-        assert not host.set_enabled("q", True)
 
 
 class Watching(Plugin):
@@ -232,3 +222,20 @@ async def test_a_plugin_that_does_not_start_fails_its_calls_and_is_tried_again(a
                 event for event in events if isinstance(event, PluginCallFailed) and event.hook == "startup"
             ]
             assert len(tries) >= 2
+
+
+class Chatty(Plugin):
+    @hook("rcpt")
+    async def check(self, recipient):
+        return HookAnswer(notes={f"{recipient}{number}": 1 for number in range(60)})
+
+
+async def test_notes_of_a_session_are_bounded_and_one_too_many_is_an_error():
+    async with hosting(loaded(Chatty)) as (host, events, _):
+        notes = {}
+        for number in range(8):
+            await host.ask("rcpt", HookArguments(recipient=str(number)), notes)
+        assert isinstance((await host.ask("rcpt", HookArguments(recipient="z"), notes)).decision, Defer)
+        assert isinstance((await host.ask("rcpt", HookArguments(recipient="0"), notes)).decision, Continue)
+        assert len(notes) == 480
+        assert "more than 512 notes" in events[-1].detail

@@ -1,5 +1,6 @@
 """From `[[plugins]]` to classes: found, safe, of this version, with settings that fit."""
 
+import importlib
 import textwrap
 from pathlib import Path
 
@@ -153,3 +154,25 @@ def test_a_circle_of_orders_is_refused(tmp_path):
     ]
     with pytest.raises(SettingsError, match="form a circle"):
         load_plugins(entries)
+
+
+def test_a_plugin_of_several_files_is_loaded_anew_as_a_whole(tmp_path):
+    write(tmp_path / "words.py", "WORD = 'one'")
+    write(tmp_path / "plugin.py", SOUND + "\nfrom .words import WORD\nSound.said = WORD\n")
+    entry = PluginConfig("several", path=tmp_path, config={"word": "x"})
+    first = load_plugin(entry).plugin
+    assert first.said == "one"
+    write(tmp_path / "words.py", "WORD = 'another'")
+    assert load_plugin(entry).plugin.said == "another"
+    assert first.said == "one"
+    write(tmp_path / "words.py", "WORD = 1 / 0")
+    with pytest.raises(SettingsError, match="ZeroDivisionError"):
+        load_plugin(entry)
+    assert importlib.import_module("elemta_plugin_several.words").WORD == "another"
+
+
+def test_a_file_beside_the_plugin_that_others_can_write_is_refused(tmp_path):
+    write(tmp_path / "plugin.py", SOUND)
+    write(tmp_path / "words.py", "").chmod(0o622)
+    with pytest.raises(SettingsError, match=r"words\.py can be written by others"):
+        load_plugin(PluginConfig("several", path=tmp_path, config={"word": "x"}))

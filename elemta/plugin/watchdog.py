@@ -1,0 +1,163 @@
+"""Watches the loop from a thread: a plugin that computes without an await is noticed, named, and broken off.
+
+Theory of operation. Trio runs tasks in batches, each task at most once, and waits for the system in between;
+an instrument notes when a batch begins and ends. Where one lasts, the thread looks at the stack of the loop.
+The same call of a plugin in one batch, again and again, is one step of it. After `stall` seconds an exception
+is raised in that step, where it stands. That is done only where the step is on a leash, which takes care of
+an exception that comes a moment too late, and not inside code of the server that the plugin has called, which
+may hold something. A call into C is broken off when it returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import attrs
+import trio
+
+from elemta.config import OnStall, PluginConfig
+
+from .leash import STEP, Stalled
+
+_LOOK_EVERY = 0.05
+_OURS = str(Path(__file__).resolve().parents[1])
+
+
+@attrs.frozen
+class Stall:
+    """A plugin that kept the loop from running."""
+
+    plugin: str
+    place: str
+    """File and line."""
+    seconds: float
+    """For how long by now."""
+
+
+class _Batches(trio.abc.Instrument):
+    """Knows since when the loop has been running tasks without looking up."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.running = False
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.number += 1
+        self.running = True
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.running = False
+
+
+@attrs.define(eq=False)
+class Watchdog:
+    """One for a loop; it watches as long as there is something to watch.
+
+    `on_stall` is called in the loop, as soon as that runs again: once for each step that took too long.
+    """
+
+    on_stall: Callable[[Stall], None]
+    _files: Mapping[str, PluginConfig] = attrs.field(factory=dict, init=False)
+    _batches: _Batches | None = attrs.field(default=None, init=False)
+    _stop: threading.Event = attrs.field(factory=threading.Event, init=False)
+
+    def watch(self, files: Mapping[str, PluginConfig]) -> None:
+        """Watch plugins, by the files of their code, in the place of those before. Sync, in the loop."""
+        self._files = files
+        if files and self._batches is None:
+            self._batches = batches = _Batches()
+            self._stop = threading.Event()
+            token, ident = trio.lowlevel.current_trio_token(), threading.get_ident()
+            trio.lowlevel.add_instrument(batches)
+            watcher = _Watcher(self, batches, token, ident, self._stop)
+            threading.Thread(target=watcher.run, name="elemta-plugin-watchdog", daemon=True).start()
+        elif not files:
+            self.close()
+
+    def close(self) -> None:
+        """Watch nothing any more. Sync, in the loop."""
+        self._stop.set()
+        if self._batches is not None:
+            trio.lowlevel.remove_instrument(self._batches)
+            self._batches = None
+
+    def entry_of(self, file: str) -> PluginConfig | None:
+        """The plugin that has its code in that file."""
+        return self._files.get(file)
+
+
+@attrs.define(eq=False)
+class _Watcher:
+    """What the thread does."""
+
+    watchdog: Watchdog
+    batches: _Batches
+    token: trio.lowlevel.TrioToken
+    ident: int
+    stop: threading.Event
+    _batch: int = -1
+    _call: FrameType | None = None
+    _since: float = 0.0
+    _struck: float = 0.0
+
+    def run(self) -> None:
+        while not self.stop.wait(_LOOK_EVERY):
+            if self.batches.running:
+                self._look(self.batches.number)
+            else:
+                self._call = None
+
+    def _look(self, batch: int) -> None:
+        top = sys._current_frames().get(self.ident)
+        call, place, entry = self._plugin_in(top)
+        if top is None or call is None or entry is None or not self.batches.running:
+            self._call = None
+            return
+        now = time.monotonic()
+        if batch != self._batch or call is not self._call:
+            self._batch, self._call, self._since, self._struck = batch, call, now, 0.0
+            return
+        seconds = now - self._since
+        if seconds < entry.stall or now - self._struck < entry.stall:
+            return
+        if not self._struck:
+            try:
+                self.token.run_sync_soon(self.watchdog.on_stall, Stall(entry.name, place, seconds))
+            except trio.RunFinishedError:
+                return
+        self._struck = now
+        if entry.on_stall is not OnStall.TELL and self._is_on_leash(top):
+            self._strike(batch)
+
+    def _strike(self, batch: int) -> None:
+        # Between this look and the call nothing else runs in this thread that would let the loop go on for
+        # long; what comes too late all the same is met at the leash.
+        if self.batches.running and self.batches.number == batch:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Stalled))
+
+    def _plugin_in(self, frame: FrameType | None) -> tuple[FrameType | None, str, PluginConfig | None]:
+        """The outermost frame of a plugin, where its innermost one is, and whose they are."""
+        call, place, found = None, "", None
+        while frame is not None:
+            if entry := self.watchdog.entry_of(frame.f_code.co_filename):
+                place = place or f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                call, found = frame, entry
+            frame = frame.f_back
+        return call, place, found
+
+    def _is_on_leash(self, top: FrameType) -> bool:
+        """Whether the step may be broken off where it is."""
+        if top.f_code.co_filename.startswith(_OURS) or top.f_code.co_filename == threading.__file__:
+            return False
+        frame: FrameType | None = top
+        while frame is not None:
+            if frame.f_code is STEP:
+                return True
+            frame = frame.f_back
+        return False
