@@ -6,14 +6,18 @@ Not here: when, how often, over which kept connection, what becomes of the resul
 from .connect import Target
 from .connection import SmtpConnection
 from .context import DeliveryContext
+from .course import Course
 from .discard import DiscardTransport
 from .https import HttpsAnswer, HttpsClient, HttpsFailed
 from .lmtp import LmtpTransport
 from .maildir import MaildirTransport
 from .make import make_transport
 from .mta_sts import MtaSts
+from .shaping import Allowance, Shape, Shaping
 from .smtp import SmtpTransport
+from .sources import NoSource, Sources
 from .sts_policy import StsMode, StsPolicy
+from .survey import mail_hosts
 from .tls_report import HttpsAddress, TlsReport, parse_rua
 from .tls_results import RESULTS_FILE, Failure, PolicyResults, PolicyUsed, TlsResult, TlsResults
 from .transport import (
@@ -29,11 +33,13 @@ from .transport import (
 
 __all__ = [
     "RESULTS_FILE",
+    "Allowance",
     "ConnectFailed",
     "Connection",
     "ConnectionStale",
     "Content",
     "ContentReader",
+    "Course",
     "DeliveryContext",
     "DiscardTransport",
     "Failure",
@@ -44,12 +50,16 @@ __all__ = [
     "LmtpTransport",
     "MaildirTransport",
     "MtaSts",
+    "NoSource",
     "Parcel",
     "PolicyResults",
     "PolicyUsed",
     "SessionLimits",
+    "Shape",
+    "Shaping",
     "SmtpConnection",
     "SmtpTransport",
+    "Sources",
     "StsMode",
     "StsPolicy",
     "Target",
@@ -57,6 +67,7 @@ __all__ = [
     "TlsResult",
     "TlsResults",
     "Transport",
+    "mail_hosts",
     "make_transport",
     "parse_rua",
 ]

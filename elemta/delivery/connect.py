@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from time import perf_counter
+from typing import Generic, TypeVar
 
 import attrs
 import trio
 
 from elemta.config import RouteTls
 from elemta.dns import Status, addresses
+from elemta.events import Entry
 from elemta.mail import Cause, Deferred, Failed, Outcome, Reply, parse_domain, replies
 from elemta.routing import MxPlan, ProhibitedNetworks, Route, plan_mx
+from elemta.runtime import SourceUnusable
+from elemta.smtp import Side
 
 from .context import DeliveryContext
+from .course import Course
 from .security import Security, count_with, find_policy, plan_security
+from .sources import Departure, NoSource
 from .transport import ConnectFailed
 
 T = TypeVar("T")
 
 STAGGER = 0.25
 """Seconds between the addresses of a host that are dialled side by side (RFC 8305 §5)."""
+NO_SOURCE = Reply.of(451, "4.3.5", "no local address to send from")
+"""RFC 3463 §3.4: system incorrectly configured."""
 MAX_REASON = 200
 """Characters of a host's reason in the detail."""
 
@@ -36,6 +44,7 @@ _FURTHEST_FIRST = (
     Cause.CONNECTION_LOST,
     Cause.TIMEOUT,
     Cause.CONNECT,
+    Cause.LOCAL,
     Cause.DNS,
 )
 
@@ -49,6 +58,8 @@ class Target:
     port: int
     security: Security = attrs.field(default=Security(RouteTls.OPPORTUNISTIC, ""), eq=False, repr=False)
     """On which terms mail may go there."""
+    departure: Departure | None = attrs.field(default=None, eq=False, repr=False)
+    """From which of our addresses; None: the one for all."""
 
     def __str__(self) -> str:
         return f"{self.host}[{self.address}]:{self.port}"
@@ -64,12 +75,31 @@ class TargetFailed(Exception):
         super().__init__(outcome.detail or str(outcome.reply))
         self.outcome = outcome
         self.never = never
+        self.story: tuple[Entry, ...] = ()
+        """What was said."""
+
+
+@attrs.frozen
+class Found(Generic[T]):
+    """A session, and what its route has beside it."""
+
+    session: T
+    tried: frozenset[str]
+    """Its target and those that could not be used."""
+    has_others: bool
+    """Whether there are more addresses than those tried."""
 
 
 async def connect_first(
-    route: Route, context: DeliveryContext, open_session: Callable[[Target, trio.abc.Stream], Awaitable[T]]
-) -> T:
-    """Open a session with the first target of the route that gives one (RFC 5321 §5.1).
+    route: Route,
+    context: DeliveryContext,
+    open_session: Callable[[Target, trio.abc.Stream], Awaitable[T]],
+    *,
+    tried: frozenset[str] = frozenset(),
+    course: Course | None = None,
+) -> Found[T]:
+    """Open a session with the first target of the route that gives one (RFC 5321 §5.1), and is none of
+    those tried.
 
     At most `delivery.mx_hosts` addresses are tried. A target whose greeting is 4yz or 5yz, or that
     ends the connection before it, counts as failed like one that cannot be reached: the next may be
@@ -80,14 +110,19 @@ async def connect_first(
       ConnectFailed: with the reasons of all in `detail`.
     """
     failures: list[TargetFailed] = []
+    course = Course() if course is None else course
+    course.enter("dns")
     prohibited = ProhibitedNetworks.of(context.config, route.port)
-    left = context.config.mx_hosts
+    left = context.config.mx_hosts - len(tried)
     ourselves = False
     hosts, authentic = await _hosts(route, context)
+    if context.shaping is not None:
+        route = context.shaping.of(route, frozenset(map(str.lower, hosts))).applied(route)
     policy = await find_policy(route, context)
-    for host in hosts:
-        if not left:
+    for place, host in enumerate(context.hosts.order(hosts), 1):
+        if left <= 0:
             break
+        course.enter("dns")
         found = await addresses(context.resolver, host, ipv6=context.config.ipv6, random=context.random)
         if found.status is not Status.OK:
             failures.append(_unresolved(host, found.detail))
@@ -104,23 +139,65 @@ async def connect_first(
         if isinstance(security, Deferred):
             failures.append(TargetFailed(security))
             continue
-        targets = [Target(host, address, route.port, security) for address in usable]
+        targets = _targets(route, host, usable, security, context, failures)
+        targets = [target for target in targets if str(target) not in tried]
         while targets and left:
+            course.enter("connect")
             dialled = await dial_any(targets[:left], context)
             failures += dialled.failures
             left -= len(dialled.failures)
+            tried |= {str(target) for target in dialled.failed}
             if dialled.target is None:
                 break
+            tried |= {str(dialled.target)}
             targets = [each for each in targets if each not in dialled.failed and each != dialled.target]
             left -= 1
             try:
                 assert dialled.stream is not None
-                return await open_session(dialled.target, dialled.stream)
+                session = await open_session(dialled.target, dialled.stream)
+                context.hosts.welcomed(host)
+                return Found(session, tried, has_others=left > 0 and (bool(targets) or place < len(hosts)))
             except TargetFailed as failure:
                 failures.append(failure)
+        if not targets or left:
+            context.hosts.tire(host)
     if not failures and ourselves:
         raise ConnectFailed(Failed(Cause.LOOP, replies.ROUTING_LOOP))
-    raise ConnectFailed(sum_up(failures))
+    raise ConnectFailed(sum_up(failures), _story(failures))
+
+
+def _story(failures: Sequence[TargetFailed]) -> tuple[Entry, ...]:
+    """What was said with each, between its name and what came of it."""
+    told: list[Entry] = []
+    for failure in failures:
+        remote = failure.outcome.remote
+        begun = failure.story[0][0] if failure.story else perf_counter()
+        if failure.story:
+            told += [(begun, Side.NOTE, f"{remote}: connected"), *failure.story]
+        told.append((told[-1][0] if failure.story else begun, Side.NOTE, _reason(failure)))
+    return tuple(told)
+
+
+def _targets(
+    route: Route,
+    host: str,
+    usable: Sequence[str],
+    security: Security,
+    context: DeliveryContext,
+    failures: list[TargetFailed],
+) -> list[Target]:
+    """The addresses of a host with where to connect from; one for which we have no address is no target."""
+    if route.source is None or context.sources is None:
+        return [Target(host, address, route.port, security) for address in usable]
+    targets = []
+    for address in usable:
+        try:
+            departure = context.sources.depart(route.source, address, context.random)
+        except NoSource as error:
+            failures.append(_failed(Target(host, address, route.port), Cause.LOCAL, NO_SOURCE, str(error)))
+            continue
+        targets.append(Target(host, address, route.port, security, departure))
+    return targets
 
 
 @attrs.define
@@ -189,15 +266,39 @@ async def dial(target: Target, context: DeliveryContext) -> trio.abc.Stream:
     Raises:
       TargetFailed
     """
-    ipv6 = ":" in target.address
-    source = context.config.source_ipv6 if ipv6 else context.config.source_ipv4
     with trio.move_on_after(context.timeouts.connect):
-        try:
-            return await context.network.connect(target.address, target.port, source=source)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise _failed(target, Cause.CONNECT, replies.CONNECT_FAILED, reason) from error
+        while True:
+            try:
+                return await context.network.connect(
+                    target.address, target.port, source=_source(target, context)
+                )
+            except SourceUnusable as error:
+                _depart_elsewhere(target, error)
+            except OSError as error:
+                raise _failed(target, Cause.CONNECT, replies.CONNECT_FAILED, _system_reason(error)) from error
     raise _failed(target, Cause.TIMEOUT, replies.CONNECT_FAILED, "no answer")
+
+
+def _source(target: Target, context: DeliveryContext) -> str | None:
+    """The local address to connect from; None: the system chooses."""
+    if target.departure is not None:
+        return target.departure.origin.address
+    return context.config.source_ipv6 if ":" in target.address else context.config.source_ipv4
+
+
+def _depart_elsewhere(target: Target, error: SourceUnusable) -> None:
+    """Take another local address than the one that cannot be bound, where there is one."""
+    reason = _system_reason(error)
+    if target.departure is None:
+        raise _failed(target, Cause.CONNECT, replies.CONNECT_FAILED, reason) from error
+    try:
+        target.departure.fail(reason)
+    except NoSource as nowhere:
+        raise _failed(target, Cause.LOCAL, NO_SOURCE, f"{nowhere}; the last: {reason}") from error
+
+
+def _system_reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def sum_up(failures: list[TargetFailed]) -> Outcome:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import attrs
 import trio
 
+from elemta.events import Entry, Mark
 from elemta.mail import (
     BodyType,
     Cause,
@@ -18,6 +19,7 @@ from elemta.mail import (
     Delivered,
     EnhancedCode,
     Failed,
+    MessageId,
     Outcome,
     Relay,
     Reply,
@@ -26,14 +28,16 @@ from elemta.mail import (
     replies,
 )
 from elemta.runtime import WallClock
-from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, State
+from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, Side, State
 
 from .conversion import convert
+from .hosts import HostMemory
 from .needs import (
     EightBit,
     eight_bit_in_memory,
     find_eight_bit,
     mail_command,
+    must_tell_delays,
     needs_conversion,
     rcpt_command,
 )
@@ -51,7 +55,11 @@ PROMPT = 1.0
 
 _OPEN = frozenset((State.READY, State.MAIL, State.REFUSED, State.RCPT))
 """Where the next transaction can begin, perhaps after RSET."""
-_TOO_MANY_RECIPIENTS = (None, EnhancedCode(5, 3))
+_OF_RECIPIENTS = EnhancedCode(5, 3)
+"""RFC 3463 §3.6: too many recipients."""
+_TOO_MANY_RECIPIENTS = (None, _OF_RECIPIENTS)
+SURELY_A_LIMIT = 10
+"""Recipients taken from which on 452 without an enhanced code is believed to be about their number."""
 
 
 @attrs.define(eq=False)
@@ -106,12 +114,15 @@ class SmtpConnection(Connection):
         lmtp: bool,
         tls: TlsFacts | None,
         clock: WallClock,
+        host: str,
+        hosts: HostMemory,
         authentic: bool = True,
     ) -> None:
         self.remote = remote
         """The next hop as `host[address]:port`."""
         self.tls = tls
-        self.limits = SessionLimits.of(wire.machine.capabilities.limits)
+        self._host, self._hosts = host, hosts
+        self._announced = SessionLimits.of(wire.machine.capabilities.limits)
         self._wire = wire
         self._authentic = authentic
         """Whether the remote is certain to be a host of the domain, and not only who it says it is."""
@@ -130,6 +141,13 @@ class SmtpConnection(Connection):
         """The parcel whose envelope has gone ahead."""
 
     @property
+    def limits(self) -> SessionLimits:  # type: ignore[override]  # it may learn more
+        known = self._hosts.most_recipients(self._host)
+        if known >= self._announced.recipients:
+            return self._announced
+        return attrs.evolve(self._announced, recipients=known)
+
+    @property
     def usable(self) -> bool:
         if self._ahead is not None:  # its replies may have come; if the session is over, they will tell
             return not self._wire.broken
@@ -144,14 +162,27 @@ class SmtpConnection(Connection):
         return self._wire.progress
 
     @property
+    def deadline(self) -> float:
+        return self._wire.deadline
+
+    @property
+    def peer(self) -> str:
+        return self.remote
+
+    @property
     def dot_sent(self) -> bool:
         return self._dot_sent
 
+    def story(self, message: MessageId) -> tuple[Entry, ...]:
+        return self._wire.transcript.since(Mark(message))
+
     async def deliver(self, parcel: Parcel) -> list[Outcome]:
         self._dot_sent = False
+        self._wire.course = self.course
         content = parcel.content
         ahead, self._ahead = self._ahead, None
         if ahead is None:
+            self._wire.transcript.note(Side.NOTE, Mark(parcel.message))
             parcel, eight_bit = await self._converted(parcel)
             content = parcel.content
             attempt = self._plan(parcel, eight_bit)
@@ -200,8 +231,9 @@ class SmtpConnection(Connection):
             refused: Outcome = attrs.evolve(mail, remote=self.remote)
             return _Attempt(parcel.content, [refused] * len(parcel.recipients), None)
         attempt = _Attempt(parcel.content, [None] * len(parcel.recipients), mail)
+        delays = must_tell_delays(parcel.envelope, offered)
         for index, recipient in enumerate(parcel.recipients):
-            rcpt = rcpt_command(recipient, offered, utf8=mail.params.smtputf8)
+            rcpt = rcpt_command(recipient, offered, utf8=mail.params.smtputf8, tell_delays=delays)
             if isinstance(rcpt, Failed):
                 attempt.outcomes[index] = attrs.evolve(rcpt, remote=self.remote)
             else:
@@ -225,11 +257,15 @@ class SmtpConnection(Connection):
                 attempt.settle_rest(self._lost(gone))
             except RemoteProtocolError as error:
                 wire.broken = True
+                if wire.phase == "rset":  # it is about the message before
+                    raise ConnectionStale(f"{error} in rset") from error
                 attempt.settle_rest(self._unknown(Cause.PROTOCOL, replies.REMOTE_PROTOCOL, str(error)))
             except BaseException:
                 wire.broken = True
                 raise
         if scope.cancelled_caught:
+            if wire.phase == "rset":
+                raise ConnectionStale("no answer to RSET")
             attempt.settle_rest(
                 self._unknown(Cause.TIMEOUT, replies.REMOTE_TIMEOUT, f"no progress in {wire.phase}")
             )
@@ -299,7 +335,18 @@ class SmtpConnection(Connection):
                 # RFC 5321 §4.5.3.1.10: those behind belong into another transaction; do not ask for each
                 for later, _ in attempt.rcpts[place + 1 :]:
                     attempt.outcomes[later] = self._outcome(reply)
-                return
+                break
+        self._learn_limit(attempt)
+
+    def _learn_limit(self, attempt: _Attempt) -> None:
+        """Remember how many were taken where all behind these were too many."""
+        taken = len(attempt.accepted)
+        named = [index for index, _ in attempt.rcpts]
+        if not taken or attempt.accepted != named[:taken]:
+            return
+        refused = [attempt.outcomes[index] for index in named[taken:]]
+        if refused and all(_is_one_too_many(outcome, taken) for outcome in refused):
+            self._hosts.took_few(self._host, taken)
 
     async def _abandon(self) -> None:
         """DATA went ahead, and nobody was accepted: it should be refused; where not, send nothing."""
@@ -322,7 +369,7 @@ class SmtpConnection(Connection):
             while piece := await reader.read():
                 for start in range(0, len(piece), BLOCK):
                     if held and len(held) + len(piece) > BLOCK:
-                        await wire.send(held)
+                        await wire.send_and_listen(held)
                         wire.begin("body", seconds)  # RFC 5321 §4.5.3.2.5
                         held = b""
                     held += wire.machine.send_body(piece[start : start + BLOCK])
@@ -350,6 +397,7 @@ class SmtpConnection(Connection):
             return b""
         attempt.sent = True
         self._ahead = parcel, attempt
+        self._wire.transcript.note(Side.NOTE, Mark(parcel.message))
         return machine.send(*_envelope_commands(attempt))
 
     async def _final_replies(self, attempt: _Attempt) -> None:
@@ -367,6 +415,8 @@ class SmtpConnection(Connection):
 
     def _outcome(self, reply: Reply, mail: Mail | None = None) -> Outcome:
         """What the reply means; `mail` was taken where it is the last one."""
+        if reply.code == 421:  # RFC 5321 §3.8
+            self._hosts.tire(self._host)
         match reply.severity:
             case Severity.POSITIVE:
                 in_time = mail is not None and mail.params.deliver_by is not None
@@ -391,3 +441,11 @@ class SmtpConnection(Connection):
 
     async def aclose(self) -> None:
         await self._wire.aclose()
+
+
+def _is_one_too_many(outcome: Outcome | None, taken: int) -> bool:
+    """Whether it tells of the number of recipients; 452 without an enhanced code may be a full mailbox."""
+    if not isinstance(outcome, Deferred) or outcome.reply.code != 452:
+        return False
+    enhanced = outcome.reply.enhanced
+    return enhanced == _OF_RECIPIENTS or (enhanced is None and taken >= SURELY_A_LIMIT)

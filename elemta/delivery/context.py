@@ -13,7 +13,10 @@ from elemta.dns import Resolver
 from elemta.runtime import Network, ThreadPools, WallClock
 from elemta.tls import TlsContexts
 
+from .hosts import HostMemory
 from .mta_sts import MtaSts
+from .shaping import Shaping
+from .sources import Sources
 from .tls_results import TlsResults
 
 
@@ -41,5 +44,11 @@ class DeliveryContext:
     """Policies of domains; used where `delivery.mta_sts` says so."""
     tls_results: TlsResults | None = None
     """Where it is counted how TLS went; None: it is not."""
+    shaping: Shaping | None = None
+    """Terms of some next hops."""
+    sources: Sources | None = None
+    """Addresses to connect from."""
+    hosts: HostMemory = attrs.field(factory=HostMemory)
+    """What is remembered of them."""
     pools: ThreadPools = attrs.field(factory=ThreadPools)
     """Where threads that wait for disks come from."""

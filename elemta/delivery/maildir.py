@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,35 +26,35 @@ from elemta.mail import (
     Deferred,
     Delivered,
     Failed,
-    HeaderBlock,
     Mailbox,
     Outcome,
     Reply,
-    ReversePath,
     replies,
-    return_path,
     split_header,
 )
 from elemta.routing import Route
 from elemta.runtime import ThreadPool, ThreadPools, run_in_thread
 
 from .context import DeliveryContext
+from .final import (
+    MAILBOX_LOOP,
+    LineEnds,
+    read_header,
+    trace_fields,
+    was_delivered_to,
+    without_return_path,
+)
 from .reading import open_content
-from .transport import Connection, ContentReader, Parcel, Transport
+from .transport import Connection, Parcel, Transport
 
 STORED = Reply.of(250, "2.0.0", "stored")
 MAILBOX_FULL = Reply.of(452, "4.2.2", "mailbox full, try again later")
 """RFC 3463 §3.3."""
-MAILBOX_LOOP = Reply.of(554, "5.4.6", "the message was delivered to this mailbox before")
-"""RFC 3463 §3.5; RFC 5321 §6.3."""
 
 THREADS = 4
 """Deliveries that wait for disks at once (PERFORMANCE: eight reach 2.5 times the rate of one)."""
-LARGEST_HEADER = 1024 * 1024
-"""Octets of a streamed message that are searched for trace fields; as `limits.header_size`."""
 
 _REPLY_FOR: Final = {errno.ENOSPC: replies.STORAGE_FULL, errno.EDQUOT: MAILBOX_FULL}
-_RETURN_PATH = re.compile(rb"^return-path[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -65,37 +64,6 @@ def unique_name(*, time: float, random: random.Random, hostname: str) -> str:
     seconds, microseconds = divmod(int(time * 1_000_000), 1_000_000)
     host = hostname.replace("/", "\\057").replace(":", "\\072")
     return f"{seconds}.M{microseconds}P{os.getpid()}R{random.getrandbits(64):016x}.{host}"
-
-
-def trace_fields(reverse_path: ReversePath, recipient: Mailbox) -> bytes:
-    """What final delivery puts before the message."""
-    return return_path(reverse_path) + f"Delivered-To: {recipient}\r\n".encode()
-
-
-def was_delivered_to(header: bytes, recipient: Mailbox) -> bool:
-    """Whether the header says that this mailbox had the message before."""
-    mailbox = str(recipient).lower().encode()
-    return any(
-        field.name.lower() == b"delivered-to" and field.value.lower() == mailbox
-        for field in HeaderBlock(header).fields()
-    )
-
-
-class LineEnds:
-    """CR LF to LF, in pieces that may part a CR from its LF."""
-
-    def __init__(self) -> None:
-        self._held = b""
-
-    def convert(self, data: bytes) -> bytes:
-        data = self._held + data
-        self._held = b"\r" if data.endswith(b"\r") else b""
-        return (data[:-1] if self._held else data).replace(b"\r\n", b"\n")
-
-    def finish(self) -> bytes:
-        """What was held back: a CR at the very end."""
-        held, self._held = self._held, b""
-        return held
 
 
 def check_folder(folder: str) -> Path:
@@ -288,7 +256,7 @@ class MaildirConnection(Connection):
         pool = self._pool
         line_ends = LineEnds()
         async with open_content(parcel.content) as reader:
-            header, rest = await _read_header(parcel.content.prefix, reader)
+            header, rest = await read_header(parcel.content.prefix, reader)
             if was_delivered_to(header, mailbox):
                 return self._loop()
             try:
@@ -318,8 +286,7 @@ class MaildirConnection(Connection):
 
     @staticmethod
     def _header(parcel: Parcel, mailbox: Mailbox, header: bytes) -> bytes:
-        # RFC 5321 §4.4: final delivery MAY remove Return-Path fields before it adds its own
-        return trace_fields(parcel.envelope.reverse_path, mailbox) + _RETURN_PATH.sub(b"", header)
+        return trace_fields(parcel.envelope.reverse_path, mailbox) + without_return_path(header)
 
     def _loop(self) -> Outcome:
         return Failed(Cause.LOOP, MAILBOX_LOOP, self._folder)
@@ -334,17 +301,3 @@ def _thread_pool(pools: ThreadPools) -> ThreadPool:
         return pools["maildir"]
     except KeyError:
         return pools.open("maildir", THREADS)
-
-
-async def _read_header(prefix: bytes, reader: ContentReader) -> tuple[bytes, bytes]:
-    """The header, and what was read behind it. Of a header that is too long, its beginning."""
-    data = bytearray(prefix)
-    while len(data) < LARGEST_HEADER:
-        piece = await reader.read()
-        searched = max(0, len(data) - 3)
-        data += piece
-        end = -2 if data.startswith(b"\r\n") else data.find(b"\r\n\r\n", searched)
-        if not piece or end != -1:
-            split = len(data) if end == -1 else end + 4
-            return bytes(data[:split]), bytes(data[split:])
-    return bytes(data), b""

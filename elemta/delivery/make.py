@@ -7,8 +7,10 @@ from elemta.routing import Route
 
 from .context import DeliveryContext
 from .discard import DiscardTransport
+from .http import HttpTransport
 from .lmtp import LmtpTransport
 from .maildir import MaildirTransport
+from .pipe import PipeTransport
 from .smtp import SmtpTransport
 from .transport import Transport
 
@@ -22,5 +24,9 @@ def make_transport(route: Route, context: DeliveryContext) -> Transport:
             return LmtpTransport(route, context)
         case TransportKind.MAILDIR:
             return MaildirTransport(route, context)
+        case TransportKind.PIPE:
+            return PipeTransport(route, context)
+        case TransportKind.HTTP:
+            return HttpTransport(route, context)
         case TransportKind.DISCARD:
             return DiscardTransport()

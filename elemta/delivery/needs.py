@@ -14,6 +14,7 @@ from elemta.mail import (
     Envelope,
     Failed,
     ForwardPath,
+    Notify,
     Recipient,
     Reply,
     ReversePath,
@@ -123,7 +124,7 @@ def mail_command(
             ret=envelope.ret if offered.dsn else None,
             envelope_id=envelope.envelope_id if offered.dsn else None,
             require_tls=envelope.require_tls,
-            priority=envelope.priority if offered.mt_priority and envelope.priority else None,
+            priority=envelope.priority if offered.mt_priority else None,  # RFC 6710 §4.2
             deliver_by=by,
         ),
     )
@@ -139,14 +140,29 @@ def _time_left(by: DeliverBy, offered: Capabilities, now: float) -> ByTime | Non
     return ByTime(max(-_MOST_SECONDS, min(seconds, _MOST_SECONDS)), by.mode, by.trace)
 
 
-def rcpt_command(recipient: Recipient, offered: Capabilities, *, utf8: bool) -> Rcpt | Failed:
-    """RCPT for this next hop, or why this recipient cannot be reached through it."""
+def must_tell_delays(envelope: Envelope, offered: Capabilities) -> bool:
+    """Whether the next hop is to tell the sender of delays because it does not know of his deadline
+    (RFC 2852 §4.1.4.2)."""
+    by = envelope.deliver_by
+    return by is not None and by.mode is DeliverByMode.NOTIFY and offered.deliver_by is None
+
+
+def rcpt_command(
+    recipient: Recipient, offered: Capabilities, *, utf8: bool, tell_delays: bool = False
+) -> Rcpt | Failed:
+    """RCPT for this next hop, or why this recipient cannot be reached through it.
+
+    `tell_delays`: as `must_tell_delays` says, which goes before RFC 3461 §5.2.1.
+    """
     if not recipient.mailbox.is_ascii and not utf8:
         return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED)
     path = ForwardPath(recipient.mailbox)
-    if not offered.dsn or (recipient.dsn.notify is None and recipient.dsn.original_recipient is None):
+    notify = recipient.dsn.notify
+    if tell_delays and notify is not Notify.NEVER:
+        notify = recipient.notify | Notify.DELAY
+    if not offered.dsn or (notify is None and recipient.dsn.original_recipient is None):
         return Rcpt(path)
-    return Rcpt(path, RcptParams(recipient.dsn.notify, recipient.dsn.original_recipient))
+    return Rcpt(path, RcptParams(notify, recipient.dsn.original_recipient))
 
 
 def _is_ascii(path: ReversePath) -> bool:

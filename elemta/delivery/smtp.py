@@ -26,8 +26,8 @@ from .wire import PeerGone, Wire
 
 LOGIN_FAILED = Reply.of(451, "4.7.8", "the destination does not let us log in")
 """RFC 4954 §6 has 5.7.8 for the credentials; to the sender it is for now."""
-SESSION_REFUSED = Reply.of(451, "4.3.2", "the destination refuses the session")
-"""For a 5yz greeting or hello (see `connect.sum_up`). RFC 3463 §3.4: not accepting network messages."""
+SESSION_REFUSED = "the destination refuses the session: "
+"""For a 5yz greeting or hello (see `connect.sum_up`); its own words, which say why, stand behind."""
 
 _RESULTS = {
     TlsTrouble.HANDSHAKE: TlsResult.VALIDATION_FAILURE,
@@ -56,7 +56,13 @@ class SmtpTransport(Transport):
         self._context = context
 
     async def connect(self) -> SmtpConnection:
-        return await connect_first(self._route, self._context, self._open)
+        return await self.connect_elsewhere(frozenset())
+
+    async def connect_elsewhere(self, tried: frozenset[str]) -> SmtpConnection:
+        found = await connect_first(self._route, self._context, self._open, tried=tried, course=self.course)
+        connection = found.session
+        connection.tried, connection.has_others = found.tried, found.has_others
+        return connection
 
     async def _open(self, target: Target, stream: trio.abc.Stream) -> SmtpConnection:
         level = target.security.level
@@ -71,15 +77,23 @@ class SmtpTransport(Transport):
             # It is counted; on a new connection all goes as if there were no policy.
             terms = attrs.evolve(target.security, tentative=False, used=None)
             again = attrs.evolve(target, security=terms)
-            return await self._open(again, await dial(again, self._context))
+            return await self._open(again, await self._dial(again))
         # RFC 7435 §3: what fails opportunistically is done without; TLS cannot be taken back on that stream
-        return await self._session(target, await dial(target, self._context), try_tls=False)
+        return await self._session(target, await self._dial(target), try_tls=False)
+
+    async def _dial(self, target: Target) -> trio.abc.Stream:
+        if self.course is not None:
+            self.course.enter("connect")
+        return await dial(target, self._context)
 
     async def _session(self, target: Target, stream: trio.abc.Stream, *, try_tls: bool) -> SmtpConnection:
-        wire = Wire(stream, self._context.timeouts, lmtp=self.lmtp)
+        wire = Wire(stream, self._context.timeouts, lmtp=self.lmtp, course=self.course)
         try:
             tls = await self._start(wire, target, try_tls=try_tls)
         except BaseException as error:
+            failure = error.failure if isinstance(error, _TlsBroken) else error
+            if isinstance(failure, TargetFailed):
+                failure.story = wire.transcript.all()
             await wire.aclose()
             if try_tls:
                 self._count_failure(target, error)
@@ -93,6 +107,8 @@ class SmtpTransport(Transport):
             tls=tls,
             clock=self._context.clock,
             authentic=target.security.authentic,
+            host=target.host,
+            hosts=self._context.hosts,
         )
 
     def _count(self, target: Target, tls: TlsFacts | None) -> None:
@@ -175,7 +191,8 @@ class SmtpTransport(Transport):
             raise TargetFailed(outcome) from failure
 
     async def _say_hello(self, wire: Wire, target: Target) -> None:
-        hostname = self._context.hostname
+        departure = target.departure
+        hostname = (departure and departure.origin.hello) or self._context.hostname
         wire.begin("hello", wire.timeouts.hello)
         reply = await wire.ask(Lhlo(hostname) if self.lmtp else Ehlo(hostname))
         if reply.severity is Severity.PERMANENT and not self.lmtp:
@@ -218,7 +235,9 @@ def _refused(target: Target, reply: Reply) -> NoReturn:
     if reply.severity is Severity.TRANSIENT:
         outcome = Deferred(Cause.REMOTE_REPLY, reply, str(target), from_remote=True, detail=detail)
         raise TargetFailed(outcome)
-    outcome = Deferred(Cause.REMOTE_REPLY, SESSION_REFUSED, str(target), detail=detail)
+    # RFC 3463 §3.4: not accepting network messages
+    ours = Reply.of(451, "4.3.2", SESSION_REFUSED + detail)
+    outcome = Deferred(Cause.REMOTE_REPLY, ours, str(target), detail=detail)
     raise TargetFailed(outcome, never=reply if reply.code == 521 else None)  # RFC 7504 §3
 
 

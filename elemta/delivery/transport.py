@@ -10,7 +10,21 @@ from typing import Protocol
 
 import attrs
 
-from elemta.mail import AddressLiteral, Domain, Envelope, MessageId, Outcome, Recipient, TlsFacts
+from elemta.events import Entry
+from elemta.mail import (
+    AddressLiteral,
+    Cause,
+    Deferred,
+    Domain,
+    Envelope,
+    MessageId,
+    Outcome,
+    Recipient,
+    TlsFacts,
+    replies,
+)
+
+from .course import Course
 
 
 class ContentReader(Protocol):
@@ -58,9 +72,11 @@ class ConnectFailed(Exception):
     """The next hop could not be reached or refused the session; `outcome` (Deferred or Failed) holds for
     every recipient that waits for it."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, story: tuple[Entry, ...] = ()) -> None:
         super().__init__(str(outcome))
         self.outcome = outcome
+        self.story = story
+        """What was said with those that were tried."""
 
 
 class ConnectionStale(Exception):
@@ -118,11 +134,24 @@ class Connection(ABC):
     """Asked at most once in each `deliver`, just before the end of the content is sent, for the parcel that
     will be the next to be delivered over this connection, if over any. A connection may let its envelope
     go ahead (RFC 2920 §3.1); nothing of its content does."""
+    course: Course | None = None
+    """That of the present attempt, where somebody wants to know it."""
     tls: TlsFacts | None = None
     """How it is secured, for those who trace a message."""
+    remote: str = ""
+    """The next hop as `host[address]:port`, where it is a host."""
 
     limits: SessionLimits = NO_LIMITS
     """What the next hop takes in one session and one transaction; the caller keeps to it."""
+    tried: frozenset[str] = frozenset()
+    """Where the way to it led: itself and what could not be used before it, as `host[address]:port`."""
+    has_others: bool = False
+    """Whether its route knows more addresses than those tried."""
+
+    def story(self, message: MessageId) -> tuple[Entry, ...]:
+        """What was said about a message, and before it at the beginning of the session; for those who look
+        why it failed. Nothing where nothing was said."""
+        return ()
 
     @property
     @abstractmethod
@@ -138,6 +167,16 @@ class Connection(ABC):
     def progress(self) -> int:
         """Grows with each piece sent or received: with `phase`, what a watchdog looks at."""
         return 0
+
+    @property
+    def deadline(self) -> float:
+        """When the present phase ends at the latest, by Trio's clock; infinite: it has no end of its own."""
+        return math.inf
+
+    @property
+    def peer(self) -> str:
+        """The next hop as `host[address]:port`, or the transport's own word; empty: it does not tell."""
+        return ""
 
     @abstractmethod
     async def deliver(self, parcel: Parcel) -> list[Outcome]:
@@ -164,6 +203,9 @@ class Connection(ABC):
 class Transport(ABC):
     """Makes connections to one route's next hop."""
 
+    course: Course | None = None
+    """That of the present attempt, where somebody wants to know it."""
+
     @abstractmethod
     async def connect(self) -> Connection:
         """Open a session ready for the first parcel.
@@ -171,3 +213,11 @@ class Transport(ABC):
         Raises:
           ConnectFailed: none could be had.
         """
+
+    async def connect_elsewhere(self, tried: frozenset[str]) -> Connection:
+        """The same with none of those tried; where the route has but one next hop, there is none.
+
+        Raises:
+          ConnectFailed: none could be had.
+        """
+        raise ConnectFailed(Deferred(Cause.CONNECT, replies.CONNECT_FAILED, detail="there is no other host"))

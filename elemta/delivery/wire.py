@@ -10,16 +10,35 @@ from __future__ import annotations
 
 import math
 import select
+from typing import NoReturn
 
 import trio
 
 from elemta.config import TimeoutsConfig
+from elemta.events import Transcript
 from elemta.mail import Reply
 from elemta.runtime import Alarm, QuickSocketStream
 from elemta.smtp import NEED_DATA, ClientConnection, Command, Quit, RemoteProtocolError, ReplyReceived, State
 
-RECEIVE_SIZE = 64 * 1024
+from .course import Course
 
+RECEIVE_SIZE = 64 * 1024
+LAST_WORD_SECONDS = 1.0
+"""How long the end of a reply is waited for whose beginning came from a peer that takes no more."""
+
+_STEPS = {
+    "greeting": "greeting",
+    "hello": "greeting",
+    "login": "greeting",
+    "starttls": "tls",
+    "rset": "envelope",
+    "mail": "envelope",
+    "rcpt": "envelope",
+    "data": "envelope",
+    "body": "data",
+    "final-dot": "reply",
+}
+"""To which phase of the attempt each of ours belongs."""
 _MAY_QUIT = frozenset((State.REJECTED, State.HELLO, State.READY, State.MAIL, State.REFUSED, State.RCPT))
 
 
@@ -34,10 +53,16 @@ class PeerGone(Exception):
 class Wire:
     """Used by one task. After any error in a write, and after any cancel, it is `broken` for good."""
 
-    def __init__(self, stream: trio.abc.Stream, timeouts: TimeoutsConfig, *, lmtp: bool) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, timeouts: TimeoutsConfig, *, lmtp: bool, course: Course | None = None
+    ) -> None:
         self.stream = stream
         self.timeouts = timeouts
         self.machine = ClientConnection(lmtp=lmtp)
+        self.course = course
+        """That of the attempt it works for now."""
+        self.transcript = Transcript()
+        self.machine.witness = self.transcript.note
         self.phase = "idle"
         self.progress = 0
         self.replies = 0
@@ -50,7 +75,7 @@ class Wire:
 
     def converse(self, phase: str, seconds: float) -> trio.CancelScope:
         """The scope for a conversation, with its first phase begun; the caller's to enter and to look at."""
-        self.phase = phase
+        self._enter(phase)
         self.replies = 0
         self._moved = True
         self._scope = trio.CancelScope()
@@ -59,15 +84,22 @@ class Wire:
 
     def begin(self, phase: str, seconds: float) -> None:
         """Enter a phase, which may take so many seconds from its first wait on."""
-        self.phase = phase
+        self._enter(phase)
         self._seconds = seconds
         self._moved = False
 
     def end(self) -> None:
         """The conversation is over; nothing is waited for."""
         self.phase = "idle"
+        if self.course is not None:
+            self.course.leave()
         self._moved = True
         self._alarm.close()
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        if self.course is not None:
+            self.course.enter(_STEPS[phase])
 
     async def send(self, data: bytes) -> None:
         """Write everything.
@@ -75,22 +107,87 @@ class Wire:
         Cancelled or failed, an unknown part of it was sent: the wire is broken (TRIO 3.8).
 
         Raises:
-          PeerGone
+          PeerGone: with its last word, if there is one.
         """
         self._move_deadline()
         try:
             await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._break_sending()
-            raise PeerGone(describe(error)) from error
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            error = broken
         except BaseException:
             self._break_sending()
             raise
-        self.progress += 1
+        else:
+            self.progress += 1
+            return
+        await self._give_up(describe(error), error)
 
     def _break_sending(self) -> None:
         self.broken = True
         self.machine.send_failed()
+
+    async def send_and_listen(self, data: bytes) -> None:
+        """The same for a part of a message, to which no reply is due: one that comes ends the session.
+
+        There are servers that say 552 as soon as it is too much, and others that say 421, and read no more.
+
+        Raises:
+          PeerGone: with what it said.
+        """
+        heard: list[bytes] = []
+        error: Exception | None = None
+
+        async def listen() -> None:
+            try:
+                heard.append(bytes(await self.stream.receive_some(RECEIVE_SIZE)))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the write tells of it
+            sending.cancel_scope.cancel(reason="the peer spoke")
+
+        self._move_deadline()
+        try:
+            async with trio.open_nursery() as sending:
+                sending.start_soon(listen)
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+                    error = broken
+                sending.cancel_scope.cancel(reason="it is sent")
+        except BaseException:
+            self._break_sending()
+            raise
+        if error is None and not heard:
+            self.progress += 1
+            return
+        for piece in heard:
+            self.machine.receive_data(piece)
+        if error is not None:
+            await self._give_up(describe(error), error)
+        await self._give_up("closed by the peer" if heard == [b""] else "spoke within the message")
+
+    async def _give_up(self, detail: str, error: Exception | None = None) -> NoReturn:
+        try:
+            word = await self._last_word()
+        finally:
+            self._break_sending()
+        raise PeerGone(detail, word) from error
+
+    async def _last_word(self) -> Reply | None:
+        """The refusal that is there from a peer that takes no more, if there is one."""
+        with trio.move_on_after(LAST_WORD_SECONDS):
+            try:
+                while True:
+                    event = self.machine.next_event()
+                    if isinstance(event, ReplyReceived):
+                        if event.reply.code >= 400:
+                            return event.reply
+                    elif event is NEED_DATA:
+                        self.machine.receive_data(bytes(await self.stream.receive_some(RECEIVE_SIZE)))
+                    else:
+                        return None
+            except (trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError):
+                pass
+        return None
 
     async def ask(self, command: Command) -> Reply:
         """Send one command and wait for its reply."""
@@ -162,6 +259,11 @@ class Wire:
         if not self._moved:
             self._moved = True
             self._alarm.set(trio.current_time() + self._seconds)
+
+    @property
+    def deadline(self) -> float:
+        """When the present phase ends at the latest."""
+        return self._alarm.time
 
     @property
     def quiet(self) -> bool:

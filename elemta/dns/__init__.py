@@ -12,6 +12,7 @@ from .cache import CachedAnswer, CacheStatistics, CachingResolver, open_resolver
 from .client import DnsResolver, DnsStatistics
 from .names import normalize_name
 from .resolver import Resolver
+from .reverse import Iprev, ReverseName, look_up_reverse, reverse_name, reversed_labels
 
 __all__ = [
     "Answer",
@@ -21,16 +22,21 @@ __all__ = [
     "DnsResolver",
     "DnsStatistics",
     "HostAddresses",
+    "Iprev",
     "MxRecord",
     "Record",
     "RecordKind",
     "Resolver",
+    "ReverseName",
     "Status",
     "TlsaRecord",
     "addresses",
     "as_address",
     "is_host_address",
     "is_localhost",
+    "look_up_reverse",
     "normalize_name",
     "open_resolver",
+    "reverse_name",
+    "reversed_labels",
 ]

@@ -6,12 +6,15 @@ Not here: how it is carried (`elemta.delivery`), where it is kept (`elemta.spool
 
 from .manager import QueueManager, QueueStatistics, open_queue
 from .offline import bounce_offline
-from .operations import Operations, route_test
+from .operations import Operations, route_named, route_test
 from .retry import GiveUp, RetrySchedule, TryAgain
 from .site import Site, SiteStatistics
+from .underway import AttemptView, Cancelled, Underway
 from .window import ConcurrencyWindow
 
 __all__ = [
+    "AttemptView",
+    "Cancelled",
     "ConcurrencyWindow",
     "GiveUp",
     "Operations",
@@ -21,7 +24,9 @@ __all__ = [
     "Site",
     "SiteStatistics",
     "TryAgain",
+    "Underway",
     "bounce_offline",
     "open_queue",
+    "route_named",
     "route_test",
 ]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 
 from elemta.mail import (
     Cause,
     DsnRecipient,
     DsnReport,
     Failed,
+    Mailbox,
     MessageId,
-    Origin,
     Ret,
-    build_dsn,
-    notice_envelope,
 )
-from elemta.spool import NewMessage, StoredMessage
+from elemta.spool import NewMessage, StoredMessage, new_notice
 
 from .verdict import Verdict
 
@@ -36,10 +33,12 @@ def plan_notice(
     notice: MessageId,
     now: float,
     sign: Callable[[bytes], bytes],
+    to: Mailbox | None = None,
 ) -> NewMessage:
     """The notice to the sender of `message` about recipients that it is to be told of.
 
-    `original` is the message as stored: its header block at least, all of it where `complete`.
+    `original` is the message as stored: its header block at least, all of it where `complete`. The notice is
+    for the sender, or for the mailbox `to`.
     """
     report = DsnReport(
         hostname=hostname,
@@ -63,19 +62,9 @@ def plan_notice(
         ),
         content=original,
         complete=complete,
+        to=to,
     )
-    body = build_dsn(report)
-    signatures = sign(body)
-    return NewMessage(
-        id=notice,
-        envelope=notice_envelope(report, body),
-        origin=Origin(session="", peer="local", hello=hostname, protocol="LOCAL"),
-        prefix=signatures,
-        body=body,
-        size=len(signatures) + len(body),
-        digest=blake2b(body + signatures, digest_size=16).digest(),
-        received=now,
-    )
+    return new_notice(report, sign)
 
 
 def _gave_no_attempt(verdict: Verdict) -> bool:

@@ -11,11 +11,13 @@ import attrs
 import trio
 
 from elemta.mail import Deferred, Outcome
-from elemta.routing import Route, Router
+from elemta.routing import Route
+from elemta.runtime import contain
 from elemta.spool import Claim, ClaimedRecipient, StoredMessage, sender_text
 
 from .context import QueueContext
 from .crowd import Crowd
+from .gate import Gate, Routing, Ruling
 from .pauses import Pauses
 from .results import Results
 from .room import Room, octets_in_memory
@@ -26,6 +28,8 @@ MOST_SUSPECTS = 10
 """Messages with recipients that may be what crashes the server are tried so many at a time. All that is
 in memory counts as under way at a crash, so this bounds how many innocent ones the next crash condemns."""
 
+ROUTE_QUESTIONS = 16
+"""Recipients of one message about which plugins are asked at the same time."""
 
 COARSENESS = 0.001
 """Seconds. The spool keeps due times in milliseconds, so a claim may be that much early."""
@@ -36,12 +40,13 @@ class Claims:
     """Where claimed mail comes in. All methods are synchronous, change memory only, and do not raise."""
 
     context: QueueContext
-    router: Router
     room: Room
     sites: Sites
     results: Results
     pauses: Pauses
+    gate: Gate
     crowd: Crowd = attrs.field(factory=Crowd)
+    _asking: set[trio.CancelScope] = attrs.field(factory=set, init=False)
 
     def reserve(self, octets: int, recipients: int) -> bool:
         """Whether a message about to be stored may come here at once, with its body in memory."""
@@ -99,11 +104,82 @@ class Claims:
         now, message = trio.current_time(), claim.message
         active = Active(message, claim.recipients, octets_in_memory(message), fresh, now, suspect)
         self.room.enter(active)
-        largest = self.context.config.delivery.recipients_per_transaction
+        if self.gate.asks("route"):
+            active.jobs += 1  # the question: its end is that of a job without recipients
+            self.context.nursery.start_soon(self._ask_routes, active, name=f"route {message.id}")
+            return
+        self._place(active, self._by_route(claim.recipients))
+        if not active.jobs:
+            self.room.forget(active)
+
+    async def _ask_routes(self, active: Active) -> None:
+        """Ask the plugins where the recipients of a claim go. Cancelled: those not placed yet go back."""
+        message, waiting = active.message, list(active.recipients)
+
+        def on_crash(name: str, error: BaseException) -> None:
+            self.context.tell_crash(name, error, message.id)
+
+        async def ask() -> None:
+            routed: dict[Route, list[ClaimedRecipient]] = {}
+            limit = trio.CapacityLimiter(ROUTE_QUESTIONS)
+
+            async def ask_one(claimed: ClaimedRecipient) -> None:
+                async with limit:
+                    found = self.results.detours.route(claimed)
+                    answers[claimed.index] = await self.gate.route(active, claimed, found)
+
+            answers: dict[int, Routing] = {}
+            async with trio.open_nursery() as nursery:
+                for claimed in active.recipients:
+                    nursery.start_soon(ask_one, claimed)
+            for claimed in active.recipients:
+                answer = answers[claimed.index]
+                if answer.ruling is not None:
+                    await self._rule(active, claimed, answer.route, answer.ruling)
+                    waiting.remove(claimed)
+                    continue
+                routed.setdefault(answer.route, []).append(claimed)
+                if answer.priority is not None:
+                    active.priority = answer.priority
+                if answer.note:
+                    active.notes[answer.route] = answer.note
+            waiting.clear()
+            self._place(active, routed.items())
+
+        scope = trio.CancelScope()
+        self._asking.add(scope)
+        try:
+            with scope:
+                await contain("route", ask, on_crash=on_crash)
+        finally:
+            self._asking.discard(scope)
+            if waiting and self.context.drain.draining:
+                self.results.give_back(message, waiting, None)
+            elif waiting:
+                self.results.put_off(message, waiting)
+            self.room.job_done(Job(active, ()))
+
+    async def _rule(self, active: Active, claimed: ClaimedRecipient, route: Route, ruling: Ruling) -> None:
+        job = Job(active, (claimed,))
+        active.jobs += 1
+        try:
+            await self.results.rule(self.sites.at(route), job, ruling)
+        except BaseException:
+            active.jobs -= 1
+            raise
+
+    def stop_asking(self) -> None:
+        """The server stops: what plugins are asked about goes back."""
+        for scope in self._asking:
+            scope.cancel(reason="server stops")
+
+    def _place(self, active: Active, routed: Iterable[tuple[Route, Sequence[ClaimedRecipient]]]) -> None:
+        """Make jobs of what goes to each route, or give it back."""
+        now, message = trio.current_time(), active.message
         left = self.results.time_left(message)
-        share = self.room.share(fresh=fresh)
+        share = self.room.share(fresh=active.fresh)
         touched: list[Site] = []
-        for route, recipients in self._by_route(claim.recipients):
+        for route, recipients in routed:
             if self.pauses.any:
                 recipients = self._put_aside(message, route, recipients)
                 if not recipients:
@@ -121,13 +197,24 @@ class Claims:
                 self.results.wait_for_turn(message, recipients)
             else:
                 touched.append(site)
-                for start in range(0, len(recipients), largest):
-                    active.jobs += 1
-                    site.add(Job(active, tuple(recipients[start : start + largest]), now + left))
-        if not active.jobs:
-            self.room.forget(active)
+                self._make_jobs(active, site, recipients, now + left)
         for site in touched:
             self.sites.staff(site)
+
+    def _make_jobs(
+        self, active: Active, site: Site, recipients: Sequence[ClaimedRecipient], deadline: float
+    ) -> None:
+        """One for each transaction; those whose turn by the rates comes much later wait in the spool."""
+        largest, provider = site.shape.recipients_per_transaction, site.provider
+        for start in range(0, len(recipients), largest):
+            job = Job(active, tuple(recipients[start : start + largest]), deadline)
+            if provider.is_paced:
+                slot = provider.slot(job, trio.current_time(), fresh=active.fresh)
+                if slot is not None:
+                    self.results.wait_for_slot(job.message, job.recipients, slot)
+                    continue
+            active.jobs += 1
+            site.add(job)
 
     def put_ready_aside(self) -> None:
         """Something was paused: of what waits for a connection, put that back into the spool."""
@@ -192,9 +279,10 @@ class Claims:
     def _by_route(
         self, recipients: tuple[ClaimedRecipient, ...]
     ) -> Iterable[tuple[Route, Sequence[ClaimedRecipient]]]:
+        detours = self.results.detours
         if len(recipients) == 1:
-            return ((self.router.route(recipients[0].recipient.mailbox), [recipients[0]]),)
+            return ((detours.route(recipients[0]), [recipients[0]]),)
         routes: dict[Route, list[ClaimedRecipient]] = {}
         for claimed in recipients:
-            routes.setdefault(self.router.route(claimed.recipient.mailbox), []).append(claimed)
+            routes.setdefault(detours.route(claimed), []).append(claimed)
         return routes.items()

@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from elemta.config import Config
-from elemta.events import EventBus, TaskCrashed
+from elemta.events import EventBus, FlightRecorder, TaskCrashed
+from elemta.plugin import PluginHost
 from elemta.runtime import Drain, WallClock, summarize
 from elemta.spool import Spool
 
@@ -36,6 +37,10 @@ class QueueContext:
     bell: Bell
     sign: Callable[[bytes], bytes] = _unsigned
     """What to put before a message of our own: its signatures. Sync, never raises."""
+    plugins: PluginHost | None = None
+    """Who is asked about mail in the queue."""
+    flights: FlightRecorder | None = None
+    """Who keeps what was said in attempts that failed."""
 
     def tell_crash(self, task: str, error: BaseException, message: str = "") -> None:
         """A part of the queue crashed and was contained."""

@@ -18,8 +18,9 @@ import trio
 
 from elemta.config import Config, TimeoutsConfig
 from elemta.delivery import Parcel, Transport
-from elemta.events import EventBus
+from elemta.events import EventBus, FlightRecorder
 from elemta.mail import Outcome
+from elemta.plugin import PluginHost
 from elemta.routing import Route, Router
 from elemta.runtime import Drain, Restart, WallClock, supervise
 from elemta.spool import AttemptFacts, Spool
@@ -29,7 +30,9 @@ from .care import Care
 from .claims import Claims
 from .clockwatch import ClockWatch
 from .context import QueueContext
+from .detours import Detours
 from .dispatcher import Dispatcher
+from .gate import Gate, Ruling
 from .notices import Notices
 from .operations import Operations
 from .pauses import Pauses
@@ -39,7 +42,8 @@ from .retry import RetrySchedule
 from .room import Room
 from .scheduler import Scheduler
 from .site import Job, Site, SiteStatistics
-from .sites import Sites
+from .sites import Sites, Survey
+from .underway import Underway
 from .verdict import Judge
 
 PENDING_RECORDS = 5000
@@ -61,19 +65,26 @@ class QueueManager:
     """The running queue: what the outside asks of it, and what its dispatchers do."""
 
     def __init__(
-        self, context: QueueContext, router: Router, make_transport: Callable[[Route], Transport]
+        self,
+        context: QueueContext,
+        router: Router,
+        make_transport: Callable[[Route], Transport],
+        survey: Survey | None = None,
     ) -> None:
         self.context = context
         self.drain = context.drain
         self.room = Room(context.config.queue, context.drain, context.bell)
         judge = _make_judge(context)
         watch = ClockWatch(context.clock)
-        self.results = Results(context, self.room, Notices(context), judge, watch)
+        self.gate = Gate(context)
+        detours = Detours(router)
+        self.results = Results(context, self.room, Notices(context), judge, watch, self.gate, detours)
         self.sites = Sites(
-            context, self.results, lambda site: Dispatcher(self, site, make_transport(site.route))
+            context, self.results, lambda site: Dispatcher(self, site, make_transport(site.route)), survey
         )
+        self.underway = Underway(self.sites.dispatchers)
         pauses = Pauses()
-        self.claims = Claims(context, router, self.room, self.sites, self.results, pauses)
+        self.claims = Claims(context, self.room, self.sites, self.results, pauses, self.gate)
         self.operations = Operations(context, router, self.claims, pauses)
         self.care = Care(context, self.room, self.sites)
         self.scheduler = Scheduler(context, self.claims, self.care, watch)
@@ -103,8 +114,7 @@ class QueueManager:
         self.room.config = self.context.config.queue
         self.results.judge = _make_judge(self.context)
         self.retention.apply()
-        for site in self.sites.all:
-            site.window.resize(config.delivery.concurrency)
+        self.sites.reshape()
         self.wake()
 
     def statistics(self) -> QueueStatistics:
@@ -128,9 +138,9 @@ class QueueManager:
         """Notice what the next hop says about us; it may suspend the site."""
         self.sites.listen(site, outcomes)
 
-    def connect_failed(self, site: Site, job: Job | None, outcome: Outcome) -> None:
+    def connect_failed(self, site: Site, job: Job | None, outcome: Outcome, facts: AttemptFacts) -> None:
         """No connection could be had: settle the job, and all that waits where the site counts as dead."""
-        self.sites.connect_failed(site, job, outcome)
+        self.sites.connect_failed(site, job, outcome, facts)
 
     def parcel(self, job: Job) -> Parcel:
         """What the transport gets."""
@@ -146,6 +156,10 @@ class QueueManager:
         while spool.deliveries_paused:  # noqa: ASYNC110 - a rare state of a full disk, nobody signals its end
             await trio.sleep(1.0)
 
+    async def rule(self, site: Site, job: Job, ruling: Ruling) -> None:
+        """Write down what plugins decided in the place of an attempt."""
+        await self.results.rule(site, job, ruling)
+
     async def settle(self, site: Site, job: Job, outcomes: list[Outcome], facts: AttemptFacts) -> None:
         """Write down what an attempt did and tell the watchers."""
         await self.results.settle(site, job, outcomes, facts)
@@ -156,6 +170,7 @@ class QueueManager:
         """Once a drain begins: no new attempts, end those that have sent nothing, give back what waits."""
         await self.drain.wait_draining()
         self.wake()
+        self.claims.stop_asking()
         self.sites.drain()
 
 
@@ -175,6 +190,9 @@ async def open_queue(
     random: Random,
     drain: Drain,
     sign: Callable[[bytes], bytes] | None = None,
+    plugins: PluginHost | None = None,
+    survey: Survey | None = None,
+    flights: FlightRecorder | None = None,
 ) -> AsyncGenerator[QueueManager, None]:
     """Run the queue around the block.
 
@@ -183,12 +201,17 @@ async def open_queue(
 
     Args:
       sign: gives the signatures to put before a notice. Sync, never raises.
+      plugins: who is asked about mail in the queue; to be open for longer than the queue.
+      survey: says which hosts stand behind a route; those with the same hosts share their limits.
+      flights: keeps what was said in attempts that failed.
     """
     async with trio.open_nursery() as nursery:
         context = QueueContext(config, spool, bus, clock, random, drain, nursery, Bell())
         if sign is not None:
             context.sign = sign
-        manager = QueueManager(context, router, make_transport)
+        context.plugins = plugins
+        context.flights = flights
+        manager = QueueManager(context, router, make_transport, survey)
         await manager.operations.load()  # before anything is taken in hand
         drain.attach(nursery.cancel_scope)
         spool.set_intake(manager.claims)

@@ -8,9 +8,21 @@ import attrs
 import trio
 
 from elemta.events import NoticeQueued, StorageTrouble
-from elemta.mail import Action, MessageId, make_id, split_header
+from elemta.mail import (
+    Action,
+    Cause,
+    Delivered,
+    HeaderBlock,
+    Mailbox,
+    MessageId,
+    Notify,
+    make_id,
+    parse_domain,
+    parse_mailbox,
+    split_header,
+)
 from elemta.mail.ids import RANDOM_BITS
-from elemta.spool import BodyCorrupt, NewMessage, StoredMessage
+from elemta.spool import BodyCorrupt, NewMessage, RecipientState, StoredMessage
 
 from .bounce import plan_notice, wants_whole_message
 from .context import QueueContext
@@ -21,8 +33,32 @@ MEMORY_OF_NOTICE = 1024 * 1024
 READ_SECONDS = 5.0
 """How long the word of a next hop may wait for the original to be read; then the notice goes without."""
 
+_ENDED = (RecipientState.FAILED, RecipientState.EXPIRED)
+_BULK = (b"bulk", b"list", b"junk")
 _GROUPS = ((Action.FAILED,), (Action.DELAYED,), (Action.DELIVERED, Action.RELAYED))
 """What goes into one notice: good news apart from bad."""
+
+
+def is_notice(message: StoredMessage) -> bool:
+    """Whether the message is one that we have sent to tell of another."""
+    envelope = message.envelope
+    return (
+        envelope.reverse_path.is_null
+        and message.origin.peer == "local"
+        and all(recipient.dsn.notify is Notify.NEVER for recipient in envelope.recipients)
+    )
+
+
+def is_automatic(header: bytes) -> bool:
+    """Whether a message is from a program or a list, where nobody waits for the word that it is late (Exim:
+    delay_warning_condition)."""
+    block = HeaderBlock(header)
+    submitted, precedence = block.find(b"Auto-Submitted"), block.find(b"Precedence")
+    return (
+        (submitted is not None and submitted.value.strip().lower() not in (b"", b"no"))
+        or (precedence is not None and precedence.value.strip().lower() in _BULK)
+        or any(block.find(name) is not None for name in (b"List-Id", b"List-Post", b"List-Unsubscribe"))
+    )
 
 
 @attrs.frozen
@@ -39,13 +75,39 @@ class Notices:
 
     context: QueueContext
 
+    def for_postmaster(self, message: StoredMessage, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """The verdicts on a notice of ours, with what postmaster is to be told where nobody else can be: that
+        it failed (RFC 5321 §6.1 forbids to tell its sender, who is nobody)."""
+        told = self._postmaster() if is_notice(message) else None
+        return [
+            attrs.evolve(verdict, notice=Action.FAILED, to_postmaster=True)
+            if told is not None
+            and verdict.state in _ENDED
+            and not isinstance(verdict.outcome, Delivered)
+            and verdict.outcome.cause is not Cause.OPERATOR
+            and str(verdict.claimed.recipient.mailbox).lower() != str(told).lower()
+            else verdict
+            for verdict in verdicts
+        ]
+
+    def _postmaster(self) -> Mailbox | None:
+        """Who is told of notices that found nobody, if there is somebody to be reached."""
+        config = self.context.config
+        if not config.queue.double_bounces:
+            return None
+        if config.postmaster is not None:
+            return parse_mailbox(config.postmaster, utf8=True)
+        hostname = parse_domain(config.hostname)
+        return Mailbox("postmaster", hostname) if hostname in config.domains.local else None
+
     async def original(self, message: StoredMessage) -> Original:
         """The header block of a message, or all of it where the sender asked for that, bounded.
 
         Cannot be cancelled, because the word of the next hop is not written down yet; takes READ_SECONDS
         at most. What could not be read is left out. A message in memory is taken without a checkpoint.
         """
-        whole = wants_whole_message(message) and message.size <= MEMORY_OF_NOTICE
+        whole = wants_whole_message(message) or is_notice(message)
+        whole = whole and message.size <= MEMORY_OF_NOTICE
         pieces = [message.prefix]
         if message.body is not None:
             pieces.append(message.body)
@@ -80,8 +142,11 @@ class Notices:
         notices = []
         for actions in _GROUPS:
             told = [verdict for verdict in verdicts if verdict.notice in actions]
+            if Action.DELAYED in actions and is_automatic(original.content):
+                told = [verdict for verdict in told if verdict.claimed.recipient.dsn.notify is not None]
             if not told:
                 continue
+            to = self._postmaster() if told[0].to_postmaster else None
             notice_id = MessageId(make_id(int(now * 1000), self.context.random.getrandbits(RANDOM_BITS)))
             notices.append(
                 plan_notice(
@@ -93,6 +158,7 @@ class Notices:
                     notice=notice_id,
                     now=now,
                     sign=self.context.sign,
+                    to=to,
                 )
             )
             self.context.bus.publish(
@@ -100,7 +166,7 @@ class Notices:
                     time=now,
                     message=notice_id,
                     about=message.id,
-                    recipient=str(message.envelope.reverse_path.mailbox),
+                    recipient=str(to or message.envelope.reverse_path.mailbox),
                     action=told[0].notice or "",
                 )
             )

@@ -11,6 +11,7 @@ import math
 import attrs
 import trio
 
+from elemta.config import TransportKind
 from elemta.events import QueueChanged
 from elemta.mail import Cause, Failed, MailSyntaxError, Reply, parse_mailbox
 from elemta.routing import Router
@@ -58,6 +59,17 @@ def route_test(router: Router, route: str) -> AddressTest:
     return AddressTest(may_take, takes)
 
 
+def route_named(router: Router, name: str) -> str:
+    """The name of the route that people mean by its own name, by an address or by a domain.
+
+    Raises:
+      MailSyntaxError: it can be none of these.
+    """
+    if name in set(TransportKind) or (":" in name and "@" not in name and not name.startswith("[")):
+        return name
+    return str(router.route(parse_mailbox(name if "@" in name else f"postmaster@{name}", utf8=True)))
+
+
 @attrs.define(eq=False)
 class Operations:
     """Each is done step by step, so that mail flows on meanwhile; cancelled, the steps done so far stay.
@@ -100,6 +112,15 @@ class Operations:
             self.pauses.add(pause)  # as it is written down
             raise
         self._tell("resume", count)
+        return count
+
+    async def end_rest(self, route: str) -> int | None:
+        """Try a destination that rests again at once, with all that waits for it. Returns how many recipients
+        are due now; `None`: it did not rest."""
+        if not self.claims.sites.end_rest(route):
+            return None
+        count = await self.context.spool.retry(QueueFilter(test=self.test_of(route)))
+        self._tell("retry", count)
         return count
 
     def test_of(self, route: str) -> AddressTest:

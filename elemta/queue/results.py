@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import attrs
 import trio
 
-from elemta.mail import Cause, Delivered, Outcome
+from elemta.mail import Cause, Deferred, Delivered, Outcome
 from elemta.runtime import contain
 from elemta.spool import (
     NO_FACTS,
@@ -22,6 +23,8 @@ from elemta.spool import (
 
 from .clockwatch import ClockWatch
 from .context import QueueContext
+from .detours import Detours, softened
+from .gate import Gate, Ruling
 from .notices import Notices, Original
 from .room import Room
 from .site import Job, Site
@@ -43,6 +46,8 @@ class Results:
     notices: Notices
     judge: Judge
     watch: ClockWatch
+    gate: Gate
+    detours: Detours
 
     async def settle(
         self, site: Site, job: Job, outcomes: Sequence[Outcome], facts: AttemptFacts = NO_FACTS
@@ -55,35 +60,53 @@ class Results:
         if _is_plain_success(job, outcomes):
             self._record_delivered(site, job, outcomes, facts)
             return
-        verdicts = self._verdicts(site, job, outcomes)
+        verdicts = self.notices.for_postmaster(job.message, self._verdicts(site, job, outcomes))
         original = None
         if any(verdict.notice for verdict in verdicts):
             original = await self.notices.original(job.message)
         self._record(site, job, verdicts, original, facts)
 
-    def settle_later(self, site: Site, job: Job, outcome: Outcome) -> None:
+    async def rule(self, site: Site, job: Job, ruling: Ruling) -> None:
+        """Write down what plugins decided in the place of an attempt."""
+        if ruling.state is None:
+            await self.settle(site, job, [ruling.outcome] * len(job.recipients))
+            return
+        hold = ruling.reason if ruling.state is RecipientState.HELD else None
+        verdicts = [Verdict(each, ruling.outcome, ruling.state, hold=hold) for each in job.recipients]
+        self._record(site, job, verdicts, None)
+
+    def settle_later(self, site: Site, job: Job, outcome: Outcome, facts: AttemptFacts = NO_FACTS) -> None:
         """Settle in a task of its own: a notice may have to read the message first."""
         outcomes = [outcome] * len(job.recipients)
-        self.context.nursery.start_soon(self._settle_contained, site, job, outcomes)
+        self.context.nursery.start_soon(self._settle_contained, site, job, outcomes, facts)
 
-    async def _settle_contained(self, site: Site, job: Job, outcomes: list[Outcome]) -> None:
+    async def _settle_contained(
+        self, site: Site, job: Job, outcomes: list[Outcome], facts: AttemptFacts
+    ) -> None:
         def on_crash(name: str, error: BaseException) -> None:
             self.context.tell_crash(name, error, job.message.id)
 
         async def settle() -> None:
-            await self.settle(site, job, outcomes)
+            await self.settle(site, job, outcomes, facts)
 
         if not await contain("settle", settle, on_crash=on_crash):
             self.give_back(job.message, job.recipients, site)
             self.room.job_done(job)
 
-    def record_end(self, site: Site, job: Job, outcome: Outcome, error: BaseException | None = None) -> None:
+    def record_end(
+        self,
+        site: Site,
+        job: Job,
+        outcome: Outcome,
+        facts: AttemptFacts,
+        error: BaseException | None = None,
+    ) -> None:
         """Record the same for all recipients, at once and so without a notice: the attempt was ended,
         or it crashed with `error`."""
         verdicts = self._verdicts(site, job, [outcome] * len(job.recipients), may_tell=False)
         if error is not None:
             verdicts = [self.judge.crashed(verdict, error) for verdict in verdicts]
-        self._record(site, job, verdicts, None)
+        self._record(site, job, verdicts, None, facts)
 
     def expire(self, site: Site, job: Job) -> None:
         """The sender's deadline is over: return the message instead of trying it (RFC 2852, mode R)."""
@@ -103,14 +126,20 @@ class Results:
         self.room.job_done(job)
 
     def give_back(
-        self, message: StoredMessage, recipients: Iterable[ClaimedRecipient], site: Site | None
+        self, message: StoredMessage, recipients: Sequence[ClaimedRecipient], site: Site | None
     ) -> None:
-        """Return recipients that were not tried: due when the site's suspension ends, or now on a drain."""
+        """Return recipients that were not tried: due when the site's suspension ends, or now on a drain; now
+        as well where they go another way."""
         due, cause = self.context.clock.time(), Cause.SHUTDOWN
         if site is not None and not self.context.drain.draining:
+            failure = site.last_failure
+            leaving = [each for each in recipients if self.detours.begins_untried(site.route, each, failure)]
+            if leaving:
+                assert isinstance(failure, Deferred)
+                self._unclaim(message, leaving, due, failure.cause)
+                recipients = [each for each in recipients if each not in leaving]
             due += max(0.0, site.suspended_until - trio.current_time())
             due += self.context.random.uniform(0.0, SPREAD_SECONDS)
-            failure = site.last_failure
             cause = Cause.BUSY if failure is None else getattr(failure, "cause", Cause.CONNECT)
         self._unclaim(message, recipients, due, cause)
 
@@ -130,6 +159,13 @@ class Results:
         scheduler need not look at once: it is told when less is ready."""
         leases = [(claimed.index, claimed.lease) for claimed in recipients]
         self.context.spool.unclaim(message.id, leases, self.context.clock.time(), Cause.BUSY)
+
+    def wait_for_slot(
+        self, message: StoredMessage, recipients: Iterable[ClaimedRecipient], slot: float
+    ) -> None:
+        """Return recipients whose turn by the rates of their destination comes later, at this Trio time."""
+        due = self.context.clock.time() + slot - trio.current_time()
+        self._unclaim(message, recipients, due, Cause.RATE)
 
     def put_off(self, message: StoredMessage, recipients: Iterable[ClaimedRecipient]) -> None:
         """Return recipients that may be poison until fewer of them are under way."""
@@ -178,18 +214,15 @@ class Results:
         now = self.context.clock.time()
         terms = self.terms(job.message)
         not_before = now + max(0.0, site.suspended_until - trio.current_time())
-        return [
-            self.judge.judge(
-                job.message.envelope,
-                terms,
-                claimed,
-                outcome,
-                now=now,
-                not_before=not_before,
-                may_tell=may_tell,
-            )
-            for claimed, outcome in zip(job.recipients, outcomes, strict=True)
-        ]
+        judge = partial(self.judge.judge, job.message.envelope, terms, now=now, may_tell=may_tell)
+        verdicts = []
+        for claimed, outcome in zip(job.recipients, outcomes, strict=True):
+            if self.detours.begins(site.route, claimed, outcome):
+                verdict = judge(claimed, softened(outcome))
+                verdicts.append(attrs.evolve(verdict, due=None if verdict.due is None else now))
+            else:
+                verdicts.append(judge(claimed, outcome, not_before=not_before))
+        return verdicts
 
     def _record_delivered(
         self, site: Site, job: Job, outcomes: Sequence[Outcome], facts: AttemptFacts
@@ -199,13 +232,16 @@ class Results:
         now = context.clock.time()
         age = max(0.0, now - self.watch.present(message.received))
         results = []
+        facts = self._with_note(site, job, facts)
         for claimed, outcome in zip(job.recipients, outcomes, strict=True):
             assert isinstance(outcome, Delivered)
             site.delivered += 1
-            tell_delivered(context.bus, site, message, claimed, outcome, now=now, age=age)
+            tell_delivered(context.bus, site, message, claimed, outcome, now=now, age=age, facts=facts)
             results.append(RecipientResult(claimed.index, claimed.lease, outcome, RecipientState.DELIVERED))
         context.spool.record(AttemptRecord(message.id, tuple(results), facts=facts))
         self.room.job_done(job)
+        if self.gate.asks("after_attempt"):
+            self.gate.tell_attempt(site, job, outcomes, facts)
 
     def _record(
         self,
@@ -220,13 +256,21 @@ class Results:
         age = max(0.0, now - self.watch.present(job.message.received))
         for verdict in verdicts:
             site.count(verdict.outcome)
-            tell(self.context.bus, site, job.message, verdict, now=now, age=age)
+            tell(self.context.bus, site, job.message, verdict, now=now, age=age, facts=facts)
             if verdict.due is not None:
                 self.context.bell.note_due(verdict.due)
         notices = () if original is None else self.notices.plan(job.message, verdicts, original, now)
         results = tuple(_result(verdict) for verdict in verdicts)
+        facts = self._with_note(site, job, facts)
         self.context.spool.record(AttemptRecord(job.message.id, results, notices, facts))
         self.room.job_done(job)
+        if self.gate.asks("after_attempt"):
+            self.gate.tell_attempt(site, job, [verdict.outcome for verdict in verdicts], facts)
+
+    def _with_note(self, site: Site, job: Job, facts: AttemptFacts) -> AttemptFacts:
+        """The facts, with what plugins changed about where the recipients go."""
+        note = job.active.notes.get(site.route) if job.active.notes else None
+        return facts if note is None else attrs.evolve(facts, note=note)
 
 
 def _is_plain_success(job: Job, outcomes: Sequence[Outcome]) -> bool:

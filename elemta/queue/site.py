@@ -1,4 +1,4 @@
-"""One destination: what is ready to go there, how many connections it bears, whether it is suspended.
+"""One destination: what is ready to go there, and who carries it. What it bears is its `Provider`'s.
 
 All changes are made by synchronous functions between two checkpoints, so there is no lock: the site
 decides, the dispatchers act (TRIO rules: a sync core, an async shell).
@@ -20,10 +20,13 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from elemta.delivery import Shape
 from elemta.mail import Deferred, Delivered, Outcome, ReversePath
+from elemta.plugin import NoteValue
 from elemta.routing import Route
 from elemta.spool import PRIORITY_SECONDS, ClaimedRecipient, StoredMessage
 
+from .provider import Provider
 from .window import ConcurrencyWindow
 
 SENDER_SECONDS = 0.05
@@ -46,6 +49,12 @@ class Active:
     suspect: bool = False
     """Whether attempts for it were under way at so many crashes that one more is too many."""
     jobs: int = 0
+    priority: int | None = None
+    """What a plugin wants in the place of the envelope's."""
+    notes: dict[Route, str] = attrs.field(factory=dict)
+    """What plugins changed about where it goes."""
+    findings: dict[str, NoteValue] = attrs.field(factory=dict)
+    """The results store: what plugins noted of this message while it is in memory."""
 
 
 @attrs.define(eq=False)
@@ -56,6 +65,12 @@ class Job:
     recipients: tuple[ClaimedRecipient, ...]
     deadline: float = math.inf
     """Trio time from which on it is returned instead of tried (RFC 2852, mode R)."""
+    earlier: tuple[Outcome, ...] = ()
+    """What another host of the route has made of each recipient in this attempt; empty: it is the first."""
+    tried: frozenset[str] = frozenset()
+    """Where it is not to go again in this attempt, as `host[address]:port`."""
+    sessions: int = 0
+    """In which it was offered in this attempt."""
 
     @property
     def message(self) -> StoredMessage:
@@ -68,7 +83,10 @@ class Job:
     @property
     def rank(self) -> float:
         """Smaller comes first."""
-        return self.active.since - PRIORITY_SECONDS * self.message.envelope.priority
+        priority = self.active.priority
+        if priority is None:
+            priority = self.message.envelope.priority
+        return self.active.since - PRIORITY_SECONDS * priority
 
     @property
     def is_overdue(self) -> bool:
@@ -87,6 +105,10 @@ class SiteStatistics:
     """Seconds; 0: not suspended."""
     suspended_because: str
     """`unreachable`, or what the next hop holds against us; empty: not suspended."""
+    waits_for: float
+    """Seconds until a rate lets the next message through; 0: none keeps it back."""
+    waits_because: str
+    """`connection-rate`, `message-rate` or `byte-rate`; empty: no rate keeps it back."""
     delivered: int
     deferred: int
     failed: int
@@ -98,7 +120,7 @@ class Site:
     """The ready queue and the state of one destination (one `Route`)."""
 
     route: Route
-    window: ConcurrencyWindow
+    provider: Provider
     on_overdue: Callable[[Site, Job], None]
     """Gets what waited here until its sender's deadline."""
     ready: list[tuple[float, int, Job]] = attrs.field(factory=list)
@@ -107,14 +129,12 @@ class Site:
     """Running now, idle ones included."""
     starting: int = 0
     """Dispatchers that are new or woken and have not taken a job yet: some of what is ready is theirs."""
+    retiring: int = 0
+    """Of those that were woken, how many are to end where there is nothing for them."""
+    surveyed: float = 0.0
+    """Trio time when its hosts were asked for; infinite: they still are, and nobody starts before."""
     waiting: deque[trio.Event] = attrs.field(factory=deque)
     """Idle dispatchers with a kept connection, the one used last at the right end."""
-    suspended_until: float = 0.0
-    """Trio time."""
-    suspended_because: str = ""
-    complaints: int = 0
-    """Replies in a row that were about us (`reputation`)."""
-    last_failure: Outcome | None = None
     delivered: int = 0
     deferred: int = 0
     failed: int = 0
@@ -125,6 +145,23 @@ class Site:
     _returned: int = 0
     _of_sender: dict[ReversePath, int] = attrs.field(factory=dict)
     """How many of a sender's jobs are ready."""
+
+    @property
+    def shape(self) -> Shape:
+        return self.provider.shape
+
+    @property
+    def window(self) -> ConcurrencyWindow:
+        return self.provider.window
+
+    @property
+    def suspended_until(self) -> float:
+        """Trio time."""
+        return self.provider.suspended_until
+
+    @property
+    def last_failure(self) -> Outcome | None:
+        return self.provider.last_failure
 
     def add(self, job: Job) -> None:
         """Put a job into its place and wake an idle dispatcher if there is one."""
@@ -141,6 +178,16 @@ class Site:
         self.starting += 1
         self.waiting.pop().set()
 
+    def rest(self, woken: trio.Event) -> None:
+        """An idle dispatcher with a kept connection waits for a job."""
+        self.waiting.append(woken)
+        self.provider.resting[self] = None
+
+    def retire_one(self) -> None:
+        """End the idle dispatcher that was used last: its place is wanted for another site."""
+        self.retiring += 1
+        self.wake_one()
+
     def take(self) -> Job | None:
         """The next job that may still be tried, if any."""
         self._drop_overdue()
@@ -151,9 +198,38 @@ class Site:
         self._drop_overdue()
         return self.ready[0][2] if self.ready else None
 
+    def take_turn(self) -> Job | None:
+        """The next job that may go now, if any: `take`, where the rates allow it. Where they do not yet, the
+        provider calls when they do."""
+        if not self.provider.is_paced:
+            return self.take()
+        if self.peek_turn() is None:
+            return None
+        job = self._pop()
+        self.provider.take_turn(job, trio.current_time())
+        return job
+
+    def peek_turn(self) -> Job | None:
+        """What `take_turn` would give."""
+        job = self.peek()
+        if job is None or not self.provider.is_paced:
+            return job
+        now = trio.current_time()
+        if not (wait := self.provider.turn_wait(job, now)):
+            return job
+        self.provider.call_at(now + wait)
+        return None
+
+    def return_turn(self, job: Job) -> None:
+        """Undo a `take_turn`."""
+        self.provider.return_turn(job, trio.current_time())
+        self.put_back(job)
+
     def withdraw_ready(self) -> list[Job]:
         """Take out all that is ready; what is to stay is given to `restore`, in the same order."""
         jobs = [job for _, _, job in sorted(self.ready, key=lambda entry: entry[:2])]
+        if self.provider.is_paced:
+            self.provider.backlog -= sum(map(self.provider.cost, jobs))
         self.ready.clear()
         self._of_sender.clear()
         self._look_at_water()
@@ -172,6 +248,8 @@ class Site:
     def _push(self, rank: float, number: int, job: Job) -> None:
         heapq.heappush(self.ready, (rank, number, job))
         self._of_sender[job.sender] = self._of_sender.get(job.sender, 0) + 1
+        if self.provider.is_paced:
+            self.provider.backlog += self.provider.cost(job)
 
     def _pop(self) -> Job:
         job = heapq.heappop(self.ready)[2]
@@ -179,6 +257,8 @@ class Site:
         return job
 
     def _gone(self, job: Job) -> None:
+        if self.provider.is_paced:
+            self.provider.backlog -= self.provider.cost(job)
         self._look_at_water()
         left = self._of_sender[job.sender] - 1
         if left:
@@ -222,17 +302,13 @@ class Site:
         else:
             self.failed += 1
 
-    def wants_dispatcher(self, now: float) -> bool:
-        """Whether one more connection should be opened for what is ready."""
-        return (
-            len(self.ready) > self.starting
-            and not self.waiting
-            and self.dispatchers < self.window.size
-            and not self.is_suspended(now)
-        )
+    @property
+    def lacks_dispatcher(self) -> bool:
+        """Whether one more connection could carry something."""
+        return len(self.ready) > self.starting and not self.waiting and self.surveyed < math.inf
 
     def is_suspended(self, now: float) -> bool:
-        return now < self.suspended_until
+        return self.provider.is_suspended(now)
 
     @property
     def is_idle(self) -> bool:
@@ -240,13 +316,17 @@ class Site:
         return not self.ready and not self.dispatchers
 
     def statistics(self, now: float) -> SiteStatistics:
+        provider = self.provider
+        wait = provider.waits(now) if self.ready else None
         return SiteStatistics(
             route=str(self.route),
             ready=len(self.ready),
             dispatchers=self.dispatchers,
             window=self.window.size,
             suspended_for=max(0.0, self.suspended_until - now),
-            suspended_because=self.suspended_because if self.is_suspended(now) else "",
+            suspended_because=provider.suspended_because if self.is_suspended(now) else "",
+            waits_for=0.0 if wait is None else wait.seconds,
+            waits_because="" if wait is None else wait.because,
             delivered=self.delivered,
             deferred=self.deferred,
             failed=self.failed,

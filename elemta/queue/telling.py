@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from elemta.events import EventBus, RecipientDeferred, RecipientDelivered, RecipientFailed, RecipientHeld
-from elemta.mail import Deferred, Delivered
-from elemta.spool import ClaimedRecipient, RecipientState, StoredMessage
+from elemta.events import (
+    EventBus,
+    RecipientDeferred,
+    RecipientDelivered,
+    RecipientDiscarded,
+    RecipientFailed,
+    RecipientHeld,
+)
+from elemta.mail import Deferred, Delivered, Failed
+from elemta.spool import NO_FACTS, AttemptFacts, ClaimedRecipient, RecipientState, StoredMessage
 
 from .site import Site
 from .verdict import Verdict
 
 
 def tell(
-    bus: EventBus, site: Site, message: StoredMessage, verdict: Verdict, *, now: float, age: float
+    bus: EventBus,
+    site: Site,
+    message: StoredMessage,
+    verdict: Verdict,
+    *,
+    now: float,
+    age: float,
+    facts: AttemptFacts = NO_FACTS,
 ) -> None:
     """One event for the recipient; `age`: seconds since the message was received."""
     claimed, outcome = verdict.claimed, verdict.outcome
     if isinstance(outcome, Delivered):
-        tell_delivered(bus, site, message, claimed, outcome, now=now, age=age)
+        tell_delivered(bus, site, message, claimed, outcome, now=now, age=age, facts=facts)
     elif verdict.state is RecipientState.HELD:
         tell_held(bus, message, verdict, now)
     elif verdict.due is not None:
@@ -32,6 +46,18 @@ def tell(
                 detail=outcome.detail,
                 attempts=claimed.attempts,
                 due=verdict.due,
+                delays=_delays(age, facts),
+                phases=facts.phases,
+                traceparent=message.origin.traceparent,
+            )
+        )
+    elif verdict.state is RecipientState.REMOVED:
+        bus.publish(
+            RecipientDiscarded(
+                time=now,
+                message=message.id,
+                recipient=str(claimed.recipient.mailbox),
+                reason=outcome.detail if isinstance(outcome, Failed) else "",
             )
         )
     else:
@@ -47,6 +73,9 @@ def tell(
                 detail=outcome.detail,
                 attempts=claimed.attempts,
                 expired=verdict.state is RecipientState.EXPIRED,
+                delays=_delays(age, facts),
+                phases=facts.phases,
+                traceparent=message.origin.traceparent,
             )
         )
 
@@ -60,6 +89,7 @@ def tell_delivered(
     *,
     now: float,
     age: float,
+    facts: AttemptFacts = NO_FACTS,
 ) -> None:
     """The next hop took it."""
     bus.publish(
@@ -72,6 +102,9 @@ def tell_delivered(
             reply=str(outcome.reply),
             attempts=claimed.attempts,
             seconds=round(age, 3),
+            delays=_delays(age, facts),
+            phases=facts.phases,
+            traceparent=message.origin.traceparent,
         )
     )
 
@@ -90,3 +123,12 @@ def tell_held(bus: EventBus, message: StoredMessage, verdict: Verdict, now: floa
             attempts=verdict.claimed.attempts,
         )
     )
+
+
+def _delays(age: float, facts: AttemptFacts) -> tuple[float, ...] | None:
+    """Where the time went since the message was received; nothing where there was no attempt."""
+    if not facts.seconds:
+        return None
+    before = max(0.0, age - facts.waited - facts.seconds)
+    transmit = max(0.0, facts.seconds - facts.connect)
+    return (round(before, 3), round(facts.waited, 3), round(facts.connect, 3), round(transmit, 3))

@@ -59,6 +59,8 @@ class Verdict:
     """Next attempt, where QUEUED."""
     notice: Action | None = None
     """What the sender is to be told."""
+    to_postmaster: bool = False
+    """It is a notice itself, and instead of its sender, who is nobody, postmaster is told."""
     retry_until: float | None = None
     hold: str | None = None
     """Why, where HELD."""

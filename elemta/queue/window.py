@@ -39,6 +39,12 @@ class ConcurrencyWindow:
         self.limit = limit
         self._size = min(self._size, float(limit))
 
+    def copy(self, limit: int) -> ConcurrencyWindow:
+        """One that begins where this one is, with another limit."""
+        copy = ConcurrencyWindow(self.initial, limit)
+        copy._size, copy._failures = min(self._size, float(limit)), self._failures
+        return copy
+
     def success(self) -> None:
         """A delivery ended with a word of the next hop, whatever it was: it is alive."""
         self._failures = 0.0

@@ -22,6 +22,7 @@ from .looking import find_lives
 from .memo import FileMemo, open_memo
 from .memo_values import MemoLimits, MemoStatistics
 from .memory import MemoryStore
+from .notice import new_notice
 from .opening import open_offline, open_readonly_spool, open_spool
 from .recover import HELD_AS_CORRUPT, Recovery
 from .spool import Spool
@@ -113,6 +114,7 @@ __all__ = [
     "WriterStatistics",
     "audit_folder",
     "find_lives",
+    "new_notice",
     "open_memo",
     "open_offline",
     "open_readonly_spool",

@@ -23,14 +23,14 @@ _HELD = int(RecipientState.HELD)
 _PARK_BY_ID = "UPDATE message SET parked = 1 WHERE id = ? AND NOT parked"
 _PARK_LEASED = """UPDATE message SET parked = 1
  WHERE NOT parked AND seq IN (SELECT message FROM recipient WHERE lease <> 0)"""
-_DUE_COLUMNS = "due, domain, message, position, attempts, delay_noticed, interrupted, hold"
+_DUE_COLUMNS = "due, domain, message, position, attempts, delay_noticed, interrupted, reason, hold"
 _DUE_WHERE = "FROM recipient INDEXED BY recipient_due WHERE state = 0 AND lease = 0 AND due <= ?"
 _DUE_ORDER = "ORDER BY due, domain, message, position LIMIT ?"
 _DUE = f"SELECT {_DUE_COLUMNS} {_DUE_WHERE} {_DUE_ORDER}"
 _DUE_BUT = f"""SELECT {_DUE_COLUMNS} {_DUE_WHERE} AND due >= ?
  AND domain NOT IN (SELECT value FROM json_each(?)) {_DUE_ORDER}"""  # noqa: S608 - constants
-_EXPIRED = f"""SELECT due, domain, message, position, attempts, delay_noticed, interrupted + 1, hold
- FROM recipient WHERE lease <> 0 AND due <= ? {_DUE_ORDER}"""  # noqa: S608 - constants
+_EXPIRED = f"""SELECT due, domain, message, position, attempts, delay_noticed, interrupted + 1, reason,
+ hold FROM recipient WHERE lease <> 0 AND due <= ? {_DUE_ORDER}"""  # noqa: S608 - constants
 _SEIZE = """UPDATE recipient SET state = 0, lease = ?, due = ?,
  hold = CASE WHEN state = 1 THEN reason ELSE NULL END WHERE message = ? AND position = ?"""
 _SEIZED = "SELECT attempts, delay_noticed, interrupted FROM recipient WHERE message = ? AND position = ?"
@@ -121,7 +121,7 @@ class SqliteClaiming(SqliteBatch):
         if message is None:
             return None
         recipients = []
-        for _, _, _, position, attempts, delay_noticed, interrupted, _ in rows:
+        for _, _, _, position, attempts, delay_noticed, interrupted, reason, _ in rows:
             self._execute(_TAKE, (lease, until, attempts + 1, interrupted, seq, position))
             recipients.append(
                 ClaimedRecipient(
@@ -131,6 +131,7 @@ class SqliteClaiming(SqliteBatch):
                     lease,
                     bool(delay_noticed),
                     interrupted,
+                    reason or "",
                 )
             )
         return Claim(message, tuple(recipients))

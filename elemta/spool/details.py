@@ -6,8 +6,10 @@ import msgspec
 
 from elemta.mail import (
     NULL_PATH,
+    PHASES,
     AddressLiteral,
     BodyType,
+    Deed,
     DeliverBy,
     DeliverByMode,
     Delivered,
@@ -19,6 +21,7 @@ from elemta.mail import (
     Notify,
     Origin,
     Outcome,
+    Phases,
     Recipient,
     Ret,
     ReversePath,
@@ -52,9 +55,17 @@ def describe(outcome: Outcome) -> tuple[str, str, str]:
     return reason, plain(str(outcome.reply)), plain(outcome.remote)
 
 
-def outcome_detail(outcome: Outcome) -> str:
-    """What only the operator is to know of an outcome."""
-    return "" if isinstance(outcome, Delivered) else plain(outcome.detail)
+def outcome_detail(outcome: Outcome, note: str = "") -> str:
+    """What only the operator is to know of an outcome, behind a note of its attempt."""
+    detail = "" if isinstance(outcome, Delivered) else outcome.detail
+    if note:
+        detail = f"{note}; {detail}" if detail else note
+    return plain(detail)
+
+
+def phase_list(phases: Phases) -> list[float]:
+    """Phases as they are kept: their seconds in order."""
+    return [getattr(phases, name) for name in PHASES]
 
 
 def plain(text: str) -> str:
@@ -81,6 +92,7 @@ class _StoredOrigin(msgspec.Struct, array_like=True):
     listener: str
     tls: tuple[str, str, bool] | None
     identity: tuple[str, str] | None
+    traceparent: str = ""
 
 
 class _Details(msgspec.Struct, array_like=True):
@@ -96,6 +108,9 @@ class _Details(msgspec.Struct, array_like=True):
     origin: _StoredOrigin
     deliver_by: tuple[float, str, bool] | None = None
     release_at: float | None = None
+    tags: tuple[str, ...] = ()
+    deeds: tuple[tuple[str, str, str], ...] = ()
+    hold_request: str | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -128,9 +143,13 @@ def encode_details(envelope: Envelope, origin: Origin) -> str:
             plain(origin.listener),
             None if tls is None else (plain(tls.version), plain(tls.cipher), tls.verified),
             None if identity is None else (plain(identity.name), plain(identity.mechanism)),
+            plain(origin.traceparent),
         ),
         None if by is None else (by.deadline, by.mode.value, by.trace),
         envelope.release_at,
+        tuple(plain(tag) for tag in envelope.tags),
+        tuple((plain(each.plugin), each.hook, plain(each.what)) for each in envelope.deeds),
+        envelope.hold_request,
     )
     try:
         return _encoder.encode(details).decode()
@@ -168,6 +187,9 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
         details.priority,
         None if by is None else DeliverBy(by[0], DeliverByMode(by[1]), by[2]),
         details.release_at,
+        details.tags,
+        tuple(Deed(*each) for each in details.deeds) if details.deeds else (),
+        details.hold_request,
     )
     return envelope, Origin(
         origin.session,
@@ -178,6 +200,7 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
         origin.listener,
         None if origin.tls is None else TlsFacts(*origin.tls),
         None if origin.identity is None else Identity(*origin.identity),
+        origin.traceparent,
     )
 
 

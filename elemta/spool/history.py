@@ -8,9 +8,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from elemta.mail import Mailbox, MessageId, is_id
+from elemta.mail import Mailbox, MessageId, Phases, is_id
 
-from .details import decode_details, describe, outcome_detail, to_milliseconds, to_seconds
+from .details import decode_details, describe, outcome_detail, phase_list, to_milliseconds, to_seconds
 from .values import AttemptEntry, AttemptRecord, History, RecipientEntry, RecipientState
 
 Execute = Callable[..., Any]  # Any: columns have the types of the schema
@@ -26,16 +26,16 @@ _LENGTH = 13
 _RANDOM_BITS = 18
 """How many of them are not its time."""
 
-_AGAIN = """UPDATE attempt SET last = ?, times = times + 1, tls = ?, seconds = ?
+_AGAIN = """UPDATE attempt SET last = ?, times = times + 1, tls = ?, seconds = ?, phases = ?
  WHERE message = ? AND position = ?
  AND run = (SELECT max(run) FROM attempt WHERE message = ? AND position = ?)
  AND state = ? AND reason = ? AND reply = ? AND remote = ? AND detail = ?"""
 _FIRST = """INSERT INTO attempt
- SELECT ?1, ?2, coalesce(max(run), 0) + 1, ?3, ?4, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10
+ SELECT ?1, ?2, coalesce(max(run), 0) + 1, ?3, ?4, ?4, 1, ?5, ?6, ?7, ?8, ?9, ?10, ?11
  FROM attempt WHERE message = ?1 AND position = ?2"""
 _TRIM = f"""DELETE FROM attempt WHERE message = ? AND position = ?
  AND run <= (SELECT max(run) FROM attempt WHERE message = ? AND position = ?) - {MOST_RUNS}"""  # noqa: S608
-_ATTEMPTS = """SELECT position, state, first, last, times, reason, reply, remote, detail, tls, seconds
+_ATTEMPTS = """SELECT position, state, first, last, times, reason, reply, remote, detail, tls, seconds, phases
  FROM attempt WHERE message = ? ORDER BY last, position"""
 _FORGET_ATTEMPTS = "DELETE FROM attempt WHERE message = ?"
 _END = "INSERT INTO ended SELECT ?, id, ?, received, size, details, ? FROM message WHERE seq = ?"
@@ -74,6 +74,7 @@ class _EndedAttempt(msgspec.Struct, array_like=True):
     detail: str = ""
     tls: str = ""
     seconds: float = 0.0
+    phases: list[float] = []
 
 
 class _Results(msgspec.Struct, array_like=True):
@@ -84,6 +85,7 @@ class _Results(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Results)
+_phases = msgspec.json.Decoder(list[float])
 
 
 def number(message: MessageId) -> int:
@@ -96,19 +98,21 @@ def note_attempts(
 ) -> None:
     """Write down an attempt that is not all of the life of its message."""
     facts = record.facts
+    phases = _encoder.encode(phase_list(facts.phases)).decode()
     for result in record.results:
         place = seq, result.index
-        words = int(result.state), *describe(result.outcome), outcome_detail(result.outcome)
-        execute(_AGAIN, (moment, facts.tls, facts.seconds, *place, *place, *words))
+        words = int(result.state), *describe(result.outcome), outcome_detail(result.outcome, facts.note)
+        execute(_AGAIN, (moment, facts.tls, facts.seconds, phases, *place, *place, *words))
         if not connection.changes():
             state, *texts = words
-            execute(_FIRST, (*place, state, moment, *texts, facts.tls, facts.seconds))
+            execute(_FIRST, (*place, state, moment, *texts, facts.tls, facts.seconds, phases))
             execute(_TRIM, (*place, *place))
 
 
 def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> bool:
     """Keep what is known of a message whose only attempt this was; returns whether there was a place."""
     facts = record.facts
+    phases = phase_list(facts.phases)
     attempts = [
         (
             result.index,
@@ -117,9 +121,10 @@ def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> 
             moment,
             1,
             *describe(result.outcome),
-            outcome_detail(result.outcome),
+            outcome_detail(result.outcome, facts.note),
             facts.tls,
             facts.seconds,
+            phases,
         )
         for result in record.results
     ]
@@ -128,9 +133,13 @@ def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> 
 
 def end(execute: Execute, message: MessageId, seq: int, moment: int) -> bool:
     """Keep what is known of a message; to be called before its recipients are deleted. As `end_with`."""
-    recipients, attempts = execute(_RECIPIENTS, (seq,)).fetchall(), execute(_ATTEMPTS, (seq,)).fetchall()
+    recipients, attempts = execute(_RECIPIENTS, (seq,)).fetchall(), _attempts(execute, seq)
     execute(_FORGET_ATTEMPTS, (seq,))
     return _insert(execute, message, seq, moment, (recipients, attempts))
+
+
+def _attempts(query: Execute, seq: int) -> list[tuple[Any, ...]]:
+    return [(*row, _phases.decode(phases)) for *row, phases in query(_ATTEMPTS, (seq,))]
 
 
 def _insert(execute: Execute, message: MessageId, seq: int, moment: int, results: object) -> bool:
@@ -176,7 +185,7 @@ def read_history(query: Execute, message: MessageId, recipients: Sequence[Recipi
     row = query(_LIVING, (message,)).fetchone()
     if row is not None:
         seq, details, received, size = row
-        found: Iterable[tuple[Any, ...]] = query(_ATTEMPTS, (seq,))
+        found = _attempts(query, seq)
         return _history(message, details, received, size, None, recipients, found)
     if not is_id(message):
         return None
@@ -251,5 +260,18 @@ def _entry(ended: _EndedRecipient, address: str) -> RecipientEntry:
 
 
 def _attempt(row: tuple[Any, ...]) -> AttemptEntry:
-    position, state, first, last, times, *words = row
-    return AttemptEntry(position, RecipientState(state), to_seconds(first), to_seconds(last), times, *words)
+    position, state, first, last, times, reason, reply, remote, detail, tls, seconds, phases = row
+    return AttemptEntry(
+        position,
+        RecipientState(state),
+        to_seconds(first),
+        to_seconds(last),
+        times,
+        reason,
+        reply,
+        remote,
+        detail,
+        tls,
+        seconds,
+        Phases(*phases),
+    )

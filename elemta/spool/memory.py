@@ -133,7 +133,9 @@ class MemoryStore(MemoryState):
             )
             recipient = entry.message.envelope.recipients[index]
             claimed.append(
-                ClaimedRecipient(index, recipient, attempts, lease, slot.delay_noticed, interrupted)
+                ClaimedRecipient(
+                    index, recipient, attempts, lease, slot.delay_noticed, interrupted, slot.reason or ""
+                )
             )
         self._replace(entry, slots)
         return Claim(attrs.evolve(entry.message, body=None), tuple(claimed))

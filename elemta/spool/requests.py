@@ -87,36 +87,43 @@ class Operation(Request[T]):
 
 @attrs.define(eq=False)
 class Accept(Request[Receipt]):
-    """Store a new message."""
+    """Store a new message, with the notices that follow from its coming."""
 
     message: NewMessage
     handover: Handover
-    offer: Offer | None = None
+    notices: tuple[NewMessage, ...] = ()
+    offers: list[Offer | None] = attrs.field(factory=list)
 
     @property
     def weight(self) -> int:
-        return 4 + len(self.message.envelope.recipients)
+        return 4 + len(self.message.envelope.recipients) + 5 * len(self.notices)
 
     @property
     def octets(self) -> int:
-        return len(self.message.body) if self.message.body is not None else 0
+        return sum(len(each.body or b"") for each in (self.message, *self.notices))
 
     def apply(self, store: Store) -> None:
-        self.offer = self.handover.offer(self.message)
-        lease = None if self.offer is None else self.offer.lease
-        store.accept(self.message, lease=lease, lease_until=self.handover.lease_until())
+        for message in (self.message, *self.notices):
+            offer = self.handover.offer(message)
+            self.offers.append(offer)
+            lease = None if offer is None else offer.lease
+            store.accept(message, lease=lease, lease_until=self.handover.lease_until())
         self.result = Receipt(self.message.id)
 
     def stored(self) -> bool:
-        if self.offer is None:
-            return self.message.hold is None
-        self.handover.complete(self.offer)
-        return False
+        due = False
+        for message, offer in zip((self.message, *self.notices), self.offers, strict=True):
+            if offer is not None:
+                self.handover.complete(offer)
+            else:
+                due = due or message.hold is None
+        return due
 
     def undone(self) -> None:
-        if self.offer is not None:
-            self.handover.withdraw(self.offer)
-            self.offer = None
+        for offer in self.offers:
+            if offer is not None:
+                self.handover.withdraw(offer)
+        self.offers.clear()
 
 
 @attrs.define(eq=False)

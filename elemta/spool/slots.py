@@ -101,18 +101,17 @@ def with_attempt(
         reason,
         reply,
         remote,
-        outcome_detail(result.outcome),
+        outcome_detail(result.outcome, facts.note),
         facts.tls,
         facts.seconds,
+        facts.phases,
     )
     for place in reversed(range(len(attempts))):
         before = attempts[place]
         if before.index == result.index:
             again = attrs.evolve(entry, first=before.first, times=before.times + 1)
-            if (
-                attrs.evolve(before, last=now, times=again.times, tls=again.tls, seconds=again.seconds)
-                == again
-            ):
+            same = attrs.evolve(before, last=now, times=again.times, tls=again.tls, seconds=again.seconds)
+            if attrs.evolve(same, phases=again.phases) == again:
                 return (*attempts[:place], *attempts[place + 1 :], again)
             break
     own = [each for each in attempts if each.index == result.index]

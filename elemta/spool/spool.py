@@ -115,12 +115,13 @@ class Spool(Operating):
         origin: Origin,
         prefix: bytes,
         hold: str | None = None,
+        notices: Sequence[NewMessage] = (),
     ) -> Receipt:
         """Store the message durably and return its receipt: it is on stable storage, for all recipients.
 
         If cancelled while waiting for its turn, nothing is stored, and the draft is to be discarded.
         Once the writer has taken it, the wait cannot be cancelled and the receipt is returned.
-        With `hold` its recipients wait for an operator, for that reason.
+        With `hold` its recipients wait for an operator, for that reason. The `notices` are stored with it.
 
         Raises:
           SpoolFull: nothing is stored; answer 452.
@@ -141,7 +142,7 @@ class Spool(Operating):
             hold,
         )
         try:
-            receipt = await self._writer.submit(Accept(new, self._handover))
+            receipt = await self._writer.submit(Accept(new, self._handover, tuple(notices)))
         except SpoolUnavailable:
             draft.keep()  # the row may be there after all; if not, the next start sweeps the file
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
-from elemta.mail import Cause, Envelope, MessageId, Origin, Outcome, Recipient
+from elemta.mail import NO_PHASES, Cause, Envelope, MessageId, Origin, Outcome, Phases, Recipient, TlsFacts
 
 PRIORITY_SECONDS = 60.0
 """What one level of priority (RFC 6710) is worth in seconds of waiting, wherever mail queues up."""
@@ -105,6 +105,8 @@ class ClaimedRecipient:
     """Whether the sender was already told that it is late."""
     interrupted: int = 0
     """Attempts in a row that crashed, or whose process died before it wrote down what became of them."""
+    reason: str = ""
+    """What it waited for: the cause of the last attempt, or of being given back untried; empty: it is new."""
 
 
 @attrs.frozen
@@ -123,6 +125,16 @@ class AttemptFacts:
     """From its begin, the making of the connection included, to its result."""
     tls: str = ""
     """Version and cipher of the connection; empty: none."""
+    connect: float = 0.0
+    """The part of it until there was a connection."""
+    waited: float = 0.0
+    """From when the message was taken up until the begin."""
+    note: str = ""
+    """What plugins changed about it."""
+    secured: TlsFacts | None = None
+    """The same as `tls`, as a value."""
+    phases: Phases = NO_PHASES
+    """Where the time went."""
 
 
 NO_FACTS = AttemptFacts()
@@ -289,8 +301,9 @@ class AttemptEntry:
     detail: str = ""
     """For the operator: the local error behind it."""
     tls: str = ""
-    """Of the last one, as `seconds`."""
+    """Of the last one, as `seconds` and `phases`."""
     seconds: float = 0.0
+    phases: Phases = NO_PHASES
 
 
 @attrs.frozen

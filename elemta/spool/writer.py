@@ -35,7 +35,7 @@ import attrs
 import outcome
 import trio
 
-from elemta.runtime import summarize
+from elemta.runtime import Histogram, HistogramStatistics, summarize
 
 from .errors import BatchSpoiled, LeaseLost, SpoolFull, SpoolUnavailable
 from .gathering import AnyRequest, Gathering, unavailable
@@ -50,6 +50,8 @@ _FULL_PAUSE = 1.0
 CHECKPOINT_PAGES = 2000
 """16 MiB of write-ahead log, then it is moved into the database when nobody waits; at four times
 that, also when someone does."""
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHORT_CHECKPOINT_PAGES = 128
 """The same while room is short. The log can then go on in the space that it has when the disk is full, and so
 little of it needs a new place in the database that the ballast is enough."""
@@ -77,6 +79,10 @@ class WriterStatistics:
     lost_leases: int
     """Records that came after their recipient was given to someone else."""
     deliveries_paused: bool
+    seconds: HistogramStatistics
+    """Of the flush alone."""
+    groups: HistogramStatistics
+    """Requests in a commit."""
 
 
 class Writer(Gathering):
@@ -103,6 +109,7 @@ class Writer(Gathering):
         self._commits = self._requests = self._last_group = self._largest_group = 0
         self._checkpoints = self._log_pages = self._lost_leases = 0
         self._last_seconds = self._total_seconds = 0.0
+        self._seconds, self._groups = Histogram(_SECONDS), Histogram(_GROUPS)
 
     # For other tasks
 
@@ -120,6 +127,8 @@ class Writer(Gathering):
             self._log_pages,
             self._lost_leases,
             self.deliveries_paused,
+            self._seconds.statistics(),
+            self._groups.statistics(),
         )
 
     # The task
@@ -242,6 +251,8 @@ class Writer(Gathering):
         self._largest_group = max(self._largest_group, len(batch))
         self._last_seconds = seconds
         self._total_seconds += seconds
+        self._seconds.observe(seconds)
+        self._groups.observe(len(batch))
         self._log_pages = self._store.checkpoint_size
         if self._slow and seconds <= self._alarm:
             self._slow = False

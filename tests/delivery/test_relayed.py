@@ -1,9 +1,21 @@
 """What a next hop is told of the sender's wishes, so that the queue knows which notices are still its own."""
 
 import pytest
-from delivery_helpers import connected, deliver_one
+from delivery_helpers import connected, deliver_one, make_parcel
 
-from elemta.mail import Cause, DeliverBy, DeliverByMode, Delivered, Failed, Outcome, Relay
+from elemta.mail import (
+    Cause,
+    DeliverBy,
+    DeliverByMode,
+    Delivered,
+    DsnOptions,
+    Failed,
+    Notify,
+    Outcome,
+    Recipient,
+    Relay,
+    parse_mailbox,
+)
 from elemta.runtime import TrioWallClock
 from elemta.smtp import ByTime, Capabilities
 from elemta.testing.peers import Received, SinkPeer
@@ -73,3 +85,27 @@ async def test_server_without_deadlines_gets_the_message_without_one(autojump_cl
     outcome, [message] = await offered(deadline(600, DeliverByMode.NOTIFY), None)
     assert message.mail.params.deliver_by is None
     assert outcome.relay == Relay()
+
+
+@pytest.mark.parametrize(
+    ("mode", "knows_deadlines", "asked", "passed_on"),
+    [
+        (DeliverByMode.NOTIFY, False, None, Notify.FAILURE | Notify.DELAY),
+        (DeliverByMode.NOTIFY, False, Notify.SUCCESS, Notify.SUCCESS | Notify.DELAY),
+        (DeliverByMode.NOTIFY, False, Notify.NEVER, Notify.NEVER),
+        (DeliverByMode.NOTIFY, True, None, None),
+        (DeliverByMode.NOTIFY, True, Notify.SUCCESS, Notify.SUCCESS),
+        (DeliverByMode.RETURN, True, Notify.FAILURE, Notify.FAILURE),
+    ],
+)
+async def test_server_that_knows_no_deadline_is_asked_to_tell_of_delays(
+    mode, knows_deadlines, asked, passed_on, autojump_clock
+):
+    """RFC 2852 §4.1.4.2"""
+    offers = Capabilities(pipelining=True, dsn=True, deliver_by=0 if knows_deadlines else None)
+    sink = SinkPeer(capabilities=offers)
+    to = Recipient(parse_mailbox("ann@example.org"), DsnOptions(notify=asked))
+    async with connected(sink) as connection:
+        await connection.deliver(make_parcel(to, deliver_by=deadline(600, mode)))
+    [rcpt] = sink.messages[0].recipients
+    assert rcpt.params.notify == passed_on

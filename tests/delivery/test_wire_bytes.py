@@ -312,4 +312,5 @@ async def test_priority_goes_where_it_is_understood(autojump_clock):
     async with connected(sink) as connection:
         await deliver_one(connection, priority=3)
         await deliver_one(connection)
-    assert [message.mail.params.priority for message in sink.messages] == [3, None]
+    # RFC 6710 §4.2: as it was determined, also where that is nothing special
+    assert [message.mail.params.priority for message in sink.messages] == [3, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from elemta.config import Config, DomainsConfig, QueueConfig, RouteConfig, SpoolConfig
+from elemta.config import Config, DomainsConfig, PluginConfig, QueueConfig, RouteConfig, SpoolConfig
 from elemta.delivery import ConnectFailed, Connection, Parcel, SessionLimits, Transport
 from elemta.events import Event, EventBus
 from elemta.mail import (
@@ -26,12 +26,15 @@ from elemta.mail import (
     Recipient,
     Reply,
     ReversePath,
+    TlsFacts,
     make_id,
     parse_mailbox,
 )
+from elemta.plugin import LoadedPlugin, Member, TaskTier, Ward, open_plugins
+from elemta.plugin.api import Context, Metrics, NoConfig, Plugin, hook_methods, task_methods
 from elemta.queue import QueueManager, open_queue
 from elemta.routing import Route, Router
-from elemta.runtime import Drain
+from elemta.runtime import Drain, get_logger
 from elemta.spool import MemoryStore, RecipientEntry, Spool, open_spool
 
 OK = Delivered(Reply.of(250, "2.0.0", "ok"), "next.example[192.0.2.1]:25")
@@ -53,6 +56,9 @@ class ScriptedTransport(Transport):
     parcels: list[Parcel] = attrs.field(factory=list)
     usable_after: Callable[[Parcel], bool] = lambda _: True
     limits: SessionLimits = attrs.field(factory=SessionLimits)
+    tls: TlsFacts | None = None
+    on_deliver: Callable[[Callable[[], Parcel | None]], object] = lambda _: None
+    """Gets what a connection asks for the parcel behind the present one."""
 
     async def connect(self) -> Connection:
         await trio.lowlevel.checkpoint()
@@ -61,7 +67,9 @@ class ScriptedTransport(Transport):
             raise ConnectFailed(self.refuse)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
-        return _Connection(self, self.limits)
+        connection = _Connection(self, self.limits)
+        connection.tls = self.tls
+        return connection
 
 
 @attrs.define(eq=False)
@@ -89,6 +97,8 @@ class _Connection(Connection):
         self.now = "mail"
         await trio.lowlevel.checkpoint()
         self.now, self.in_dot = "final-dot", True
+        if self.following is not None:
+            self.transport.on_deliver(self.following)
         outcomes = await self.transport.answer(parcel)
         self.now, self.in_dot = "idle", False
         self.is_usable = self.transport.usable_after(parcel)
@@ -188,6 +198,8 @@ async def open_bed(
     clock: SettableClock | None = None,
     store: MemoryStore | None = None,
     sign: Callable[[bytes], bytes] | None = None,
+    plugins: Sequence[LoadedPlugin] = (),
+    survey: Callable[[Route], Awaitable[frozenset[str]]] | None = None,
 ) -> AsyncGenerator[Bed, None]:
     """`answer` serves every site; a test may replace the transport of one. With a `store` of an earlier
     bed: that server has died and starts again."""
@@ -202,6 +214,7 @@ async def open_bed(
         return transports.setdefault(str(route), ScriptedTransport(answer, refuse))
 
     async with (
+        open_plugins([_ward(each) for each in plugins], bus, clock) as host,
         open_spool(
             Path("nowhere"),
             SpoolConfig(),
@@ -222,9 +235,37 @@ async def open_bed(
             random=random,
             drain=drain,
             sign=sign,
+            plugins=host,
+            survey=survey,
         ) as queue,
     ):
         yield Bed(spool, queue, drain, events, transports, random, clock)
+
+
+class _NoState:
+    """Remembers nothing."""
+
+    async def get(self, key: str) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return None
+
+    def put(self, key: str, value: bytes, seconds: float) -> None:
+        pass
+
+    def forget(self, key: str) -> None:
+        pass
+
+
+def plugin(made: type[Plugin[Any]], name: str = "p", **entry: Any) -> LoadedPlugin:
+    """A class as the loader would have it."""
+    return LoadedPlugin(
+        PluginConfig(name, **entry), made, NoConfig(), hook_methods(made), task_methods(made), __file__
+    )
+
+
+def _ward(loaded: LoadedPlugin) -> Ward:
+    context = Context(loaded.entry.name, get_logger("plugin"), SettableClock(), Metrics(), _NoState())
+    return Ward(Member(loaded.entry, TaskTier(loaded, context), frozenset(loaded.hooks)))
 
 
 def config_with(**changes: object) -> Config:

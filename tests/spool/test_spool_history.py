@@ -21,7 +21,7 @@ from spool_builders import (
     spool_folder,
 )
 
-from elemta.mail import Cause, Deferred, MessageId, Reply, make_id
+from elemta.mail import Cause, Deferred, MessageId, Phases, Reply, make_id
 from elemta.spool import (
     AttemptEntry,
     AttemptFacts,
@@ -42,7 +42,7 @@ from elemta.spool.history import MOST_RUNS, TWINS, number
 
 ALL = QueueFilter()
 DELIVERED, FAILED, QUEUED = RecipientState.DELIVERED, RecipientState.FAILED, RecipientState.QUEUED
-TLS = AttemptFacts(1.5, "TLSv1.3 TLS_AES_256_GCM_SHA384")
+TLS = AttemptFacts(1.5, "TLSv1.3 TLS_AES_256_GCM_SHA384", phases=Phases(dns=0.25, reply=1.25))
 
 
 def put(store: Store, number: int, *recipients: str, lease: int | None = 1) -> MessageId:
@@ -92,6 +92,7 @@ def test_a_message_that_was_delivered_at_once_is_still_known(store: Store) -> No
             OK.remote,
             tls=TLS.tls,
             seconds=TLS.seconds,
+            phases=TLS.phases,
         ),
         AttemptEntry(
             1,
@@ -104,6 +105,7 @@ def test_a_message_that_was_delivered_at_once_is_still_known(store: Store) -> No
             NEVER.remote,
             tls=TLS.tls,
             seconds=TLS.seconds,
+            phases=TLS.phases,
         ),
     )
     assert store.statistics().ended == 1
@@ -119,7 +121,7 @@ def test_the_same_answer_again_is_counted_and_another_is_kept_beside_it(store: S
             1,
             attrs.evolve(deferred(lease=lease), outcome=outcome),
             now=NOW + step,
-            facts=AttemptFacts(float(step)),
+            facts=AttemptFacts(float(step), phases=Phases(connect=float(step))),
         )
         store.begin()
         lease += 1
@@ -134,6 +136,7 @@ def test_the_same_answer_again_is_counted_and_another_is_kept_beside_it(store: S
         ("connect", 3, 3, 1, 3.0),
         ("remote-reply", 4, 4, 1, 4.0),
     ]
+    assert [one.phases.connect for one in history.attempts] == [2.0, 3.0, 4.0]  # of the last one each
     assert history.attempts[1].detail == "refused"
     assert (history.recipients[0].leased, history.recipients[0].attempts) == (True, 6)
     record(store, 1, result(lease=lease), now=NOW + 10)

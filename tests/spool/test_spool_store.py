@@ -601,7 +601,9 @@ def test_store_in_memory_has_no_body_files() -> None:
 def test_wishes_about_time_are_kept(store: Store) -> None:
     by = DeliverBy(NOW + 0.5, DeliverByMode.NOTIFY, trace=True)
     message = new_message()
-    wishes = attrs.evolve(message.envelope, deliver_by=by, release_at=NOW + 1.25, priority=7)
+    wishes = attrs.evolve(
+        message.envelope, deliver_by=by, release_at=NOW + 1.25, hold_request="for;60", priority=7
+    )
     put(store, attrs.evolve(message, envelope=wishes))
     stored = store.stored(message.id)
     assert stored is not None
