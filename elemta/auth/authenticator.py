@@ -13,16 +13,13 @@ from elemta.runtime import Memo, ThreadPools, ThreadPoolStatistics, WallClock
 
 from .actions import Situation
 from .exchange import Introspect, Judge, SaslExchange
-from .filestore import FileStore
 from .hashing import HashingPool
 from .introspection import make_introspection
-from .keyfile import KEY_OCTETS, load_key, load_or_make_key
+from .keyfile import KEY_OCTETS, load_or_make_key
 from .mechanisms import MECHANISMS
-from .passwords import Cost
-from .recent import RecentChecks
-from .sealing import Sealer
 from .senders import may_send_as
 from .store import CredentialStore
+from .stores import make_store
 from .throttle import Throttle, ThrottleStatistics
 from .values import AuthClient
 
@@ -110,6 +107,14 @@ class Authenticator:
         account = self.accounts.known(identity.name)
         return account is not None and may_send_as(account.name, account.send_as, mailbox)
 
+    async def look_up(self, identity: Identity) -> None:
+        """Ask the store about an account that somebody else has let in, so that `may_send_as` knows it.
+
+        Raises:
+          StoreUnavailable: it cannot be asked now.
+        """
+        await self.accounts.find(identity.name)
+
     async def refresh(self) -> None:
         """Look for changes of the accounts; called every `REFRESH` seconds, so that what sessions may do
         follows. Logins see changes at once without it. Cancelled, nothing is left behind.
@@ -141,6 +146,11 @@ class Authenticator:
             return replies.AUTH_TOO_WEAK if kind.weak else replies.AUTH_UNKNOWN_MECHANISM
         if kind.token and self._judge.introspect is None:
             return replies.AUTH_UNKNOWN_MECHANISM
+        accounts = self.accounts
+        if (kind.scram and not accounts.has_scram) or (
+            kind.recoverable and not accounts.has_recoverable_secrets
+        ):
+            return replies.AUTH_UNKNOWN_MECHANISM
         if kind.shows_secret and not client.tls:
             # RFC 4954 §4, §6; a token opens more than mail, so loopback is no excuse for it
             local = client.loopback and self._config.loopback_without_tls and not kind.token
@@ -170,28 +180,18 @@ def make_authenticator(
     introspect: Introspect | None = None,
     pools: ThreadPools | None = None,
 ) -> Authenticator:
-    """The authenticator of a configuration with a users file. Blocking; the state folder must be there.
+    """The authenticator of a configuration with accounts. Blocking; the state folder must be there.
 
     `pools` gets a pool `passwords`, which it must not have yet.
 
     Raises:
-      AuthFilesError: the users file or a key file cannot be used; `str()` has a line for each problem.
+      AuthFilesError: the accounts or a key file cannot be used; `str()` has a line for each problem.
     """
     auth = config.auth
-    assert auth.users is not None, "a configuration with auth on has a users file"
     hashing = HashingPool(auth.hash_threads, auth.hash_waiting, pools)
-    accounts = FileStore(
-        auth.users,
-        hashing=hashing,
-        recent=RecentChecks(random.randbytes(KEY_OCTETS), auth.remember, clock),
-        random=random,
-        cost=cost_of(auth),
-        iterations=auth.scram_iterations,
-        sealer=Sealer(load_key(auth.recovery_key)) if auth.recovery_key is not None else None,
-    )
     return Authenticator(
         auth,
-        accounts,
+        make_store(auth, hashing, random, clock),
         random,
         clock,
         hostname=config.hostname,
@@ -200,8 +200,3 @@ def make_authenticator(
         introspect=introspect or make_introspection(auth),
         hashing=hashing,
     )
-
-
-def cost_of(config: AuthConfig) -> Cost:
-    """What a password that is set now costs to check."""
-    return Cost(memory=config.hash_memory // 1024, passes=config.hash_passes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from random import Random
@@ -15,16 +14,16 @@ from elemta.runtime import ThreadPool, get_logger, run_in_thread
 
 from .hashing import HashingPool
 from .keyfile import AuthFilesError, read_private
-from .passwords import SALT_OCTETS, Cost, PasswordHash, Recipe, find_match
-from .recent import RecentChecks, Verdict
-from .sealing import SealBroken, Sealer
-from .store import Account, CredentialStore, Proved, ScramAccount
+from .passwords import Cost
+from .recent import RecentChecks
+from .recordstore import RecordStore
+from .sealing import Sealer
+from .store import Account
 from .users import UserRecord, UsersFile, UsersSyntaxError, parse_users
 
 MAX_FILE = 64 << 20
 """Octets: some hundred thousand accounts."""
 
-_NOBODY = b"\0" * 16
 _log = get_logger(__name__)
 
 _Stamp: TypeAlias = tuple[int, ...]
@@ -78,7 +77,7 @@ def _load(path: Path, default_cost: Cost, default_iterations: int) -> _Content:
     return _Content(users, _stamp(facts), users.usual_cost(default_cost), iterations)
 
 
-class FileStore(CredentialStore):
+class FileStore(RecordStore):
     """A users file.
 
     A changed file that has a mistake, or is open to others, changes nothing and is told once in the log.
@@ -98,12 +97,9 @@ class FileStore(CredentialStore):
         iterations: int,
         sealer: Sealer | None = None,
     ) -> None:
+        super().__init__(hashing, recent, random, sealer)
         self._path = path
-        self._hashing = hashing
-        self._recent = recent
-        self._random = random
         self._defaults = (cost, iterations)
-        self._sealer = sealer
         self._reading = ThreadPool("users-file", 1)
         self._turn = trio.Lock()
         self.problem = ""
@@ -113,56 +109,15 @@ class FileStore(CredentialStore):
     def _use(self, content: _Content) -> None:
         self._users = content.users
         self._seen = content.stamp
-        self._iterations = content.iterations
-        # no password has this hash: it was not computed from one
-        recipe = Recipe(content.cost, self._random.randbytes(SALT_OCTETS))
-        self._nobody = PasswordHash(recipe, self._random.randbytes(recipe.octets))
+        self._liken(content.cost, content.iterations)
 
     def known(self, name: str) -> Account | None:
-        record = self._record(name)
-        return record.account if record else None
+        record = self._users.records.get(name)
+        return record.account if record is not None and not record.disabled else None
 
-    def scram_iterations(self) -> int:
-        return self._iterations
-
-    async def find(self, name: str) -> Account | None:
+    async def _record(self, name: str) -> UserRecord | None:
         await self.refresh()
-        return self.known(name)
-
-    async def check_password(self, name: str, password: str) -> Proved | None:
-        await self.refresh()
-        record = self._record(name)
-        state = _state(record)
-        verdict = self._recent.find(name, state, password)
-        if verdict is None:
-            hashes = record.hashes() if record else ()
-            computed = hashes or (("password", self._nobody),)
-            credential = await self._hashing.run(find_match, password, computed)
-            verdict = Verdict(credential if hashes else None)
-            self._recent.remember(name, state, password, verdict)
-        if record is None or verdict.credential is None:
-            return None
-        return Proved(record.account, verdict.credential)
-
-    async def scram(self, name: str) -> ScramAccount | None:
-        await self.refresh()
-        record = self._record(name)
-        return record.scram() if record else None
-
-    async def recoverable_secrets(self, name: str) -> tuple[tuple[str, bytes], ...]:
-        await self.refresh()
-        record = self._record(name)
-        if record is None or self._sealer is None:
-            return ()
-        found = []
-        for secret in record.secrets:
-            if secret.sealed is None:
-                continue
-            try:
-                found.append((secret.credential, self._sealer.open(name, secret.credential, secret.sealed)))
-            except SealBroken as error:
-                _log.error(str(error))
-        return tuple(found)
+        return self._users.records.get(name)
 
     async def refresh(self) -> None:
         """Read the file again if it has changed. Those who come meanwhile wait for the new content."""
@@ -187,15 +142,3 @@ class FileStore(CredentialStore):
             return _stamp(os.stat(self._path))
         except OSError as error:
             return (error.errno or 0,)
-
-    def _record(self, name: str) -> UserRecord | None:
-        """The account's line, if it may be used."""
-        record = self._users.records.get(name)
-        return record if record is not None and not record.disabled else None
-
-
-def _state(record: UserRecord | None) -> bytes:
-    """Another one whenever the account's line is another one."""
-    if record is None:
-        return _NOBODY
-    return hashlib.blake2b(record.format().encode(), digest_size=16).digest()

@@ -1,29 +1,24 @@
-"""Asks an authorization server whose token it is (RFC 7662), over HTTP/1.1."""
+"""Asks an authorization server whose token it is (RFC 7662)."""
 
 from __future__ import annotations
 
 import base64
 import json
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
-from urllib.parse import quote_plus, urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote_plus, urlencode
 
 import attrs
-import h11
 import trio
 
 from elemta.config import AuthConfig
 
 from .exchange import Introspect, TokenOwner, TokensUnavailable
 from .keyfile import AuthFilesError, read_private
+from .posting import Connect, PostFailed, Request, post, verifying_context
 from .prepare import NotPrepared, prepare_name
 
-MAX_ANSWER = 64 * 1024
-"""Octets of an answer; honest ones have some hundred."""
 _MAX_SECRET = 4096
-
-Connect: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
 
 def make_introspection(config: AuthConfig) -> Introspect | None:
@@ -45,13 +40,8 @@ def make_introspection(config: AuthConfig) -> Introspect | None:
         pair = f"{quote_plus(config.introspection_client)}:{quote_plus(secret)}"
         authorization = "Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii")
     context = None
-    if urlsplit(config.introspection).scheme == "https":
-        authorities = config.introspection_authorities
-        try:
-            context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
-        except (OSError, ssl.SSLError) as error:
-            assert authorities is not None
-            raise AuthFilesError(authorities, f": cannot be used: {error}") from error
+    if config.introspection.startswith("https:"):
+        context = verifying_context(config.introspection_authorities)
     return Introspection(config, authorization, context)
 
 
@@ -71,61 +61,20 @@ class Introspection:
         Raises:
           TokensUnavailable: the server cannot be asked, or gives no answer that makes sense.
         """
+        assert self.config.introspection is not None
+        form = urlencode({"token": token, "token_type_hint": "access_token"}).encode("ascii")
+        request = Request(
+            self.config.introspection, "application/x-www-form-urlencoded", form, self.authorization
+        )
         failure = "no answer in time"
         with trio.move_on_after(self.config.introspection_timeout):
             try:
-                status, body = await self._ask(token)
-            except (OSError, trio.BrokenResourceError, ssl.SSLError) as error:
-                failure = f"cannot be reached: {type(error).__name__}"
-            except h11.ProtocolError:
-                failure = "does not speak HTTP"
+                answer = await post(request, self.context, self.connect)
+            except PostFailed as error:
+                failure = str(error)
             else:
-                return self._read(status, body)
+                return self._read(answer.status, answer.body)
         raise TokensUnavailable(f"introspection: {failure}")
-
-    async def _ask(self, token: str) -> tuple[int, bytes]:
-        assert self.config.introspection is not None
-        parts = urlsplit(self.config.introspection)
-        host = parts.hostname or ""
-        stream = await self.connect(host, parts.port or (443 if self.context else 80))
-        try:
-            if self.context is not None:
-                stream = trio.SSLStream(stream, self.context, server_hostname=host, https_compatible=True)
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            return await self._talk(stream, parts.netloc, target, token)
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _talk(
-        self, stream: trio.abc.Stream, authority: str, target: str, token: str
-    ) -> tuple[int, bytes]:
-        form = urlencode({"token": token, "token_type_hint": "access_token"}).encode("ascii")
-        headers = [
-            ("Host", authority),
-            ("Content-Type", "application/x-www-form-urlencoded"),
-            ("Content-Length", str(len(form))),
-            ("Accept", "application/json"),
-            ("Connection", "close"),
-        ]
-        if self.authorization:
-            headers.append(("Authorization", self.authorization))
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER)
-        request = h11.Request(method="POST", target=target, headers=headers)
-        sent = [connection.send(event) for event in (request, h11.Data(data=form), h11.EndOfMessage())]
-        await stream.send_all(b"".join(piece for piece in sent if piece))
-        status, body = 0, bytearray()
-        while True:
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some(16384)))
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > MAX_ANSWER:
-                    raise h11.RemoteProtocolError("the answer is too long")
-            elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)):
-                return status, bytes(body)
 
     def _read(self, status: int, body: bytes) -> TokenOwner | None:
         """What an answer says (RFC 7662 §2.2)."""

@@ -15,9 +15,9 @@ KEY_OCTETS = 32
 
 
 class AuthFilesError(Exception):
-    """A users file or key file cannot be used. Each line of the text names the file and what is wrong."""
+    """Accounts or a key file cannot be used. Each line of the text names the file and what is wrong."""
 
-    def __init__(self, path: Path, *reasons: str) -> None:
+    def __init__(self, path: Path | str, *reasons: str) -> None:
         super().__init__("\n".join(f"{path}{reason}" for reason in reasons))
         self.path = path
         self.reasons = reasons

@@ -113,20 +113,24 @@ class Kind:
     """Whoever reads the connection learns the password or token."""
     token: bool = False
     """It needs somebody who knows whose token it is."""
+    scram: bool = False
+    """It needs keys for SCRAM."""
+    recoverable: bool = False
+    """It needs secrets in the clear."""
     weak: bool = False
     """Better mechanisms are always there."""
 
 
 MECHANISMS: Mapping[AuthMechanism, Kind] = MappingProxyType(
     {
-        AuthMechanism.SCRAM_SHA_256_PLUS: Kind(scram_sha_256_plus),
-        AuthMechanism.SCRAM_SHA_256: Kind(scram_sha_256),
+        AuthMechanism.SCRAM_SHA_256_PLUS: Kind(scram_sha_256_plus, scram=True),
+        AuthMechanism.SCRAM_SHA_256: Kind(scram_sha_256, scram=True),
         AuthMechanism.PLAIN: Kind(plain, shows_secret=True, weak=True),
         AuthMechanism.LOGIN: Kind(login, shows_secret=True, weak=True),
         AuthMechanism.EXTERNAL: Kind(external),
         AuthMechanism.OAUTHBEARER: Kind(oauthbearer, shows_secret=True, token=True),
         AuthMechanism.XOAUTH2: Kind(xoauth2, shows_secret=True, token=True),
-        AuthMechanism.CRAM_MD5: Kind(cram_md5, weak=True),
+        AuthMechanism.CRAM_MD5: Kind(cram_md5, weak=True, recoverable=True),
     }
 )
 

@@ -56,6 +56,11 @@ class CredentialStore(ABC):
     The async methods may be cancelled at any time and raise `StoreUnavailable`.
     """
 
+    has_scram: bool = True
+    """Whether it may have keys for SCRAM; without them SCRAM is not offered."""
+    has_recoverable_secrets: bool = True
+    """The same for secrets in the clear and CRAM-MD5."""
+
     @abstractmethod
     async def find(self, name: str) -> Account | None:
         """The account of that name."""

@@ -221,7 +221,7 @@ def _parse_secret(credential: str, value: str) -> Secret:
         hashed = parse_hash(first)
         for part in rest:
             if part.startswith("SCRAM-SHA-256$") and scram is None:
-                scram = _parse_scram(credential, part)
+                scram = parse_scram(credential, part)
             elif _SEALED.fullmatch(part) and sealed is None:
                 sealed = part
             else:
@@ -231,7 +231,8 @@ def _parse_secret(credential: str, value: str) -> Secret:
     return Secret(credential, hashed, scram, sealed)
 
 
-def _parse_scram(credential: str, text: str) -> ScramPart:
+def parse_scram(credential: str, text: str) -> ScramPart:
+    """Read what `ScramPart.format` writes. Raises a ValueError that says what is wrong."""
     match = _SCRAM.fullmatch(text)
     if match is None:
         raise ValueError("not SCRAM-SHA-256$ITERATIONS:SALT$STORED_KEY:SERVER_KEY")

@@ -55,6 +55,8 @@ class TransportKind(enum.StrEnum):
     SMTP = "smtp"
     LMTP = "lmtp"
     MAILDIR = "maildir"
+    PIPE = "pipe"
+    HTTP = "http"
     DISCARD = "discard"
 
 
@@ -69,10 +71,37 @@ class RouteTls(enum.StrEnum):
     DANE_ONLY = "dane-only"
 
 
+class FallbackCause(enum.StrEnum):
+    """Why mail leaves its route for the fallback of it."""
+
+    CONNECT = "connect"
+    """No host took a connection."""
+    TIMEOUT = "timeout"
+    CONNECTION_LOST = "connection-lost"
+    PROTOCOL = "protocol"
+    """What answers is no SMTP server."""
+    DNS = "dns"
+    """DNS gave no usable host."""
+    NO_SUCH_DOMAIN = "no-such-domain"
+    """DNS says that there is no such domain, which without a fallback is final."""
+    TLS = "tls"
+    TLS_NOT_OFFERED = "tls-not-offered"
+    CERTIFICATE = "certificate"
+    REMOTE_REPLY = "remote-reply"
+    """The next hop said that it will not take it now (4yz)."""
+
+
 class LineEndPolicy(enum.StrEnum):
     """What becomes of a message with bare CR or bare LF in it."""
 
     REJECT = "reject"
+    REPAIR = "repair"
+
+
+class NulPolicy(enum.StrEnum):
+    """What becomes of a message with NUL in it."""
+
+    REFUSE = "refuse"
     REPAIR = "repair"
 
 
@@ -81,6 +110,39 @@ class LogFormat(enum.StrEnum):
 
     JSON = "json"
     CONSOLE = "console"
+    MAIL = "mail"
+    """In the manner of Postfix, for tools that read its logs."""
+    OFF = "off"
+
+
+class LogTarget(enum.StrEnum):
+    """Where else the log goes."""
+
+    FILE = "file"
+    JOURNAL = "journal"
+    SYSLOG = "syslog"
+
+
+class LogFacility(enum.StrEnum):
+    """What syslog daemons sort by (RFC 5424 6.2.1)."""
+
+    MAIL = "mail"
+    DAEMON = "daemon"
+    LOCAL0 = "local0"
+    LOCAL1 = "local1"
+    LOCAL2 = "local2"
+    LOCAL3 = "local3"
+    LOCAL4 = "local4"
+    LOCAL5 = "local5"
+    LOCAL6 = "local6"
+    LOCAL7 = "local7"
+
+
+class SyslogProtocol(enum.StrEnum):
+    """How another machine gets it."""
+
+    UDP = "udp"
+    TCP = "tcp"
 
 
 class LogLevel(enum.StrEnum):
@@ -202,6 +264,14 @@ class RatePer(enum.StrEnum):
     ADDRESS = "address"
     NETWORK = "network"
     ACCOUNT = "account"
+    SENDER = "sender"
+    """The address in MAIL."""
+    RECIPIENT = "recipient"
+    """The address in RCPT."""
+    DOMAIN = "domain"
+    """The domain of the recipient."""
+    ROUTE = "route"
+    """Where the recipient's mail goes."""
     ROLE = "role"
 
 
@@ -212,6 +282,17 @@ class Isolation(enum.StrEnum):
     """In the loop of the server: quick, and what it computes keeps everybody waiting."""
     PROCESS = "process"
     """In a worker process: nothing that it does can hurt the server."""
+
+
+class OnStall(enum.StrEnum):
+    """What is done about a plugin that kept the loop from running."""
+
+    TELL = "tell"
+    """It is told and logged, and not broken off."""
+    SUSPEND = "suspend"
+    """Its step is broken off, and it is not asked for a while."""
+    PROCESS = "process"
+    """Its step is broken off, and it goes on in worker processes until it is loaded again."""
 
 
 class OnFailure(enum.StrEnum):

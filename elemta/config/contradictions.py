@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import attrs
-
 from elemta.mail import Domain
 
 from .choices import (
@@ -14,19 +12,42 @@ from .choices import (
     GreylistAction,
     ListenerAuth,
     ListenerTls,
+    LogFormat,
+    LogTarget,
     RateOf,
     RatePer,
     RouteTls,
     TransportKind,
 )
+from .contradiction import Contradiction
+from .outgoing import find_outgoing
 from .positions import KeyPath
-from .schema import Config, DnsListsConfig, RouteConfig
-from .units import DomainPattern, HostPort, RoutePattern, did_you_mean, format_duration, format_size, shown
+from .schema import (
+    AuthConfig,
+    Config,
+    DnsListsConfig,
+    FallbackConfig,
+    HookConfig,
+    PluginConfig,
+    RouteConfig,
+)
+from .units import (
+    DomainPattern,
+    HostPort,
+    RoutePattern,
+    did_you_mean,
+    format_duration,
+    format_size,
+    is_on_this_machine,
+    shown,
+)
 
 _OPTIONS = {
-    TransportKind.SMTP: ("host", "port", "tls", "username", "password_file"),
+    TransportKind.SMTP: ("host", "port", "tls", "username", "password_file", "source", "fallback"),
     TransportKind.LMTP: ("host", "port", "tls"),
     TransportKind.MAILDIR: ("path",),
+    TransportKind.PIPE: ("command", "memory", "time_limit"),
+    TransportKind.HTTP: ("url", "key_file", "time_limit"),
     TransportKind.DISCARD: (),
 }
 """Which settings of a route mean something to its transport."""
@@ -36,20 +57,28 @@ _ROUTE_OPTIONS = {
     "tls": RouteTls.OPPORTUNISTIC,
     "username": None,
     "password_file": None,
+    "source": None,
     "path": None,
+    "command": (),
+    "memory": RouteConfig(RoutePattern()).memory,
+    "time_limit": RouteConfig(RoutePattern()).time_limit,
+    "url": None,
+    "key_file": None,
+    "fallback": FallbackConfig(),
 }
-_OWNERS = {"path": "maildir", "username": "smtp", "password_file": "smtp"}
 """The settings that only some transports use, with their defaults."""
-
-
-@attrs.frozen
-class Contradiction:
-    """A conflict seen at `path`. It says nothing while a value of `path` or `others` is itself mistaken."""
-
-    path: KeyPath
-    reason: str
-    hint: str = ""
-    others: tuple[KeyPath, ...] = ()
+_OWNERS = {
+    "path": "maildir",
+    "username": "smtp",
+    "password_file": "smtp",
+    "source": "smtp",
+    "fallback": "smtp",
+    "command": "pipe",
+    "memory": "pipe",
+    "time_limit": "pipe and http",
+    "url": "http",
+    "key_file": "http",
+}
 
 
 def find_contradictions(config: Config) -> Iterator[Contradiction]:
@@ -65,6 +94,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _route_options(config)
     yield from _dead_routes(config)
     yield from _numbers(config)
+    yield from find_outgoing(config)
     yield from _lists(("policy", "dns_lists"), config.policy.dns_lists)
     yield from _lists(("policy", "domain_lists"), config.policy.domain_lists)
     yield from _greylist(config)
@@ -78,6 +108,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
             ("tls_reports", "send"), "nothing is counted to report", "set tls_reports.collect", others
         )
     yield from _plugins(config)
+    yield from _logging(config)
 
 
 def _listener_names(config: Config) -> Iterator[Contradiction]:
@@ -155,6 +186,11 @@ _ON_LOOPBACK = _WITHOUT_TLS | {AuthMechanism.PLAIN, AuthMechanism.LOGIN}
 def _accounts(config: Config) -> Iterator[Contradiction]:
     auth = config.auth
     offered = set(auth.mechanisms)
+    yield from _stores(auth)
+    if auth.ldap.server is not None or (auth.http.url is not None and not auth.http.scram):
+        offered -= {AuthMechanism.SCRAM_SHA_256, AuthMechanism.SCRAM_SHA_256_PLUS}
+    if auth.ldap.server is not None or auth.http.url is not None:
+        offered.discard(AuthMechanism.CRAM_MD5)
     if AuthMechanism.CRAM_MD5 in offered and auth.recovery_key is None:
         yield Contradiction(
             ("auth", "mechanisms"),
@@ -173,7 +209,7 @@ def _accounts(config: Config) -> Iterator[Contradiction]:
         if listener.auth is ListenerAuth.OFF:
             continue
         path: KeyPath = ("listeners", index, "auth")
-        if auth.users is None:
+        if not auth.stores:
             yield Contradiction(
                 path,
                 f"{str(listener.auth)!r} needs accounts, and there is no users file",
@@ -194,6 +230,34 @@ def _accounts(config: Config) -> Iterator[Contradiction]:
                 'set tls = "starttls", or add SCRAM-SHA-256 to auth.mechanisms',
                 (("listeners", index, "tls"), *others),
             )
+
+
+def _stores(auth: AuthConfig) -> Iterator[Contradiction]:
+    paths: list[KeyPath] = [("auth", *name.split(".")) for name in auth.stores]
+    if len(paths) > 1:
+        reason = f"accounts are in one place, and these are {len(paths)}: {', '.join(auth.stores)}"
+        yield Contradiction(paths[1], reason, "keep one of them", (paths[0], *paths[2:]))
+    ldap = auth.ldap
+    if ldap.server is None:
+        return
+    if ldap.base is None:
+        yield Contradiction(
+            ("auth", "ldap", "server"), "it is not said where its accounts are", "set auth.ldap.base"
+        )
+    if (ldap.bind_name is None) != (ldap.bind_secret is None):
+        yield Contradiction(
+            ("auth", "ldap", "bind_name"),
+            "a name and its secret go together",
+            "set both bind_name and bind_secret, or none",
+            (("auth", "ldap", "bind_secret"),),
+        )
+    if not ldap.starttls and ldap.server.startswith("ldap:") and not is_on_this_machine(ldap.server):
+        yield Contradiction(
+            ("auth", "ldap", "starttls"),
+            f"without it {ldap.server} would be shown passwords in the clear",
+            "leave it out; false is for this machine only",
+            (("auth", "ldap", "server"),),
+        )
 
 
 def _client_certificates(config: Config) -> Iterator[Contradiction]:
@@ -250,6 +314,8 @@ def _local_routes(config: Config) -> Iterator[Contradiction]:
     table = _FirstMatch()
     for index, route in enumerate(config.routes):
         table.add(route.match, index)
+        for pattern in _meant(route.match, config):
+            table.add(pattern, index)
     for index, domain in enumerate(config.domains.local):
         first = table.find(RoutePattern(domain=DomainPattern(domain)))
         path: KeyPath = ("domains", "local", index)
@@ -270,6 +336,12 @@ def _local_routes(config: Config) -> Iterator[Contradiction]:
                 "give the route a host, or another transport",
                 (("routes", index), ("domains", "local")),
             )
+
+
+def _meant(pattern: RoutePattern, config: Config) -> Iterator[RoutePattern]:
+    """The domains that `local` stands for; of other patterns nothing."""
+    if pattern.local:
+        yield from (RoutePattern(domain=DomainPattern(domain)) for domain in config.domains.local)
 
 
 def _asks_mx(route: RouteConfig) -> bool:
@@ -315,12 +387,27 @@ def _route_options(config: Config) -> Iterator[Contradiction]:
                 reason = f"means nothing to the transport {route.transport}"
                 yield Contradiction((*base, name), reason, f"it belongs to {owner}: remove it", transport)
         yield from _login_of_route(route, base)
+        yield from _fallback(route.fallback, (*base, "fallback"))
         if route.transport is TransportKind.MAILDIR and route.path is None:
             hint = 'add path = "var/mail/{domain}/{local_part}"'
             yield Contradiction(base, "a maildir route needs a path", hint, ((*base, "path"), *transport))
+        if route.transport is TransportKind.PIPE:
+            yield from _command(route, (*base, "command"))
+        if route.transport is TransportKind.HTTP and route.url is None:
+            hint = 'add url = "https://app.example.org/mail"'
+            yield Contradiction(base, "an http route needs a url", hint, ((*base, "url"), *transport))
         if route.transport is TransportKind.LMTP and route.host is None:
             hint = 'add host = "127.0.0.1"'
             yield Contradiction(base, "an lmtp route needs a host", hint, ((*base, "host"), *transport))
+
+
+def _command(route: RouteConfig, path: KeyPath) -> Iterator[Contradiction]:
+    if not route.command:
+        hint = 'add command = ["/usr/local/bin/program", "{recipient}"]'
+        yield Contradiction(path[:-1], "a pipe route needs a command", hint, (path,))
+    elif not route.command[0].startswith("/") or "{" in route.command[0]:
+        reason = f"{shown(route.command[0])} is no whole path of a program"
+        yield Contradiction(path, reason, "no search path is looked at, and no shell")
 
 
 def _login_of_route(route: RouteConfig, base: KeyPath) -> Iterator[Contradiction]:
@@ -336,18 +423,33 @@ def _login_of_route(route: RouteConfig, base: KeyPath) -> Iterator[Contradiction
         yield Contradiction((*base, "username"), reason, "give the route a host", (base,))
 
 
+def _fallback(fallback: FallbackConfig, base: KeyPath) -> Iterator[Contradiction]:
+    if fallback.host is None:
+        if fallback != FallbackConfig():
+            yield Contradiction(base, "a fallback needs a host", 'add host = "relay.example.net"')
+        return
+    if not fallback.after and not fallback.causes:
+        yield Contradiction(base, "nothing ever leads there", "set after or causes")
+    if (fallback.username is None) is not (fallback.password_file is None):
+        missing = "username" if fallback.username is None else "password_file"
+        yield Contradiction(base, f"a login needs {missing} as well", f"add {missing}")
+
+
 def _dead_routes(config: Config) -> Iterator[Contradiction]:
     table = _FirstMatch()
     for index, route in enumerate(config.routes):
-        earlier = table.find(route.match)
-        if earlier is not None:
+        meant = tuple(_meant(route.match, config))
+        found = [table.find(pattern) for pattern in meant or (route.match,)]
+        if None not in found:
+            earlier = max(each for each in found if each is not None)
             yield Contradiction(
                 ("routes", index, "match"),
                 f"never used: routes[{earlier}] ({config.routes[earlier].match}) takes all of it first",
                 "the first match wins: put the narrower route first",
                 (("routes", earlier),),
             )
-        table.add(route.match, index)
+        for pattern in (route.match, *meant):
+            table.add(pattern, index)
 
 
 def _numbers(config: Config) -> Iterator[Contradiction]:
@@ -414,11 +516,15 @@ def _greylist(config: Config) -> Iterator[Contradiction]:
         yield Contradiction((*path, "window"), reason, "make it longer", ((*path, "delay"),))
 
 
+_OF_RECIPIENTS = frozenset({RatePer.RECIPIENT, RatePer.DOMAIN, RatePer.ROUTE})
+
+
 def _rates(config: Config) -> Iterator[Contradiction]:
     first: dict[tuple[object, ...], int] = {}
     for index, rate in enumerate(config.policy.rates):
         path: KeyPath = ("policy", "rates", index)
-        earlier = first.setdefault((rate.count, rate.per, rate.role, rate.limit.seconds), index)
+        whose = (rate.count, rate.per, rate.role, rate.trusted, rate.limit.seconds)
+        earlier = first.setdefault(whose, index)
         if earlier != index:
             reason = f"policy.rates[{earlier}] is for the same, over the same time"
             yield Contradiction((*path, "limit"), reason, "keep one of them", (("policy", "rates", earlier),))
@@ -426,6 +532,16 @@ def _rates(config: Config) -> Iterator[Contradiction]:
             reason = "counts nothing: when a client connects its account is not known"
             hint = 'count "messages" or "recipients"'
             yield Contradiction((*path, "per"), reason, hint, ((*path, "count"),))
+        if rate.per is RatePer.SENDER and rate.count is RateOf.CONNECTIONS:
+            reason = "counts nothing: when a client connects its sender is not known"
+            hint = 'count "messages" or "recipients"'
+            yield Contradiction((*path, "per"), reason, hint, ((*path, "count"),))
+        if rate.per in _OF_RECIPIENTS and rate.count is not RateOf.RECIPIENTS:
+            reason = f"counts nothing: {rate.count} have no {rate.per}"
+            yield Contradiction((*path, "per"), reason, 'count "recipients"', ((*path, "count"),))
+        if rate.trusted and not config.relay.networks:
+            reason = "is for the clients of relay.networks, and there are none"
+            yield Contradiction((*path, "trusted"), reason, others=(("relay", "networks"),))
 
 
 def _early_talkers(config: Config) -> Iterator[Contradiction]:
@@ -439,17 +555,25 @@ def _signing(config: Config) -> Iterator[Contradiction]:
     first: dict[tuple[DomainPattern, str, Domain], int] = {}
     for index, entry in enumerate(config.signing):
         path: KeyPath = ("signing", index)
-        domain = entry.domain.domain
-        signer = entry.sign_as or domain
-        if signer != domain and not domain.text.endswith("." + signer.text):
-            reason = f"{signer} cannot sign for {domain}: DMARC wants the same domain or one above"
-            yield Contradiction((*path, "sign_as"), reason, others=((*path, "domain"),))
-        earlier = first.setdefault((entry.domain, entry.selector, signer), index)
-        if earlier != index:
-            reason = f"signing[{earlier}] signs the same mail with the same selector"
+        others: tuple[KeyPath, ...] = ((*path, "domain"), ("domains", "local"))
+        patterns = entry.patterns(config.domains.local)
+        if not patterns:
             yield Contradiction(
-                (*path, "selector"), reason, "give each key its own", (path, ("signing", earlier))
+                path, "there is no domain to sign for", "say domain, or domains.local", others
             )
+        for pattern in patterns:
+            domain = pattern.domain
+            signer = entry.sign_as or domain
+            if signer != domain and not domain.text.endswith("." + signer.text):
+                reason = f"{signer} cannot sign for {domain}: DMARC wants the same domain or one above"
+                yield Contradiction((*path, "sign_as"), reason, others=others)
+            earlier = first.setdefault((pattern, entry.selector, signer), index)
+            if earlier != index:
+                reason = f"signing[{earlier}] signs the same mail with the same selector"
+                yield Contradiction(
+                    (*path, "selector"), reason, "give each key its own", (path, ("signing", earlier))
+                )
+                break
 
 
 def _sealing(config: Config) -> Iterator[Contradiction]:
@@ -461,6 +585,29 @@ def _sealing(config: Config) -> Iterator[Contradiction]:
         reason = f"a seal needs {' and '.join(missing)}, too"
         others = tuple(("policy", "arc", name) for name in names)
         yield Contradiction(("policy", "arc", given[0]), reason, others=others)
+
+
+def _logging(config: Config) -> Iterator[Contradiction]:
+    """Places without an address, and addresses without a place."""
+    settings = config.logging
+    if settings.format is LogFormat.OFF and not settings.outputs:
+        yield Contradiction(("logging", "format"), "leaves nobody to tell", "give [[logging.outputs]]")
+    seen = set()
+    for index, output in enumerate(settings.outputs):
+        base: KeyPath = ("logging", "outputs", index)
+        place = (output.to, output.path, output.address, output.address and output.protocol)
+        if place in seen:
+            yield Contradiction((*base, "to"), "goes where another output goes already")
+        seen.add(place)
+        if output.format is LogFormat.OFF:
+            yield Contradiction((*base, "format"), "is only for standard error", "leave the whole output out")
+        if output.to is LogTarget.FILE and output.path is None:
+            yield Contradiction((*base, "to"), "needs a path")
+        if output.address is not None and output.to is not LogTarget.SYSLOG:
+            yield Contradiction((*base, "address"), 'means something only with to = "syslog"')
+        if output.address is not None and output.path is not None:
+            reason = "is another place than logging.outputs.path"
+            yield Contradiction((*base, "address"), reason, "leave one of them out", ((*base, "path"),))
 
 
 def _plugins(config: Config) -> Iterator[Contradiction]:
@@ -477,10 +624,24 @@ def _plugins(config: Config) -> Iterator[Contradiction]:
         if plugin.path is not None and plugin.module is not None:
             reason = "a plugin has a path or a module, not both"
             yield Contradiction((*path, "module"), reason, others=((*path, "path"),))
-        for field, known in (("before", names), ("after", names), ("listeners", listeners)):
-            for name in getattr(plugin, field):
-                if name not in known or (name == plugin.name and field != "listeners"):
-                    what = "listener" if field == "listeners" else "other plugin"
-                    reason = f"there is no {what} {shown(name)}"
-                    where: KeyPath = ("listeners" if field == "listeners" else "plugins",)
-                    yield Contradiction((*path, field), reason, did_you_mean(name, known), (where,))
+        yield from _named_in(plugin, plugin.name, path, names, listeners)
+        hooks: dict[str, int] = {}
+        for place, hook in enumerate(plugin.hooks):
+            inner: KeyPath = (*path, "hooks", place)
+            if hooks.setdefault(hook.name, place) != place:
+                reason = f"{shown(hook.name)} has its settings in hooks[{hooks[hook.name]}] already"
+                yield Contradiction((*inner, "name"), reason)
+            yield from _named_in(hook, plugin.name, inner, names, listeners)
+
+
+def _named_in(
+    entry: PluginConfig | HookConfig, plugin: str, path: KeyPath, names: list[str], listeners: list[str]
+) -> Iterator[Contradiction]:
+    """Names of plugins and listeners in an entry that nobody has."""
+    for field, known in (("before", names), ("after", names), ("listeners", listeners)):
+        for name in getattr(entry, field):
+            if name not in known or (name == plugin and field != "listeners"):
+                what = "listener" if field == "listeners" else "other plugin"
+                reason = f"there is no {what} {shown(name)}"
+                where: KeyPath = ("listeners" if field == "listeners" else "plugins",)
+                yield Contradiction((*path, field), reason, did_you_mean(name, known), (where,))

@@ -8,8 +8,16 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from .choices import AuthMechanism, ListenerAuth, ListenerRole, ListenerTls, QuotaOf, RouteTls, TransportKind
-from .schema import Config, ListenerConfig, QuotaConfig, RouteConfig
-from .units import HostPort, RoutePattern, format_duration, format_size
+from .schema import (
+    AuthConfig,
+    Config,
+    ListenerConfig,
+    QuotaConfig,
+    RouteConfig,
+    ShapingConfig,
+    SourceConfig,
+)
+from .units import HostPort, RoutePattern, format_duration, format_size, shown
 
 _BLOCK = 64 * 1024
 """Octets that are written to a next hop under one `timeouts.block`, for the estimate."""
@@ -65,6 +73,10 @@ class Description:
     listeners: tuple[Fact, ...]
     domains: tuple[Fact, ...]
     routes: tuple[Fact, ...]
+    shaping: tuple[Fact, ...]
+    """How some next hops are treated otherwise than the rest."""
+    sources: tuple[Fact, ...]
+    """Our addresses to connect from."""
     state: tuple[Fact, ...]
     limits: tuple[Fact, ...]
     policy: tuple[Fact, ...]
@@ -85,6 +97,8 @@ class Description:
             ("Listeners", self.listeners),
             ("Domains", self.domains),
             ("Routes, first match wins", self.routes),
+            *((("Shaping, most specific first", self.shaping),) if self.shaping else ()),
+            *((("Sources", self.sources),) if self.sources else ()),
             ("State", self.state),
             ("Limits", self.limits),
             ("Checks", self.policy),
@@ -113,6 +127,8 @@ def describe(config: Config) -> Description:
         listeners=tuple(Fact(listener.name, _listener_text(listener)) for listener in config.listeners),
         domains=_domains(config),
         routes=_routes(config),
+        shaping=_shaping(config),
+        sources=tuple(Fact(source.name, _source_text(source)) for source in config.sources),
         state=_state(config),
         limits=_limits(config),
         policy=_policy(config),
@@ -181,10 +197,20 @@ def _route_text(route: RouteConfig, mx_port: int) -> str:
         return f"maildir {route.path}"
     if route.transport is TransportKind.DISCARD:
         return "discard"
+    if route.transport is TransportKind.PIPE:
+        limits = f"at most {format_duration(route.time_limit)} and {format_size(int(route.memory))}"
+        return f"pipe to {' '.join(map(shown, route.command))}, {limits}"
+    if route.transport is TransportKind.HTTP:
+        signed = f"signed with {route.key_file}" if route.key_file else "not signed"
+        return f"POST to {route.url}, {signed}, at most {format_duration(route.time_limit)}"
+    way_out = ""
+    if route.fallback.host is not None:
+        relay = HostPort(route.fallback.host, route.fallback.port)
+        way_out = f", else to {relay}, TLS {route.fallback.tls}"
     if route.host is None:
-        return f"smtp to the MX, port {route.port or mx_port}, TLS {route.tls}"
+        return f"smtp to the MX, port {route.port or mx_port}, TLS {route.tls}{way_out}"
     port = route.port or (24 if route.transport is TransportKind.LMTP else 25)
-    return f"{route.transport} to {HostPort(route.host, port)}, TLS {route.tls}"
+    return f"{route.transport} to {HostPort(route.host, port)}, TLS {route.tls}{way_out}"
 
 
 def _routes(config: Config) -> tuple[Fact, ...]:
@@ -194,6 +220,34 @@ def _routes(config: Config) -> tuple[Fact, ...]:
             Fact("others", f"smtp to the MX, port {config.delivery.port}, TLS {RouteTls.OPPORTUNISTIC}")
         )
     return tuple(facts)
+
+
+def _shaping(config: Config) -> tuple[Fact, ...]:
+    def rank(table: ShapingConfig) -> tuple[object, ...]:
+        return tuple((False, -1) if each is None else each.rank for each in (table.match, table.mx))
+
+    facts = []
+    for table in sorted(config.shaping, key=rank, reverse=True):
+        patterns = [f"{name} {each}" for name, each in (("", table.match), ("mx", table.mx)) if each]
+        settings = [
+            f"{field.name} {_setting_text(field.name, value)}"
+            for field in attrs.fields(ShapingConfig)
+            if field.name not in ("match", "mx") and (value := getattr(table, field.name)) is not None
+        ]
+        facts.append(Fact(", ".join(patterns).strip() or "all", ", ".join(settings)))
+    return tuple(facts)
+
+
+def _source_text(source: SourceConfig) -> str:
+    addresses = " and ".join(address for address in (source.ipv4, source.ipv6) if address)
+    pools = f"in {', '.join(source.pools)} with weight {source.weight}" if source.pools else "in no pool"
+    return f"{addresses}{f' as {source.hello}' if source.hello else ''}, {pools}"
+
+
+def _setting_text(name: str, value: object) -> str:
+    if name == "byte_burst" and isinstance(value, int):
+        return format_size(value)
+    return format_duration(value) if isinstance(value, float) else str(value)
 
 
 def _domains(config: Config) -> tuple[Fact, ...]:
@@ -210,9 +264,19 @@ def _state(config: Config) -> tuple[Fact, ...]:
         Fact("folder", str(config.state_dir)),
         Fact("admin", str(config.admin.address) if config.admin.address else "only the socket in the folder"),
         Fact("token", str(token)),
+        Fact("accounts", _accounts(config.auth)),
         Fact("certificate", str(config.tls.certificate or "none")),
         Fact("key", str(config.tls.key or "none")),
     )
+
+
+def _accounts(auth: AuthConfig) -> str:
+    """Where they are."""
+    if auth.http.url is not None:
+        return f"asked of {auth.http.url}"
+    if auth.ldap.server is not None:
+        return f"asked of {auth.ldap.server}, below {auth.ldap.base}"
+    return str(auth.database or auth.users or "none")
 
 
 def _limits(config: Config) -> tuple[Fact, ...]:
@@ -247,9 +311,15 @@ def _policy(config: Config) -> tuple[Fact, ...]:
         ),
         Fact("greylist", str(policy.greylist.action)),
         Fact(
-            "rates", ", ".join(f"{each.count} per {each.per} {each.limit}" for each in policy.rates) or "none"
+            "rates",
+            ", ".join(
+                f"{each.count} per {each.per} {each.limit}" + (" (trusted)" if each.trusted else "")
+                for each in policy.rates
+            )
+            or "none",
         ),
-        Fact("quota", _quota(config.policy.quota)),
+        Fact("quota", _quota(policy.quota)),
+        Fact("relay quota", _quota(policy.relay_quota)),
         Fact("breaker", str(policy.breaker.action)),
         Fact("exempt", ", ".join(map(str, policy.exempt)) or "nobody"),
         Fact("shown as", policy.authserv_id or config.hostname),
@@ -270,10 +340,11 @@ def _quota(quota: QuotaConfig) -> str:
 def _signing(config: Config) -> tuple[Fact, ...]:
     facts = [
         Fact(
-            str(each.domain),
-            f"signed by {each.selector}._domainkey.{each.sign_as or each.domain.domain}, key {each.key}",
+            str(pattern),
+            f"signed by {each.selector}._domainkey.{each.sign_as or pattern.domain}, key {each.key}",
         )
         for each in config.signing
+        for pattern in each.patterns(config.domains.local)
     ]
     arc = config.policy.arc
     if arc.seal_domain is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import functools
 import ipaddress
-import json
 import math
 import re
 import types
@@ -26,7 +25,9 @@ from . import units
 from .units import (
     AnswerRange,
     BadValue,
+    ByteRate,
     DomainPattern,
+    HostPattern,
     HostPort,
     Network,
     Rate,
@@ -116,27 +117,6 @@ class Range(Rule):
             schema["minimum"] = 0 if self.or_zero else self.minimum
         if self.maximum is not None:
             schema["maximum"] = self.maximum
-
-
-@attrs.frozen(init=False)
-class NotYet(Rule):
-    """Values that are reserved for a later version: refused, rather than accepted and ignored."""
-
-    values: tuple[Plain, ...]
-
-    def __init__(self, *values: Plain) -> None:
-        self.__attrs_init__(values)  # made by attrs for init=False
-
-    def check_raw(self, raw: object) -> None:
-        if any(type(raw) is type(value) and raw == value for value in self.values):
-            raise BadValue(f"{shown(raw)} is not available in this version")
-
-    def sentence(self, kind: Kind) -> str:
-        return f"Not available in this version: {', '.join(json.dumps(value) for value in self.values)}."
-
-    def narrow(self, schema: dict[str, Any], kind: Kind) -> None:
-        allowed = schema.get("enum", [False, True])
-        schema["enum"] = [value for value in allowed if value not in self.values]
 
 
 @attrs.frozen
@@ -307,11 +287,15 @@ HOSTNAME = _text("the name of a host", units.parse_hostname, minLength=3)
 NEXT_HOP = _text("a host", units.parse_next_hop, minLength=1)
 MAILBOX = _text("an address", lambda text: str(units.parse_mailbox_text(text)), ".+@.+")
 MAILDIR_PATH = _text("a folder", units.parse_maildir_path, minLength=1)
+ARGUMENT = _text("an argument", units.parse_argument)
 SERVICE_URL = _text("a URL", units.parse_service_url, "https?://.+")
+DIRECTORY_URL = _text("a URL", units.parse_directory_url, "ldaps?://.+")
+ACCOUNT_FILTER = _text("a filter", units.parse_account_filter, r"\(.+\)")
 IPV4 = _text("an IPv4 address", units.parse_ipv4, r"[0-9.]+")
 IPV6 = _text("an IPv6 address", units.parse_ipv6, r"[0-9A-Fa-f:.]+")
 NAME = _text("a string", units.parse_name, units.NAME_PATTERN)
 SELECTOR = _text("a selector", units.parse_selector, units.SELECTOR_PATTERN, maxLength=units.MAX_SELECTOR)
+EVENT_TYPES = _text("a type of event", units.parse_event_types, units.EVENT_TYPES_PATTERN)
 FIELD_NAME = _text("the name of a header field", units.parse_field_name, units.FIELD_NAME_PATTERN)
 
 _KINDS: dict[Any, Kind] = {
@@ -333,6 +317,8 @@ _KINDS: dict[Any, Kind] = {
     HostPort: _text("an address with a port", units.parse_host_port, units.HOST_PORT_PATTERN),
     Network: _text("a network", units.parse_network, units.NETWORK_PATTERN),
     Rate: _text('a rate such as "60/1m"', units.parse_rate, units.RATE_PATTERN),
+    ByteRate: _text('a rate such as "10MiB/1m"', units.parse_byte_rate, units.BYTE_RATE_PATTERN),
+    HostPattern: _text("a pattern", units.parse_host_pattern, minLength=1),
     AnswerRange: _text("answers of a DNS list", units.parse_answers, units.ANSWERS_PATTERN),
     Domain: _text("a domain", units.parse_domain_name, minLength=1),
     DomainPattern: _text('a domain or "*." with a domain', units.parse_domain_pattern, minLength=1),

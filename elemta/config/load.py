@@ -37,6 +37,7 @@ from .schema import (
     PLANNED_SECTIONS,
     Config,
     DnsListZoneConfig,
+    HookConfig,
     ListenerConfig,
     PluginConfig,
     RateConfig,
@@ -58,7 +59,8 @@ _STAND_INS: dict[type, dict[str, str]] = {
     DnsListZoneConfig: {"zone": "stand-in.invalid"},
     RateConfig: {"count": "connections", "limit": "1/1s"},
     PluginConfig: {"name": "stand-in"},
-    SigningConfig: {"domain": "stand-in.invalid", "selector": "stand-in", "key": "stand-in"},
+    HookConfig: {"name": "stand-in"},
+    SigningConfig: {"selector": "stand-in", "key": "stand-in"},
 }
 """What takes the place of a required setting while the rest of a mistaken document is examined."""
 

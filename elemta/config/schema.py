@@ -8,6 +8,7 @@ The rules in a field's type hold for files; values made in code are not checked 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -20,16 +21,21 @@ from .choices import (
     BreakerAction,
     Canonicalization,
     CheckAction,
+    FallbackCause,
     GreylistAction,
     Isolation,
     LineEndPolicy,
     ListenerAuth,
     ListenerRole,
     ListenerTls,
+    LogFacility,
     LogFormat,
     LogLevel,
+    LogTarget,
     MessageAction,
+    NulPolicy,
     OnFailure,
+    OnStall,
     QuotaAction,
     QuotaOf,
     RateOf,
@@ -38,10 +44,15 @@ from .choices import (
     ReverseDnsNeed,
     RouteTls,
     SigningAlgorithm,
+    SyslogProtocol,
     TlsVersion,
     TransportKind,
 )
 from .kinds import (
+    ACCOUNT_FILTER,
+    ARGUMENT,
+    DIRECTORY_URL,
+    EVENT_TYPES,
     FIELD_NAME,
     HOSTNAME,
     IPV4,
@@ -55,12 +66,11 @@ from .kinds import (
     ByteSize,
     Duration,
     NotTheInternet,
-    NotYet,
     Range,
     Reachable,
     Table,
 )
-from .units import AnswerRange, DomainPattern, HostPort, Network, Rate, RoutePattern
+from .units import AnswerRange, ByteRate, DomainPattern, HostPattern, HostPort, Network, Rate, RoutePattern
 
 MIB = 1024 * 1024
 
@@ -154,11 +164,60 @@ class TlsConfig:
 
 
 @attrs.frozen
+class HttpAccountsConfig:
+    """Accounts from a web service, which is shown each password; docs/accounts.md says what it is asked."""
+
+    url: Annotated[str, SERVICE_URL] | None = None
+    """Where it is asked, `https://…`; default: the accounts are elsewhere."""
+    secret: Path | None = None
+    """File with what we show it as bearer token, readable by its owner only; default nothing."""
+    authorities: Path | None = None
+    """PEM file with the authorities that may vouch for the host; default those of the system."""
+    timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 5.0
+    """For one question; if that is late, the client is told to try later (454)."""
+    scram: bool = False
+    """Whether its answers have keys for SCRAM; without them SCRAM is not offered."""
+
+
+@attrs.frozen
+class LdapConfig:
+    """Accounts from an LDAP directory: a search finds who it is, a bind as that entry checks the password.
+    Needs the extra `elemta[ldap]`. SCRAM and CRAM-MD5 are not offered, as a directory keeps its secrets."""
+
+    server: Annotated[str, DIRECTORY_URL] | None = None
+    """Who is asked, `ldaps://…` or `ldap://…`; default: the accounts are elsewhere."""
+    starttls: bool = True
+    """Go on under TLS with `ldap://`; `false` is for this machine only."""
+    authorities: Path | None = None
+    """PEM file with the authorities that may vouch for the host; default those of the system."""
+    bind_name: str | None = None
+    """Distinguished name of who may search; default nobody in particular."""
+    bind_secret: Path | None = None
+    """File with the password of `bind_name`, readable by its owner only."""
+    base: str | None = None
+    """Below which entry the accounts are, such as `ou=people,dc=example,dc=org`."""
+    filter: Annotated[str, ACCOUNT_FILTER] = "(mail={name})"
+    """Which entry it is; also the place to leave out who may not send. `{local_part}` is what stands before
+    the `@`."""
+    send_as: str | None = None
+    """Attribute with addresses that the account may use as sender, besides its own name; default none."""
+    timeout: Annotated[Duration, Range(minimum=1, maximum=60)] = 5.0
+    """For one login; if that is late, the client is told to try later (454)."""
+
+
+@attrs.frozen
 class AuthConfig:
     """Accounts, and how clients prove that one is theirs (RFC 4954)."""
 
     users: Path | None = None
     """File with the accounts, made by `elemta user add`; read again when it changes."""
+    database: Path | None = None
+    """SQLite file with the accounts, in place of `users`; made by `elemta user add`. For many accounts, or
+    other programs that change them."""
+    http: HttpAccountsConfig = HttpAccountsConfig()
+    """Accounts from a web service."""
+    ldap: LdapConfig = LdapConfig()
+    """Accounts from an LDAP directory."""
     mechanisms: tuple[AuthMechanism, ...] = (
         AuthMechanism.SCRAM_SHA_256_PLUS,
         AuthMechanism.SCRAM_SHA_256,
@@ -173,7 +232,7 @@ class AuthConfig:
     """Key file for secrets that can be read back, which CRAM-MD5 needs; made by `elemta user`."""
     introspection: Annotated[str, SERVICE_URL] | None = None
     """Where tokens are introspected (RFC 7662), `https://…`: with it OAUTHBEARER and XOAUTH2 can be offered.
-    Whose a token is must be an account of the users file."""
+    Whose a token is must be an account."""
     introspection_client: str | None = None
     """Name under which we ask there; default no login."""
     introspection_secret: Path | None = None
@@ -205,6 +264,17 @@ class AuthConfig:
     longest_wait: Annotated[Duration, Range(minimum=1, maximum=86400)] = 3600.0
     """The wait doubles with each failure up to this; an account's own at most to 60 seconds, so that nobody
     can lock another out."""
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The settings that say where accounts are; one, or without accounts none."""
+        settings = {
+            "users": self.users,
+            "database": self.database,
+            "http.url": self.http.url,
+            "ldap.server": self.ldap.server,
+        }
+        return tuple(name for name, value in settings.items() if value is not None)
 
 
 @attrs.frozen
@@ -254,13 +324,40 @@ class SubmissionConfig:
 
 
 @attrs.frozen
+class FallbackConfig:
+    """Where mail of a route goes when the route itself does not serve: a relay that tries on for us."""
+
+    host: Annotated[str, NEXT_HOP] | None = None
+    """The relay, a name or an address; without it there is no fallback."""
+    port: Port = 25
+    """Its port."""
+    tls: RouteTls = RouteTls.OPPORTUNISTIC
+    """What is asked of it, as for a route."""
+    username: str | None = None
+    """Account to log in with there (RFC 4954); needs password_file."""
+    password_file: Path | None = None
+    """File with the password and nothing else; read for each session."""
+    after: Annotated[int, Range(minimum=0)] = 0
+    """Attempts that end without success, whatever the cause, before it is used; 0: their number does not
+    count."""
+    causes: tuple[FallbackCause, ...] = (
+        FallbackCause.CONNECT,
+        FallbackCause.TIMEOUT,
+        FallbackCause.CONNECTION_LOST,
+        FallbackCause.DNS,
+    )
+    """What an attempt ends with that leads there at once. After a final dot without an answer nothing does:
+    the message may have been taken."""
+
+
+@attrs.frozen
 class RouteConfig:
     """Where matching recipients go; the first match wins, without one the MX of the domain."""
 
     match: RoutePattern
-    """A domain, `*.example.org` (its subdomains), an address, or `*`."""
-    transport: Annotated[TransportKind, NotYet("pipe", "http")] = TransportKind.SMTP
-    """`smtp`, `lmtp`, `maildir` or `discard` (accept and forget)."""
+    """A domain, `*.example.org` (its subdomains), an address, `local` (all of domains.local), or `*`."""
+    transport: TransportKind = TransportKind.SMTP
+    """`smtp`, `lmtp`, `maildir`, `pipe` (to a program), `http` (POST) or `discard` (accept and forget)."""
     host: Annotated[str, NEXT_HOP] | None = None
     """Fixed next hop for smtp and lmtp, a name or an address; smtp without it asks for the MX."""
     port: Port | None = None
@@ -273,8 +370,25 @@ class RouteConfig:
     """Account to log in with at the next hop of smtp (RFC 4954); needs password_file."""
     password_file: Path | None = None
     """File with the password and nothing else; read for each session."""
+    source: Annotated[str, NAME] | None = None
+    """Which of [[sources]] smtp connects from: the name of one, or of a pool; default what [[shaping]] and
+    [delivery] say."""
     path: Annotated[str, MAILDIR_PATH] | None = None
     """Folder for maildir; `{domain}` and `{local_part}` are filled in."""
+    command: tuple[Annotated[str, ARGUMENT], ...] = ()
+    """Program for pipe, by its whole path, and its arguments; no shell reads them. `{recipient}`,
+    `{local_part}`, `{domain}`, `{sender}` and `{message}` are filled in. It gets one recipient at a time."""
+    memory: Annotated[ByteSize, Range(minimum=MIB)] = 512 * MIB
+    """Address space of the program."""
+    time_limit: Wait = 120.0
+    """How long the program, or the server of http, may take for a message."""
+    url: Annotated[str, SERVICE_URL] | None = None
+    """Where http posts messages; https, with a certificate that proves the name."""
+    key_file: Path | None = None
+    """File with the secret that signs what http posts (HMAC-SHA256), at least 16 octets; read for each
+    message."""
+    fallback: FallbackConfig = FallbackConfig()
+    """What cannot go by this route goes there."""
 
 
 @attrs.frozen
@@ -291,6 +405,8 @@ class QueueConfig:
     """After this the sender is told that it failed."""
     bounce_lifetime: Wait = 86400.0
     """The same for notices (null sender), which then end without one."""
+    double_bounces: bool = True
+    """Whether postmaster gets the notices of ours that reach nobody (he must be a local mailbox or named)."""
     delay_notice: Duration = 4 * 3600.0
     """When the sender is told once that it is late; `0s` never."""
     lease: Annotated[Duration, Range(minimum=1)] = 900.0
@@ -326,10 +442,15 @@ class DeliveryConfig:
     """How long a connection is kept without work."""
     mx_hosts: Count = 5
     """Most addresses tried in one attempt."""
+    mx_sessions: Count = 2
+    """Most sessions in which a message is offered in one attempt: where one ends early or says 4yz, another
+    host of the domain is asked at once, as far as mx_hosts goes. 1: never."""
     source_ipv4: Annotated[str, IPV4] | None = None
     """Local address for outgoing IPv4 connections; without it the system chooses."""
     source_ipv6: Annotated[str, IPV6] | None = None
     """Local address for outgoing IPv6 connections; without it the system chooses."""
+    source: Annotated[str, NAME] | None = None
+    """Which of [[sources]] connections come from, instead of the two above: the name of one, or of a pool."""
     ipv6: bool = True
     """Whether IPv6 next hops are tried."""
     port: Port = 25
@@ -344,6 +465,67 @@ class DeliveryConfig:
     """Whether policies of domains whose MX is asked are fetched over HTTPS and obeyed (MTA-STS, RFC 8461)."""
     max_hops: Annotated[int, Range(minimum=10, maximum=1000)] = 50
     """Received fields after which a message is seen as looping (RFC 5321 6.3)."""
+
+
+@attrs.frozen
+class ShapingConfig:
+    """How some next hops are treated, instead of what [delivery] says. Of all tables that fit, the most
+    specific one that has a setting counts: by `match` before by `mx`, a name before a pattern, the longer
+    pattern first."""
+
+    match: HostPattern | None = None
+    """The domain whose MX is asked, or the fixed host of a route: `example.org`, `.example.org` (all below
+    it) or a glob such as `*.example.*`; without it any."""
+    mx: HostPattern | None = None
+    """The same of the hosts that the MX names; one of them has to fit."""
+    concurrency: Count | None = None
+    """Most connections at once."""
+    initial_concurrency: Count | None = None
+    """Connections at once where it is not known yet what is borne."""
+    recipients_per_transaction: Count | None = None
+    """Most recipients in one transaction."""
+    messages_per_connection: Count | None = None
+    """Most messages sent over one connection; then it is closed."""
+    connection_lifetime: Wait | None = None
+    """A kept connection is closed after this."""
+    idle: Duration | None = None
+    """How long a connection is kept without work."""
+    connection_rate: Rate | None = None
+    """Connections in a time, such as `10/1m`: as many may be made at once, then they come back evenly."""
+    connection_burst: Count | None = None
+    """How many may be made at once, if not as many as `connection_rate` says."""
+    message_rate: Rate | None = None
+    """Messages in a time (transactions, where a message has many recipients), such as `600/1h`."""
+    message_burst: Count | None = None
+    """How many may go at once, if not as many as `message_rate` says."""
+    byte_rate: ByteRate | None = None
+    """Octets of messages in a time, such as `100MiB/1h`. One that is larger than that goes all the same, and
+    the next waits the longer."""
+    byte_burst: Annotated[ByteSize, Range(minimum=1)] | None = None
+    """How many octets may go at once, if not as many as `byte_rate` says."""
+    source: Annotated[str, NAME] | None = None
+    """Which of [[sources]] connections come from: the name of one, or of a pool."""
+    tls: RouteTls | None = None
+    """What is asked of the next hop, as in [[routes]], where the route says no more than `opportunistic`."""
+
+
+@attrs.frozen
+class SourceConfig:
+    """An address of ours to connect from, or one of each family. Used where a route, [[shaping]] or
+    [delivery] names it or a pool that it belongs to."""
+
+    name: Annotated[str, NAME]
+    """Unique, also among the pools."""
+    ipv4: Annotated[str, IPV4] | None = None
+    """For connections over IPv4; without it none are made from here."""
+    ipv6: Annotated[str, IPV6] | None = None
+    """For connections over IPv6; without it none are made from here."""
+    hello: Annotated[str, HOSTNAME] | None = None
+    """Our name in EHLO from here, which should be the name of the address in DNS; default hostname."""
+    pools: tuple[Annotated[str, NAME], ...] = ()
+    """The pools that it belongs to."""
+    weight: Annotated[int, Range(minimum=0, maximum=10000)] = 1
+    """Its share of the connections of a pool; 0: only where no other can be had."""
 
 
 @attrs.frozen
@@ -415,6 +597,9 @@ class LimitsConfig:
     """Take `MAIL FROM: <…>` with a blank, which RFC 5321 3.3 forbids and some old programs send."""
     line_ends: LineEndPolicy = LineEndPolicy.REJECT
     """`reject` or `repair` a message with bare CR or LF; they never end a message either way."""
+    nul: NulPolicy = NulPolicy.REFUSE
+    """`refuse` or `repair` a message with NUL, which no text has (RFC 5322 2.3); repaired, each is a `?`.
+    BINARYMIME in BDAT may have it."""
 
 
 @attrs.frozen
@@ -575,19 +760,24 @@ class GreylistConfig:
 
 @attrs.frozen
 class RateConfig:
-    """How fast clients may be. Relay networks are exempt from all of them."""
+    """How fast clients may be. Those in relay.networks have rates of their own (`trusted`). What a rate over
+    an hour or more has counted outlives a restart."""
 
     count: RateOf
     """`connections`, `messages` (MAIL) or `recipients` (RCPT)."""
     limit: Rate
     """Such as `60/1m` or `1000/1h`; as many may come at once, then they come back evenly over the time."""
     per: RatePer = RatePer.ADDRESS
-    """Each `address`, `network` (policy.ipv4_network and ipv6_network) or `account`, or all of a `role`
-    together. Authenticated clients are counted by account and role only."""
+    """Each `address`, `network` (policy.ipv4_network and ipv6_network), `account`, `sender`, `recipient`,
+    `domain` (of the recipient) or `route`, or all of a `role` together. Authenticated clients are not counted
+    by address and network, and mail without a sender not by sender."""
     burst: Annotated[int, Range(minimum=0)] = 0
     """How many may come at once, if not as many as `limit` says."""
     role: ListenerRole | None = None
     """Only for listeners of this role; without it for all."""
+    trusted: bool = False
+    """For the clients of relay.networks, in place of all others: so that none of them (a web server that was
+    broken into) sends without end."""
 
 
 @attrs.frozen
@@ -623,7 +813,7 @@ class QuotaConfig:
 
 @attrs.frozen
 class BreakerConfig:
-    """When an account does not send like itself, as with a stolen password. Not for relay networks."""
+    """When an account does not send like itself, as with a stolen password."""
 
     action: BreakerAction = BreakerAction.OFF
     """`off`; `note` tells the log and postmaster; `hold` also holds its mail until
@@ -633,10 +823,14 @@ class BreakerConfig:
     factor: Annotated[int, Range(minimum=2, maximum=1000)] = 10
     """More than so many times the usual recipients of an hour are a burst."""
     refused: Annotated[int, Range(minimum=0)] = 50
-    """Recipients in an hour that next hops refuse for good; 0: does not count."""
+    """Recipients in an hour that next hops refuse for good, or that we know not to exist; 0: does not
+    count."""
     networks: Annotated[int, Range(minimum=0)] = 5
     """Networks in an hour that the account was never seen in (policy.ipv4_network and ipv6_network); 0: does
     not count."""
+    trusted: bool = False
+    """Watch the clients of relay.networks, too: each address as if it were an account, with the name
+    `[192.0.2.1]`. Their networks do not count."""
 
 
 @attrs.frozen
@@ -676,6 +870,11 @@ class DmarcConfig:
     signature are often refused."""
     report_rows: Annotated[int, Range(minimum=100, maximum=10_000_000)] = 100_000
     """Most rows that wait for their report, some 500 octets each; what is more is not told."""
+    failure_reports: bool = False
+    """Whether to tell domains at once of single messages that failed, if their record asks for it (ruf=,
+    RFC 9991). That shows From, dates, ids and signatures of the message, and the address of its client."""
+    failure_reports_hourly: Annotated[Count, Range(minimum=1, maximum=10_000)] = 10
+    """Most of these for one domain; all domains together get ten times as many. What is more is not told."""
 
 
 @attrs.frozen
@@ -722,13 +921,14 @@ class SigningConfig:
     """One key that outgoing mail is signed with (DKIM). Of the entries that match, all with the closest
     pattern sign."""
 
-    domain: DomainPattern
-    """Mail from this domain is signed: `example.org`, or `*.example.org` for all below it. It is the domain
-    in From, which DMARC looks at; where From has none that matches, that of the sender's address."""
     selector: Annotated[str, SELECTOR]
     """Which of the domain's keys it is: in DNS below `selector._domainkey.domain`."""
     key: Path
     """PEM file of the private key, made by `elemta dkim generate`, or `credential:NAME` of systemd."""
+    domain: DomainPattern | None = None
+    """Mail from this domain is signed: `example.org`, or `*.example.org` for all below it; default: each of
+    domains.local, with the same key. It is the domain in From, which DMARC looks at; where From has none that
+    matches, that of the sender's address."""
     algorithm: SigningAlgorithm | None = None
     """`rsa-sha256` or `ed25519-sha256`; default: what the key is for. Receivers that do not know Ed25519
     need a second key."""
@@ -743,6 +943,10 @@ class SigningConfig:
     always does."""
     lifetime: Annotated[Duration, Range(minimum=86400, or_zero=True)] = 0.0
     """How long a signature is valid (x=); `0s`: without end."""
+
+    def patterns(self, local: Iterable[Domain]) -> tuple[DomainPattern, ...]:
+        """Whose mail is signed."""
+        return (self.domain,) if self.domain is not None else tuple(map(DomainPattern, local))
 
 
 @attrs.frozen
@@ -782,6 +986,8 @@ class PolicyConfig:
     """How fast clients may be; all that apply must be kept."""
     quota: QuotaConfig = QuotaConfig()
     """How much each account may send in an hour and in a day."""
+    relay_quota: QuotaConfig = QuotaConfig()
+    """The same for each address in relay.networks."""
     breaker: BreakerConfig = BreakerConfig()
     """When an account does not send like itself."""
     authserv_id: Annotated[str, HOSTNAME] | None = None
@@ -809,6 +1015,36 @@ class TlsReportsConfig:
     """Who reports; default: hostname."""
     contact: Annotated[str, MAILBOX] | None = None
     """Sender of reports, and whom to ask about them; default: postmaster."""
+
+
+@attrs.frozen
+class HookConfig:
+    """What is different for one hook of a plugin. What is not said here is as the plugin's entry says."""
+
+    name: Annotated[str, NAME]
+    """The hook, such as `rcpt` or `before_attempt`."""
+    enabled: bool = True
+    """Whether the plugin is asked or told at it."""
+    timeout: Wait | None = None
+    """Time for one answer."""
+    on_error: OnFailure | None = None
+    """Where it raises, or answers nonsense: `defer`, `continue`, `reject` or `hold`."""
+    on_timeout: OnFailure | None = None
+    """Where it does not answer in time."""
+    on_crash: OnFailure | None = None
+    """Where it is out of service."""
+    before: tuple[Annotated[str, NAME], ...] = ()
+    """Plugins that are asked after it at this hook."""
+    after: tuple[Annotated[str, NAME], ...] = ()
+    """Plugins that are asked before it at this hook."""
+    listeners: tuple[Annotated[str, NAME], ...] = ()
+    """Ask it only about clients of these listeners."""
+    roles: tuple[ListenerRole, ...] = ()
+    """Ask it only at listeners of these roles."""
+    domains: tuple[DomainPattern, ...] = ()
+    """Ask it about recipients only in these domains, and messages with one of them."""
+    sample: Annotated[float, Range(minimum=0, maximum=1)] | None = None
+    """Share of the sessions it is asked about."""
 
 
 @attrs.frozen
@@ -851,6 +1087,16 @@ class PluginConfig:
     """Failures within a minute after which it is not asked for a while; 0: never."""
     suspend_for: Wait = 300.0
     """How long then; `on_crash` decides meanwhile."""
+    stall: Wait = 1.0
+    """With `isolation = "task"`: computing without an await, after which a step of it is broken off."""
+    on_stall: OnStall = OnStall.SUSPEND
+    """What follows then: `suspend`, `process` for going on in worker processes, or only `tell`."""
+    workers: Annotated[int, Range(minimum=1, maximum=64)] = 2
+    """With `isolation = "process"`: how many processes."""
+    memory: ByteSize = 512 * 1024 * 1024
+    """With `isolation = "process"`: what each of them may use."""
+    hooks: tuple[HookConfig, ...] = ()
+    """What is different at single hooks."""
     config: Table = attrs.field(factory=dict)
     """Its own settings."""
 
@@ -863,20 +1109,69 @@ class AdminConfig:
     """`127.0.0.1:8025`; without it only the socket in the state folder."""
     token_file: Path | None = None
     """Default: `admin.token` in the state folder, made at the first start."""
+    names: tuple[Annotated[str, NEXT_HOP], ...] = ()
+    """Names that `Host` may be, of a proxy or service; besides `localhost`, our name and addresses."""
     tail_clients: Annotated[int, Range(minimum=0, maximum=100_000)] = 200
     """Programs and people that may follow the events at the same time."""
     tail_events: Annotated[int, Range(minimum=100, maximum=1_000_000)] = 10_000
     """The last events, kept in memory for who comes later or was away; each recipient of a message counts."""
+    flights: Annotated[ByteSize, Range(minimum=0)] = 4 * MIB
+    """Memory for what was said in the sessions and attempts that failed, the last ones; `0`: none is kept."""
+
+
+@attrs.frozen
+class LogOutputConfig:
+    """A further place that the log goes to."""
+
+    to: LogTarget
+    """`file`, `journal` (journald, with a field for each value) or `syslog` (RFC 5424)."""
+    format: LogFormat = LogFormat.JSON
+    """`json`, `console`, or `mail` for the lines that tools for the logs of Postfix read."""
+    level: LogLevel = LogLevel.INFO
+    """`debug`, `info`, `warning` or `error`."""
+    types: tuple[Annotated[str, EVENT_TYPES], ...] = ()
+    """Only events of these types, such as `message.accepted` or `recipient.*`; `log`: diagnostics."""
+    sample: Annotated[float, Range(minimum=0, maximum=1)] = 1.0
+    """Share of sessions and messages that are told of; warnings and errors always are."""
+    path: Path | None = None
+    """The file, opened again at SIGHUP; of `syslog` and `journal` the socket, default `/dev/log` and that of
+    journald."""
+    address: Annotated[HostPort, Reachable()] | None = None
+    """Of `syslog`: another machine, such as `192.0.2.1:514`."""
+    protocol: SyslogProtocol = SyslogProtocol.UDP
+    """How that one is reached: `udp` or `tcp`; neither is encrypted."""
+    facility: LogFacility = LogFacility.MAIL
+    """Of `syslog` and `journal`: `mail`, `daemon`, `local0` to `local7`."""
+    tag: Annotated[str, NAME] = "elemta"
+    """What the program is called in it; `postfix` for tools that know only that."""
 
 
 @attrs.frozen
 class LoggingConfig:
-    """What is written to standard error."""
+    """What is written to standard error, and where else."""
 
     format: LogFormat = LogFormat.JSON
-    """`json` for programs or `console` for people."""
+    """`json` for programs, `console` for people, `mail` for tools that read the logs of Postfix, or `off`."""
     level: LogLevel = LogLevel.INFO
     """`debug`, `info`, `warning` or `error`."""
+    sample: Annotated[float, Range(minimum=0, maximum=1)] = 1.0
+    """Share of sessions and messages that are told of; warnings and errors always are."""
+    outputs: tuple[LogOutputConfig, ...] = ()
+    """Further places."""
+
+
+@attrs.frozen
+class TracingConfig:
+    """Traces for OpenTelemetry: how long each step of a message took."""
+
+    endpoint: Annotated[str, SERVICE_URL] | None = None
+    """A collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; without it nothing is
+    traced. Takes `pip install 'elemta[otel]'`."""
+    sample: Annotated[float, Range(minimum=0, maximum=1)] = 1.0
+    """Share of sessions and messages that are traced, where the program that hands a message in does not
+    say so itself (`traceparent`)."""
+    service: Annotated[str, NAME] = "elemta"
+    """What the server is called in traces (`service.name`)."""
 
 
 @attrs.frozen
@@ -909,6 +1204,10 @@ class Config:
     """When to try again and when to give up."""
     delivery: DeliveryConfig = DeliveryConfig()
     """How next hops are treated."""
+    shaping: tuple[ShapingConfig, ...] = ()
+    """How some next hops are treated."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Addresses of ours to connect from."""
     dns: DnsConfig = DnsConfig()
     """The resolver."""
     limits: LimitsConfig = LimitsConfig()
@@ -928,7 +1227,9 @@ class Config:
     admin: AdminConfig = AdminConfig()
     """The port to look and steer."""
     logging: LoggingConfig = LoggingConfig()
-    """What is written to standard error."""
+    """What is written to standard error, and where else."""
+    tracing: TracingConfig = TracingConfig()
+    """Traces for OpenTelemetry."""
 
 
 SECTIONS: tuple[type, ...] = (
@@ -936,14 +1237,19 @@ SECTIONS: tuple[type, ...] = (
     ListenerConfig,
     CertificateConfig,
     TlsConfig,
+    HttpAccountsConfig,
+    LdapConfig,
     AuthConfig,
     DomainsConfig,
     RelayConfig,
     ProxiesConfig,
     SubmissionConfig,
+    FallbackConfig,
     RouteConfig,
     QueueConfig,
     DeliveryConfig,
+    ShapingConfig,
+    SourceConfig,
     DnsConfig,
     LimitsConfig,
     TimeoutsConfig,
@@ -963,9 +1269,12 @@ SECTIONS: tuple[type, ...] = (
     SigningConfig,
     PolicyConfig,
     TlsReportsConfig,
+    HookConfig,
     PluginConfig,
     AdminConfig,
+    LogOutputConfig,
     LoggingConfig,
+    TracingConfig,
 )
 for _section in SECTIONS:
     attrs.resolve_types(_section)  # the types hold the rules: from here on they are objects, not text

@@ -49,17 +49,25 @@ SELECTOR_PATTERN = (
 _SELECTOR = re.compile(SELECTOR_PATTERN)
 MAX_SELECTOR = 120
 """Octets: the name of the key, `selector._domainkey.domain`, must be a name that DNS can hold."""
+EVENT_TYPES_PATTERN = r"[a-z][a-z-]{0,30}(?:\.(?:\*|[a-z][a-z-]{0,30}))?"
+_EVENT_TYPES = re.compile(EVENT_TYPES_PATTERN)
 FIELD_NAME_PATTERN = r"[!-9;-~]{1,77}"
 _FIELD_NAME = re.compile(FIELD_NAME_PATTERN)
 RATE_PATTERN = r"([0-9]{1,9}) ?/ ?([0-9a-z]{1,40})"
 _RATE = re.compile(RATE_PATTERN)
+BYTE_RATE_PATTERN = r"([0-9]{1,15}(?:KiB|MiB|GiB|TiB)?) ?/ ?([0-9a-z]{1,40})"
+_BYTE_RATE = re.compile(BYTE_RATE_PATTERN)
+HOST_PATTERN_PATTERN = r"[0-9A-Za-z._*?-]{1,253}"
+_HOST_GLOB = re.compile(HOST_PATTERN_PATTERN)
 ANSWERS_PATTERN = r"([0-9.]{7,15})(?:-([0-9.]{7,15})|/([0-9]{1,2}))?"
 _ANSWERS = re.compile(ANSWERS_PATTERN)
+_WILD = re.compile(r"[*?]")
 _LIST_ANSWERS = ipaddress.IPv4Network("127.0.0.0/8")
 LIST_ERRORS = ipaddress.IPv4Network("127.255.255.0/24")
 """What lists answer when they refuse to answer, such as 127.255.255.254 to a public resolver."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 MAILDIR_FIELDS = ("domain", "local_part")
+ARGUMENT_FIELDS = ("recipient", "local_part", "domain", "sender", "message")
 """What may stand in braces in the path of a maildir route."""
 
 
@@ -96,13 +104,14 @@ class DomainPattern:
 
 @attrs.frozen(slots=True)
 class RoutePattern:
-    """What a route matches: a mailbox, or a domain pattern, or everything where both are None."""
+    """What a route matches: a mailbox, or a domain pattern, or all of domains.local, or else everything."""
 
     mailbox: Mailbox | None = None
     domain: DomainPattern | None = None
+    local: bool = False
 
     def __str__(self) -> str:
-        return str(self.mailbox or self.domain or "*")
+        return str(self.mailbox or self.domain or ("local" if self.local else "*"))
 
 
 @attrs.frozen(slots=True)
@@ -114,6 +123,44 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.count}/{format_duration(self.seconds)}"
+
+
+@attrs.frozen(slots=True)
+class ByteRate:
+    """So many octets in so many seconds."""
+
+    octets: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{format_size(self.octets)}/{format_duration(self.seconds)}"
+
+
+@attrs.frozen(slots=True)
+class HostPattern:
+    """Names of domains or hosts: one, all below one (`.example.org`), or a glob with `*` and `?`."""
+
+    text: str
+    """Lower case."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.text.startswith(".") and not _WILD.search(self.text)
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Greater is more specific: a name before patterns, then by the characters that are given."""
+        return self.is_exact, len(_WILD.sub("", self.text))
+
+    @property
+    def expression(self) -> re.Pattern[str]:
+        """What a whole name in lower case must match; `*` stands for any characters, dots too."""
+        text = f"*{self.text}" if self.text.startswith(".") else self.text
+        wild = {"*": ".*", "?": "."}
+        return re.compile("".join(wild.get(char) or re.escape(char) for char in text))
 
 
 @attrs.frozen(slots=True)
@@ -310,9 +357,11 @@ def parse_domain_pattern(text: str) -> DomainPattern:
 
 
 def parse_route_pattern(text: str) -> RoutePattern:
-    """Read `*`, `example.org`, `*.example.org` or `user@example.org`."""
+    """Read `*`, `local`, `example.org`, `*.example.org` or `user@example.org`."""
     if text == "*":
         return RoutePattern()
+    if text == "local":  # RFC 6762 §3: nobody's domain in DNS
+        return RoutePattern(local=True)
     if text.startswith("@"):
         raise BadValue(f"{shown(text)} is not an address", f'write "{text[1:]}" for all of the domain')
     if "@" in text:
@@ -363,9 +412,39 @@ def parse_service_url(text: str) -> str:
         raise BadValue(f"{shown(text)} is not a URL", 'write "https://auth.example.org/introspect"')
     if parts.username is not None or parts.fragment:
         raise BadValue(f"{shown(text)} has more than a host and a path")
-    local = host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_on_this_machine(text)):
         raise BadValue(f"{shown(text)} shows secrets on the way", "use https; http is for this machine only")
+    return text
+
+
+def parse_directory_url(text: str) -> str:
+    """Read the URL of an LDAP server: a host, and maybe a port."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise BadValue(f"{shown(text)} is not a URL") from error
+    if not parts.hostname or not text.isascii() or not text.isprintable() or " " in text or port == 0:
+        raise BadValue(f"{shown(text)} is not a URL", 'write "ldaps://ldap.example.org"')
+    if parts.scheme not in ("ldap", "ldaps"):
+        raise BadValue(f"{shown(text)} is not a URL of LDAP", "begin with ldaps:// or ldap://")
+    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise BadValue(f"{shown(text)} has more than a host and a port", "base and filter are settings")
+    return text
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether the host of a URL that was read is this machine by its address or as `localhost`."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def parse_account_filter(text: str) -> str:
+    """Read a filter of LDAP with a place for the account's name."""
+    if "{name}" not in text and "{local_part}" not in text:
+        raise BadValue(f"{shown(text)} would find anybody", "it needs {name} or {local_part}")
+    if not (text.startswith("(") and text.endswith(")") and text.count("(") == text.count(")")):
+        raise BadValue(f"{shown(text)} is not a filter of RFC 4515", 'write "(mail={name})"')
     return text
 
 
@@ -409,6 +488,13 @@ def parse_field_name(text: str) -> str:
     return text.lower()
 
 
+def parse_event_types(text: str) -> str:
+    """Read `message.accepted`, `recipient.*` or `log`."""
+    if not _EVENT_TYPES.fullmatch(text):
+        raise BadValue(f"{shown(text)} is no type of event", "write one like message.accepted or recipient.*")
+    return text
+
+
 def parse_path(text: str) -> Path:
     """Read a path; a relative one is relative to the working directory."""
     if not text:
@@ -432,6 +518,17 @@ def parse_maildir_path(text: str) -> str:
     return text
 
 
+def parse_argument(text: str) -> str:
+    """Read an argument of a program; names in braces stand for facts of the message."""
+    if "\0" in text:
+        raise BadValue("a NUL cannot be given to a program")
+    for name in _FIELD.findall(text):
+        if name not in ARGUMENT_FIELDS:
+            hint = did_you_mean(name, ARGUMENT_FIELDS) or f"known are {', '.join(ARGUMENT_FIELDS)}"
+            raise BadValue(f"{shown('{' + name + '}')} is not known", hint)
+    return text
+
+
 def parse_rate(text: str) -> Rate:
     """Read `100/1h`: a count and the time it is for."""
     match = _RATE.fullmatch(text)
@@ -441,6 +538,37 @@ def parse_rate(text: str) -> Rate:
     if not count or not seconds:
         raise BadValue(f"{shown(text)} lets nothing through", "neither part of a rate can be 0")
     return Rate(count, seconds)
+
+
+def parse_byte_rate(text: str) -> ByteRate:
+    """Read `100MiB/1h`: a size and the time it is for."""
+    match = _BYTE_RATE.fullmatch(text)
+    if match is None:
+        raise BadValue(f"{shown(text)} is not a rate of octets", 'write it like "10MiB/1m" or "1GiB/1h"')
+    octets = int(match[1]) if _NUMBER.fullmatch(match[1]) else parse_size(match[1])
+    seconds = parse_duration(match[2])
+    if not octets or not seconds:
+        raise BadValue(f"{shown(text)} lets nothing through", "neither part of a rate can be 0")
+    if octets > LARGEST_SIZE:
+        raise BadValue(f"{shown(text)} is larger than {format_size(LARGEST_SIZE)}")
+    return ByteRate(octets, seconds)
+
+
+def parse_host_pattern(text: str) -> HostPattern:
+    """Read `example.org`, `.example.org` (everything below it) or a glob such as `*.mail.example.org`."""
+    if not text.strip("."):
+        raise BadValue(
+            f"{shown(text)} is not a pattern", 'write "example.org", ".example.org" or "*.example.*"'
+        )
+    if not _WILD.search(text):
+        name = parse_domain_name(text.removeprefix(".")) if not _is_address(text) else None
+        plain = text if name is None else name.text
+        return HostPattern(("." if text.startswith(".") else "") + plain.lower())
+    if text.endswith(".") or ".." in text or not _HOST_GLOB.fullmatch(text):
+        raise BadValue(
+            f"{shown(text)} is not a pattern", "it has letters, digits, dots and hyphens beside * and ?"
+        )
+    return HostPattern(text.lower())
 
 
 def parse_answers(text: str) -> AnswerRange:

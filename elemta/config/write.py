@@ -66,6 +66,27 @@ def render_config(config: Config) -> str:
     return text
 
 
+def config_as_plain(config: Config) -> dict[str, Any]:
+    """All settings with their present values as JSON has them; None: not set."""
+    return _plain_section(config)
+
+
+def _plain_section(section: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for field in attrs.fields(type(section)):
+        value = getattr(section, field.name)
+        element = element_of(field.type)
+        if value is None:
+            shown[field.name] = None
+        elif attrs.has(type(value)) and leaf_of(without_none(field.type)) is None:
+            shown[field.name] = _plain_section(value)
+        elif element is not None and attrs.has(element) and not leaf_of(element):
+            shown[field.name] = [_plain_section(each) for each in value]
+        else:
+            shown[field.name] = plain(value, field.type)
+    return shown
+
+
 def _render_section(
     section: Any, expected: dict[str, Any], path: str = "", *, array: bool = False
 ) -> list[str]:
@@ -112,6 +133,11 @@ def _comment(section: type, name: str) -> list[str]:
         subsequent_indent="# ",
         break_on_hyphens=False,
     )
+
+
+def format_value(value: Plain | list[Plain]) -> str:
+    """One plain value in TOML."""
+    return str(_Encoder().dump_value(value))
 
 
 def plain(value: Any, annotation: Any) -> Plain | list[Plain]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from elemta.mail import AuthResults, MessageId
+from elemta.mail import AuthResults, Deed, MessageId
 from elemta.plugin import (
     Changes,
     Defer,
@@ -18,6 +18,8 @@ from elemta.plugin import (
     Redirect,
     Reject,
     SessionView,
+    Verdict,
+    deeds_of,
 )
 from elemta.policy import Refusal
 from elemta.runtime import escape_text
@@ -36,6 +38,8 @@ class MessageVerdict:
     hold: str | None = None
     """Keep it for an operator, for this reason."""
     changes: tuple[tuple[str, Changes], ...] = ()
+    deeds: tuple[Deed, ...] = ()
+    """What is told of it in the story of the message."""
 
 
 class BodyPanel:
@@ -44,6 +48,7 @@ class BodyPanel:
     __slots__ = ("_header_seen", "_panel", "_session")
 
     def __init__(self, panel: Panel, session: SessionView) -> None:
+        panel.begin_message()
         self._panel = panel
         self._session = session
         self._header_seen = not panel.has("headers")
@@ -53,7 +58,7 @@ class BodyPanel:
         refusal = None
         if not self._header_seen and _is_whole(draft.head):
             refusal = await self._ask_header(envelope, draft)
-        if refusal is None and self._panel.has("body"):
+        if data and refusal is None and self._panel.has("body"):
             arguments = HookArguments(session=self._session, envelope=envelope, chunk=data)
             refusal = await self._panel.ask("body", arguments)
         return refusal
@@ -79,30 +84,26 @@ class BodyPanel:
             if refusal is not None:
                 return MessageVerdict(refusal)
         hold = panel.hold or None
-        panel.hold = ""
         if not panel.has("message"):
             return MessageVerdict(hold=hold)
         path = await draft.written()
-        view = message_view(draft.head, draft.size, draft.body, None if path is None else str(path))
+        # A worker has another working directory
+        where = None if path is None else str(path.absolute())
+        view = message_view(draft.head, draft.size, draft.body, where)
         arguments = HookArguments(session=self._session, envelope=envelope, message=view, results=results)
         verdict = await panel.judge("message", arguments)
-        decision, changes = verdict.decision, verdict.changes
-        reason = escape_text(verdict.reason, 300)
-        match decision:
-            case Defer() | Reject():
-                return MessageVerdict(refusal_of(verdict, decision))
-            case Discard():
-                return MessageVerdict(discard=reason)
-            case Hold():
-                return MessageVerdict(hold=reason, changes=changes)
-            case Quarantine():
-                return MessageVerdict(hold=f"quarantine: {reason}", changes=changes)
-            case Redirect():
-                old = [RecipientChange(RecipientAction.REMOVE, each) for each in envelope.recipients]
-                new = [RecipientChange(RecipientAction.ADD, each) for each in decision.recipients]
-                redirect = Changes(recipients=(*old, *new))
-                return MessageVerdict(hold=hold, changes=(*changes, (verdict.plugin, redirect)))
-        return MessageVerdict(hold=hold, changes=changes)
+        return _meaning("message", verdict, envelope, hold)
+
+    async def before_queue(
+        self, envelope: EnvelopeView, draft: Draft, message: MessageId, results: AuthResults | None
+    ) -> MessageVerdict:
+        """Ask for the last time, about the message as it is to be stored."""
+        panel = self._panel
+        if not panel.has("enqueue"):
+            return NOTHING_SAID
+        view = message_view(draft.head, draft.size, None, None, message)
+        arguments = HookArguments(session=self._session, envelope=envelope, message=view, results=results)
+        return _meaning("enqueue", await panel.judge("enqueue", arguments), envelope, None)
 
     def stored(self, envelope: EnvelopeView, head: bytes, size: int, message: MessageId) -> None:
         """Tell that it is ours now."""
@@ -111,6 +112,30 @@ class BodyPanel:
             self._panel.tell(
                 "enqueued", HookArguments(session=self._session, envelope=envelope, message=view)
             )
+
+
+NOTHING_SAID = MessageVerdict()
+
+
+def _meaning(hook: str, verdict: Verdict, envelope: EnvelopeView, hold: str | None) -> MessageVerdict:
+    """What follows from what all plugins together say; `hold` is what was wanted before."""
+    decision, changes, deeds = verdict.decision, verdict.changes, deeds_of(hook, verdict)
+    reason = escape_text(verdict.reason, 300)
+    match decision:
+        case Defer() | Reject():
+            return MessageVerdict(refusal_of(verdict, decision))
+        case Discard():
+            return MessageVerdict(discard=reason)
+        case Hold():
+            return MessageVerdict(hold=reason, changes=changes, deeds=deeds)
+        case Quarantine():
+            return MessageVerdict(hold=f"quarantine: {reason}", changes=changes, deeds=deeds)
+        case Redirect():
+            old = [RecipientChange(RecipientAction.REMOVE, each) for each in envelope.recipients]
+            new = [RecipientChange(RecipientAction.ADD, each) for each in decision.recipients]
+            redirect = Changes(recipients=(*old, *new))
+            changes = (*changes, (verdict.plugin, redirect))
+    return MessageVerdict(hold=hold, changes=changes, deeds=deeds)
 
 
 def _is_whole(head: bytes) -> bool:

@@ -23,7 +23,11 @@ from elemta.mail import (
 from elemta.mail.trace import fold
 from elemta.plugin import Changes, HeaderAction, HeaderChange, RecipientAction
 
-_NOT_ASCII = re.compile(r"[^\x20-\x7e]")
+MOST_TAGS = 50
+"""Words about one message, the first ones: they are kept with it."""
+_NOT_ASCII = re.compile(r"[^\x20-\x7e\t\r\n]")
+LONGEST_LINE = 998
+"""RFC 5322 §2.1.1, without CRLF."""
 
 
 class BadChange(Exception):
@@ -38,6 +42,7 @@ class Changed:
     recipients: dict[Mailbox, Recipient]
     priority: int
     header: tuple[HeaderChange, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def apply_changes(before: Changed, changes: Iterable[tuple[str, Changes]], *, utf8: bool) -> Changed:
@@ -47,7 +52,7 @@ def apply_changes(before: Changed, changes: Iterable[tuple[str, Changes]], *, ut
       BadChange: an address is none.
     """
     sender, recipients, priority = before.sender, dict(before.recipients), before.priority
-    header = list(before.header)
+    header, tags = list(before.header), dict.fromkeys(before.tags)
     for plugin, wanted in changes:
         for change in wanted.recipients:
             mailbox = read_mailbox(change.address, plugin, utf8=utf8)
@@ -64,7 +69,8 @@ def apply_changes(before: Changed, changes: Iterable[tuple[str, Changes]], *, ut
             )
         priority = priority if wanted.priority is None else wanted.priority
         header += wanted.headers
-    return Changed(sender, recipients, priority, tuple(header))
+        tags |= dict.fromkeys(wanted.tags)
+    return Changed(sender, recipients, priority, tuple(header), tuple(tags)[:MOST_TAGS])
 
 
 def read_mailbox(text: str, plugin: str, *, utf8: bool) -> Mailbox:
@@ -97,10 +103,9 @@ def new_header(head: bytes, changes: Iterable[HeaderChange], *, utf8: bool) -> t
         if change.action is HeaderAction.ADD:
             head = fields + field + rest
         elif change.action is HeaderAction.REMOVE:
-            head = _without(fields, change.name, b"") + rest
+            head = (_without(fields, change, b"") or fields) + rest
         else:
-            replaced = _without(fields, change.name, field)
-            head = (fields + field if replaced == fields else replaced) + rest
+            head = (_without(fields, change, field) or fields + field) + rest
     return b"".join(top), head
 
 
@@ -112,19 +117,30 @@ def _end_of_fields(head: bytes) -> int:
     return end - 2 if head[:end].endswith(b"\r\n\r\n") else end
 
 
-def _without(fields: bytes, name: str, instead: bytes) -> bytes:
-    """All fields of that name taken out; `instead` stands where the first one was."""
-    wanted = name.lower().encode("ascii")
-    rest, kept = fields, b""
+def _without(fields: bytes, change: HeaderChange, instead: bytes) -> bytes | None:
+    """What the change is about taken out; `instead` stands where the first one was. None: no such field."""
+    wanted = change.name.lower().encode("ascii")
+    kept, position, copied, count = b"", 0, 0, 0
+    found = False
     for field in HeaderBlock(fields).fields():
+        start = position
+        if not fields.startswith(field.raw, start):  # behind a line that is no field
+            start = fields.index(b"\r\n" + field.raw, start) + 2
+        position = start + len(field.raw)
         if field.name.lower() != wanted:
             continue
-        before, _, rest = rest.partition(field.raw)
-        kept += before + instead
-        instead = b""
-    return kept + rest
+        count += 1
+        if change.index in (0, count):
+            kept += fields[copied:start] + (b"" if found else instead)
+            copied, found = position, True
+    return kept + fields[copied:] if found else None
 
 
 def _field(change: HeaderChange, *, utf8: bool) -> bytes:
     value = change.value if utf8 else _NOT_ASCII.sub("?", change.value)
+    if "\r\n" in value:
+        blank = "" if value.startswith((" ", "\t", "\r")) else " "
+        field = f"{change.name}:{blank}{value}\r\n".encode("utf-8", "replace")
+        if max(map(len, field.split(b"\r\n"))) <= LONGEST_LINE:
+            return field
     return fold([f"{change.name}:", *value.split()]).encode("utf-8", "replace")

@@ -8,8 +8,8 @@ import attrs
 
 from elemta import smtp
 from elemta.auth import Authenticator
-from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole
-from elemta.events import EventBus, TaskCrashed
+from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole, NulPolicy
+from elemta.events import EventBus, FlightRecorder, TaskCrashed
 from elemta.mail import Domain, make_id, parse_domain
 from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
@@ -44,6 +44,8 @@ class Services:
     """None: no plugin is asked about sessions."""
     load: LoadGauge | None = None
     """None: there is never too much to do."""
+    flights: FlightRecorder | None = None
+    """Who keeps what was said in sessions that failed."""
 
     def make_id(self) -> str:
         """A fresh id for a session or a message."""
@@ -113,6 +115,7 @@ def make_context(config: Config, listener: ListenerConfig, services: Services) -
             text_line=limits.text_line,
             header_size=limits.header_size,
             repair_line_ends=limits.line_ends is LineEndPolicy.REPAIR,
+            repair_nul=limits.nul is NulPolicy.REPAIR,
         ),
         dialect=smtp.Dialect(
             blank_before_path=limits.blank_before_path,

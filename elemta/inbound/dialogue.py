@@ -77,6 +77,11 @@ class Dialogue:
         """Those that were accepted."""
 
     @property
+    def hello(self) -> str:
+        """What the client called itself."""
+        return self._hello
+
+    @property
     def draining(self) -> bool:
         """Whether the server stops, so that the next command is answered 421."""
         return self._context.services.drain.draining

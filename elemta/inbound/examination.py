@@ -194,7 +194,8 @@ class Examination:
         if not self._checks:
             return None
         assert self._hashed is not None
-        verdict = await self._checker.check_message(self._hashed, self._origin, envelope)
+        with self._context.services.bus.spans.measure("checks", session=self._origin.session):
+            verdict = await self._checker.check_message(self._hashed, self._origin, envelope)
         self._verdict = verdict
         self._tell_judged(verdict)
         reply = verdict.reply
@@ -273,6 +274,8 @@ class Examination:
         address = parse_peer(self._origin.peer)
         if notary.reports is not None and address is not None:
             notary.reports.add(address, verdict)
+        if address is not None and self._hashed is not None:
+            notary.failures.add(address, verdict, self._hashed.head, notice=self._sender.is_null)
         if verdict.reply is not None:
             notary.count("refused")
         elif verdict.action is MessageAction.QUARANTINE:

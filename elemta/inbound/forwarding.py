@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import attrs
 
+from elemta.auth import NotPrepared, prepare_name
+
 UNKNOWN_PEER = "unknown"
 """A client whose address is not known: in no network, never trusted."""
 _UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
@@ -57,7 +59,7 @@ def read_forwarded(attributes: Mapping[str, str]) -> ForwardedClient | None:
             case "HELO":
                 fields["hello"] = "" if unknown else value
             case "LOGIN":
-                fields["account"] = "" if unknown else value
+                fields["account"] = "" if unknown else _account(value)
             case "IDENT":
                 fields["ident"] = "" if unknown else value
             case _:
@@ -76,6 +78,14 @@ def _address(text: str) -> str | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+def _account(text: str) -> str:
+    """The name as our accounts are looked up and counted; what can be none of ours stays as it is."""
+    try:
+        return prepare_name(text)
+    except NotPrepared:
+        return text
 
 
 def _port(text: str) -> int | None:

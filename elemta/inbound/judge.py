@@ -66,7 +66,10 @@ class Judge:
 
     async def recipient(self, path: ReversePath, mailbox: Mailbox | None) -> Refusal | None:
         """It says RCPT, and may relay there. No mailbox: the bare `<postmaster>`."""
-        refusal = await self._gate.recipient(self._client, path, mailbox)
+        route = ""
+        if mailbox is not None and self._gate.by_route:
+            route = str(self._services.router.route(mailbox))
+        refusal = await self._gate.recipient(self._client, path, mailbox, route)
         self._tell()
         return refusal
 

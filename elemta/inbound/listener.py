@@ -19,20 +19,20 @@ import trio
 from elemta import smtp
 from elemta.auth import Authenticator
 from elemta.config import Config, HostPort, ListenerConfig, ListenerTls
-from elemta.events import EventBus
+from elemta.events import EventBus, FlightRecorder
 from elemta.mail import Reply, replies
 from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
 from elemta.routing import Router
-from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, supervise
+from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, noted, supervise
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
 from .accepting import CAPACITY_ERRORS, Arrival, ListenerSource, SocketSource, Source
 from .binding import BoundListener, Inherited, rebind
 from .context import Services, SessionContext, make_context
+from .injection import Injection, Wishes, begin_injection
 from .limits import Admission, ClientLimits, ClientLimitsStatistics
-from .panel import concerns
 from .presence import send_and_close
 from .refusals import CapacityReporter, RefusalReporter
 from .session import Session, SessionView
@@ -124,6 +124,19 @@ class Listeners:
     def sessions(self) -> tuple[SessionView, ...]:
         """All sessions as they stand now, the oldest first."""
         return tuple(sorted((session.view() for session in self._sessions), key=lambda view: -view.seconds))
+
+    def close_session(self, id: str) -> bool:
+        """End a session as an operator wants it (`Session.close`); whether there was one. Sync."""
+        for session in self._sessions:
+            if session.id == id:
+                session.close()
+                return True
+        return False
+
+    def begin_injection(self, wishes: Wishes, size: int) -> Injection:
+        """Begin a message that no session brings, with the settings of this moment; raises as
+        `elemta.inbound.injection.begin_injection`."""
+        return begin_injection(self._config, self._services, wishes, size)
 
     def statistics(self) -> ListenersStatistics:
         return ListenersStatistics(
@@ -278,7 +291,7 @@ class Listeners:
             identify = functools.partial(self._limits.identify, admission)
             session = Session(stream, context, arrival.peer, arrival.port, identify=identify)
             self._sessions.add(session)
-            with bind(session=session.id):
+            with bind(session=session.id), noted(session.note):
                 await session.run()
             with trio.move_on_after(_CLOSING):
                 await session.stream.aclose()
@@ -356,6 +369,7 @@ async def open_listeners(
     notary: Notary | None = None,
     plugins: PluginHost | None = None,
     load: LoadGauge | None = None,
+    flights: FlightRecorder | None = None,
     inherited: Inherited | None = None,
     most_sessions: int | None = None,
 ) -> AsyncGenerator[Listeners, None]:
@@ -367,6 +381,7 @@ async def open_listeners(
     begins one. Cancelled: all sessions end at once; what was not committed is discarded.
 
     Args:
+      flights: keeps what was said in sessions that failed.
       inherited: what a reload may find further sockets in.
       most_sessions: bounds the sessions beside `limits.sessions`, by what the system allows.
     """
@@ -381,8 +396,9 @@ async def open_listeners(
         authenticator=authenticator,
         gate=gate,
         notary=notary,
-        plugins=plugins if concerns(plugins) else None,
+        plugins=plugins,
         load=load,
+        flights=flights,
     )
     async with trio.open_nursery() as nursery:
         listeners = Listeners(bound, config, services, inherited=inherited, most_sessions=most_sessions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 
 from elemta import smtp
-from elemta.auth import Accepted, Challenge, SaslExchange
+from elemta.auth import Accepted, Challenge, SaslExchange, StoreUnavailable
 from elemta.mail import Reply, replies
 
 from .context import SessionContext
@@ -47,3 +47,17 @@ class Login:
             return replies.AUTHENTICATED
         self._dialogue.reason = f"{step.reason} ({step.account})" if step.account else step.reason
         return step.reply
+
+    async def look_up(self) -> str:
+        """Let the accounts know of the one that XCLIENT vouches for; why they could not, else empty.
+
+        One that is not there may use no sender address, as one that was removed in the middle of a session.
+        """
+        identity, authenticator = self._dialogue.visitor.identity, self._context.authenticator
+        if identity is not None and authenticator is not None:
+            self._deadlines.enter(Phase.AUTH, self._context.config.timeouts.auth)
+            try:
+                await authenticator.look_up(identity)
+            except StoreUnavailable as error:
+                return str(error)
+        return ""

@@ -5,8 +5,6 @@ Made only where a plugin has a hook of sessions: without one, a session pays for
 
 from __future__ import annotations
 
-import re
-
 import attrs
 
 from elemta.mail import HeaderBlock, Reply
@@ -20,38 +18,46 @@ from elemta.plugin import (
     PluginHost,
     Reject,
     Verdict,
+    line_of,
 )
 from elemta.policy import Refusal
 from elemta.runtime import escape_text
 
 HOOKS = frozenset(
-    {"connect", "tls", "hello", "auth", "mail", "rcpt", "data", "headers", "body", "message", "enqueued"}
+    {"connect", "tls", "hello", "auth", "mail", "rcpt", "data", "headers", "body", "message"}
+    | {"enqueue", "enqueued", "disconnect"}
 )
-_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]")
-_MOST_TEXT = 400
-"""Characters of a plugin's text in a reply (RFC 5321 §4.5.3.1.5: 512 octets of a line in all)."""
+_OF_SESSION = frozenset({"connect", "hello"})
+"""Hooks whose notes are there for each message of the session."""
 
 
-def concerns(host: PluginHost | None) -> bool:
-    """Whether sessions have to ask plugins at all."""
-    return host is not None and any(host.has(hook) for hook in HOOKS)
+def concerns(host: PluginHost) -> bool:
+    """Whether a session that begins has to ask plugins at all."""
+    return not host.is_idle and any(host.has(hook) for hook in HOOKS)
 
 
 class Panel:
     """The plugins before one session. Cancelling a question leaves nothing behind."""
 
-    __slots__ = ("_host", "hold", "notes")
+    __slots__ = ("_host", "_session_hold", "_session_notes", "hold", "notes")
 
     def __init__(self, host: PluginHost) -> None:
         self._host = host
         self.notes: dict[str, NoteValue] = {}
-        """The results store: what plugins noted of this session."""
+        """The results store: what plugins noted of this session, and of the message that is under way."""
         self.hold = ""
-        """Why the next message is to be held: a check could not be made, and its plugin wants that."""
+        """Why the message is to be held: a check could not be made, and its plugin wants that."""
+        self._session_notes: dict[str, NoteValue] = {}
+        self._session_hold = ""
 
     def has(self, hook: str) -> bool:
         """Whether anyone is to be asked."""
         return self._host.has(hook)
+
+    def begin_message(self) -> None:
+        """What was noted of another message is over; what was noted of the session goes on. Sync."""
+        self.notes = dict(self._session_notes)
+        self.hold = self._session_hold
 
     async def ask(self, hook: str, arguments: HookArguments) -> Refusal | None:
         """What to refuse with; None: go on."""
@@ -61,11 +67,18 @@ class Panel:
             return refusal_of(verdict, decision)
         if isinstance(decision, Hold):
             self.hold = verdict.reason
+            if hook in _OF_SESSION:
+                self._session_hold = verdict.reason
         return None
 
     async def judge(self, hook: str, arguments: HookArguments) -> Verdict:
         """All that the plugins say."""
-        return await self._host.ask(hook, arguments, self.notes)
+        if hook not in _OF_SESSION:
+            return await self._host.ask(hook, arguments, self.notes)
+        try:
+            return await self._host.ask(hook, arguments, self._session_notes)
+        finally:  # RFC 5321 §4.1.4: with a hello, what was begun is over
+            self.notes = dict(self._session_notes)
 
     def tell(self, hook: str, arguments: HookArguments) -> None:
         """Let observers know."""
@@ -77,8 +90,9 @@ class Panel:
 
 def refusal_of(verdict: Verdict, decision: Defer | Reject) -> Refusal:
     """The reply that a plugin wants."""
-    text = _NOT_PRINTABLE.sub("?", decision.text)[:_MOST_TEXT]
-    return Refusal(Reply.of(decision.code, decision.enhanced, text), escape_text(verdict.reason, 300))
+    return Refusal(
+        Reply.of(decision.code, decision.enhanced, line_of(decision.text)), escape_text(verdict.reason, 300)
+    )
 
 
 def message_view(

@@ -16,9 +16,10 @@ import trio
 
 from elemta import smtp
 from elemta.config import ListenerTls
-from elemta.events import SessionClosed, SessionOpened, SessionRefused, SessionTls
+from elemta.events import SessionClosed, SessionOpened, SessionRefused, SessionTls, Transcript
 from elemta.mail import Reply, SessionId, replies
-from elemta.runtime import get_logger
+from elemta.plugin import HookArguments
+from elemta.runtime import TaskNote, get_logger
 from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed
@@ -37,6 +38,10 @@ from .transaction import ClientGone, CommitFailed, Transaction
 from .visitor import Visitor
 from .wire import FLUSH_SIZE, Wire
 
+OPERATOR = "operator"
+"""The cause of an end that an operator wanted."""
+_ENDS_WELL = frozenset({"quit", "eof", "drain"})
+"""Causes for which what was said is not kept, unless something was refused."""
 _FAREWELL = 60.0
 """Seconds that a client has to leave when it was told at once that it is not welcome."""
 _EVENTS_PER_TURN = 16
@@ -63,6 +68,14 @@ class SessionView:
     messages: int
     account: str = ""
     """Who has authenticated."""
+    hello: str = ""
+    """As it called itself."""
+    sender: str = ""
+    """Of the transaction that is open."""
+    recipients: int = 0
+    message: str = ""
+    """The id that its message will have, once its body has begun."""
+    octets_in: int = 0
 
 
 class Session:
@@ -75,9 +88,11 @@ class Session:
         "_dialogue",
         "_identify",
         "_login",
+        "_message",
         "_opened",
         "_patience",
         "_started",
+        "_transcript",
         "_visitor",
         "_wire",
         "id",
@@ -104,6 +119,12 @@ class Session:
         self._login = Login(context, self._dialogue, self._deadlines)
         self._identify = identify
         self._patience = context.config.limits.pipelining_errors
+        self._message = ""
+        """The id of the last message that came whole."""
+        self._transcript: Transcript | None = None
+        if context.services.flights is not None:
+            self._transcript = Transcript()
+            self._connection.witness = self._transcript.note
         self._opened = False
         """Whether it was told that the session has begun; before a PROXY header it has not."""
 
@@ -118,6 +139,7 @@ class Session:
         """How it stands now."""
         now = trio.current_time()
         visitor = self._visitor
+        transaction = self._dialogue.transaction
         return SessionView(
             id=self.id,
             listener=self._context.listener.name,
@@ -130,7 +152,27 @@ class Session:
             commands=self._dialogue.commands,
             messages=self._dialogue.messages,
             account=visitor.identity.name if visitor.identity else "",
+            hello=self._dialogue.hello,
+            sender="" if transaction is None else transaction.sender_text(),
+            recipients=0 if transaction is None else transaction.recipients,
+            message=(transaction.message or "") if transaction is not None else "",
+            octets_in=self._wire.octets_in,
         )
+
+    def note(self) -> TaskNote:
+        """How it stands, for the tree of tasks."""
+        view = self.view()
+        text = f"{view.peer} at {view.listener}" + (f", {view.account}" if view.account else "")
+        return TaskNote("session", view.id, text, view.phase, view.seconds, view.seconds_left)
+
+    def close(self) -> None:
+        """An operator wants it ended. Sync; at any moment.
+
+        What waits ends at once, and the client is told 421. A message that storage has taken is stored and
+        acknowledged first, as with every cancel; one that it has not taken is not there.
+        """
+        self._dialogue.cause = OPERATOR
+        self._deadlines.scope.cancel(reason="closed by the operator")
 
     def begin_drain(self) -> None:
         """The server stops. Waiting for a command ends at once; what is under way may finish, until the
@@ -164,6 +206,11 @@ class Session:
             dialogue.reset(cause)
             self._deadlines.close()
             self._tell_closed(cause, detail)
+            self._record(cause, detail)
+            panel = self._visitor.panel
+            if panel is not None and panel.has("disconnect"):
+                view = dialogue.session_view()
+                panel.tell("disconnect", HookArguments(session=view, reason=cause))
 
     def _tell_opened(self) -> None:
         services, visitor = self._context.services, self._visitor
@@ -205,6 +252,24 @@ class Session:
             )
         )
 
+    def _record(self, cause: str, detail: str) -> None:
+        """Keep what was said, if not all went well."""
+        flights, transcript = self._context.services.flights, self._transcript
+        if flights is None or transcript is None or (cause in _ENDS_WELL and not self._dialogue.errors):
+            return
+        if detail:
+            transcript.note(smtp.Side.NOTE, detail)
+        flights.keep(
+            "session",
+            transcript.all(),
+            time=self._context.services.clock.time(),
+            about=self.id,
+            peer=self._visitor.peer,
+            message=self._message,
+            cause=cause,
+            dropped=transcript.dropped,
+        )
+
     async def _hold(self) -> str:
         """Converse to the end, with a last word; what is to be told of the end beside its cause."""
         last_word: Reply | None = None
@@ -225,7 +290,9 @@ class Session:
         phase = self._deadlines.phase
         expiry = self._deadlines.expired()
         dialogue = self._dialogue
-        if dialogue.cause == "drain" or expiry is Expiry.DRAIN:
+        if dialogue.cause == OPERATOR:
+            reply = replies.CLOSED_BY_OPERATOR
+        elif dialogue.cause == "drain" or expiry is Expiry.DRAIN:
             dialogue.cause = "drain"
             reply = replies.SHUTTING_DOWN
         else:
@@ -412,6 +479,7 @@ class Session:
         transaction = self._dialogue.transaction
         assert transaction is not None
         connection = self._connection
+        self._message = transaction.message or ""
         self._wire.body_ended()
         self._deadlines.enter(Phase.COMMIT)
         try:
@@ -479,6 +547,9 @@ class Session:
             if refusal is not None:
                 dialogue.reason = refusal.reason
                 reply, cause = refusal.reply, "policy"
+        if reply is None and (trouble := await self._login.look_up()):
+            dialogue.reason = trouble
+            reply, cause = replies.ACCOUNTS_UNAVAILABLE, "policy"
         if reply is None:
             return greeting
         dialogue.cause = cause

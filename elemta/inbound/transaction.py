@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from elemta.config import ListenerRole
-from elemta.events import MessageAccepted, MessageRejected
+from elemta.events import MessageAccepted, MessageRejected, NoticeQueued
 from elemta.mail import (
     NO_DSN_OPTIONS,
+    Action,
+    AuthResults,
     BodyType,
+    Deed,
     DsnOptions,
     Envelope,
     ForwardPath,
@@ -25,12 +28,13 @@ from elemta.mail import (
 from elemta.plugin import Changes, EnvelopeView, HeaderChange
 from elemta.policy import Refusal
 from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
-from elemta.spool import Draft, SpoolError, SpoolFull, SpoolUnavailable
+from elemta.spool import Draft, NewMessage, SpoolError, SpoolFull, SpoolUnavailable
 
-from .body_panel import BodyPanel
+from .body_panel import NOTHING_SAID, BodyPanel, MessageVerdict
 from .changes import BadChange, Changed, apply_changes, new_header
 from .context import SessionContext
 from .examination import Examination, examine
+from .expansion import Expansion, expand, expanded_notice
 from .fixup import HeaderFixer, missing_fields
 from .judge import Judge
 from .promises import Promises
@@ -67,6 +71,7 @@ class Transaction:
     __slots__ = (
         "_asks",
         "_context",
+        "_deeds",
         "_draft",
         "_examination",
         "_fixer",
@@ -79,6 +84,7 @@ class Transaction:
         "_promises",
         "_recipients",
         "_refusal",
+        "_tags",
         "message",
         "sender",
         "size",
@@ -108,6 +114,10 @@ class Transaction:
         """What asks plugins about the message; None: there are none."""
         self._hold: str | None = None
         """Why it is kept for an operator."""
+        self._tags: tuple[str, ...] = ()
+        """Words of plugins about it."""
+        self._deeds: tuple[Deed, ...] = ()
+        """What plugins did, for its story."""
         self._recipients: dict[Mailbox, Recipient] = {}
         self._draft: Draft | None = None
         self._fixer: HeaderFixer | None = None
@@ -163,6 +173,7 @@ class Transaction:
             smtputf8=params.smtputf8,
             require_tls=params.require_tls,
             priority=self._priority,
+            tags=self._tags,
         )
 
     def forget_last_recipient(self) -> None:
@@ -295,26 +306,44 @@ class Transaction:
                 return verdict.refusal
             if verdict.changes:
                 await self._change(verdict.changes)
+            last = NOTHING_SAID
+            if not verdict.discard and self._recipients:
+                last = await self._ask_before_queue(asks, results)
+            if last.refusal is not None:
+                return last.refusal
         except SpoolFull:
             return Refusal(replies.STORAGE_FULL, "storage full")
         except BadChange as error:
             self._context.services.report_crash("plugin", error, session=self._origin.session)
             return Refusal(replies.LOCAL_ERROR, str(error))
-        self._hold = verdict.hold
-        discard = verdict.discard or ("" if self._recipients else "plugins removed all recipients")
+        self._hold = verdict.hold if last.hold is None else last.hold
+        self._deeds = verdict.deeds + last.deeds
+        discard = (
+            verdict.discard or last.discard or ("" if self._recipients else "plugins removed all recipients")
+        )
         if discard:
             self._reject(self._positive(), f"discarded: {discard}")
         return None
+
+    async def _ask_before_queue(self, asks: BodyPanel, results: AuthResults | None) -> MessageVerdict:
+        """Ask about the message as it is to be stored."""
+        assert self._draft is not None
+        assert self.message is not None
+        verdict = await asks.before_queue(self.envelope_view(), self._draft, self.message, results)
+        if verdict.changes:
+            await self._change(verdict.changes)
+        return verdict
 
     async def _change(self, changes: Sequence[tuple[str, Changes]]) -> None:
         """Make all changes, or none where one cannot be made."""
         assert self._draft is not None
         utf8 = self._params.smtputf8
-        before = Changed(self.sender, self._recipients, self._priority)
+        before = Changed(self.sender, self._recipients, self._priority, tags=self._tags)
         changed = apply_changes(before, changes, utf8=utf8)
         if changed.header:
             await self._rewrite(self._draft, changed.header, utf8=utf8)
         self.sender, self._recipients, self._priority = changed.sender, changed.recipients, changed.priority
+        self._tags = changed.tags
 
     async def _rewrite(self, old: Draft, changes: Sequence[HeaderChange], *, utf8: bool) -> None:
         """Put another header before the body: the message is written once more, under another id."""
@@ -372,7 +401,7 @@ class Transaction:
         if self._examination is None:
             return None
         try:
-            return await self._examination.judge(self._envelope())
+            return await self._examination.judge(self._envelope(self._expansion().recipients))
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services = self._context.services
             services.report_crash(
@@ -386,7 +415,8 @@ class Transaction:
         assert message is not None
         services = context.services
         try:
-            envelope = self._envelope()
+            expansion = self._expansion()
+            envelope = self._envelope(expansion.recipients)
             prefix = self._trace(envelope, message)
             if self._mends:
                 config, now = context.config, services.clock.time()
@@ -394,20 +424,23 @@ class Transaction:
             if self._examination is not None:
                 prefix = await self._examination.fields(draft.head, prefix, envelope) + prefix
             accepted = self._accepted_event(draft, len(prefix), message)
+            notices = self._notices(expansion, envelope, message, prefix)
             judged = None if self._judge is None else self._judge.hold(message, self.recipients)
             head = draft.head if self._asks is not None else b""
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services.report_crash("transaction", error, session=self._origin.session, message=message)
             return Refusal(replies.LOCAL_ERROR, "internal error")
         try:
-            await services.spool.commit(
-                draft,
-                message=message,
-                envelope=envelope,
-                origin=self._origin,
-                prefix=prefix,
-                hold=self._hold or judged,
-            )
+            with services.bus.spans.measure("commit", session=self._origin.session):
+                await services.spool.commit(
+                    draft,
+                    message=message,
+                    envelope=envelope,
+                    origin=self._origin,
+                    prefix=prefix,
+                    hold=self._hold or judged,
+                    notices=notices,
+                )
         except SpoolFull:
             return Refusal(replies.STORAGE_FULL, "storage full")
         except SpoolUnavailable as cause:
@@ -422,15 +455,20 @@ class Transaction:
         self._draft = None
         self.size = accepted.size
         services.bus.publish(accepted)
+        for notice in notices:
+            services.bus.publish(self._notice_event(notice, message))
         if self._asks is not None:
             self._asks.stored(self.envelope_view(), head, accepted.size, message)
         return None
 
-    def _envelope(self) -> Envelope:
+    def _expansion(self) -> Expansion:
+        return expand(self._recipients.items(), self._context.services.router.expand)
+
+    def _envelope(self, recipients: tuple[Recipient, ...]) -> Envelope:
         params, promises = self._params, self._promises
         return Envelope(
             self.sender,
-            self._behind_aliases(),
+            recipients,
             params.body_type or BodyType.SEVEN_BIT,
             params.smtputf8,
             params.ret,
@@ -439,19 +477,39 @@ class Transaction:
             self._priority,
             promises.deliver_by,
             promises.release_at,
+            self._tags,
+            self._deeds,
+            promises.hold_request,
         )
 
-    def _behind_aliases(self) -> tuple[Recipient, ...]:
-        """The mailboxes to deliver to, each once."""
-        router = self._context.services.router
-        found: dict[Mailbox, Recipient] = {}
-        for mailbox, recipient in self._recipients.items():
-            for target in router.expand(mailbox):
-                if target == mailbox:
-                    found[target] = recipient
-                elif target not in found:
-                    found[target] = Recipient(target, _through_alias(recipient))
-        return tuple(found.values())
+    def _notices(
+        self, expansion: Expansion, envelope: Envelope, message: MessageId, prefix: bytes
+    ) -> tuple[NewMessage, ...]:
+        """What the sender wants to know now already."""
+        if not expansion.expanded:
+            return ()
+        assert self._draft is not None
+        services, notary = self._context.services, self._context.services.notary
+        notice = expanded_notice(
+            expansion,
+            envelope,
+            hostname=self._context.config.hostname,
+            notice=MessageId(services.make_id()),
+            original=message,
+            header=prefix + self._draft.head,
+            now=services.clock.time(),
+            sign=(lambda _: b"") if notary is None else notary.sign_own,
+        )
+        return () if notice is None else (notice,)
+
+    def _notice_event(self, notice: NewMessage, message: MessageId) -> NoticeQueued:
+        return NoticeQueued(
+            time=notice.received,
+            message=notice.id,
+            about=message,
+            recipient=self.sender_text(),
+            action=Action.EXPANDED,
+        )
 
     def _trace(self, envelope: Envelope, message: MessageId) -> bytes:
         """What is put before the message. Its own Return-Path fields stay: removing them is for final
@@ -465,6 +523,7 @@ class Transaction:
             recipient=recipients[0] if len(recipients) == 1 else None,
             time=context.services.clock.time(),
             smtputf8=envelope.smtputf8,
+            priority=envelope.priority if self._params.priority is not None else None,
         )
 
     def _accepted_event(self, draft: Draft, prefix: int, message: MessageId) -> MessageAccepted:
@@ -481,6 +540,7 @@ class Transaction:
             peer=origin.peer,
             protocol=origin.protocol,
             message_id_header=message_id,
+            traceparent=origin.traceparent,
         )
 
     # --- The end ------------------------------------------------------------------------------------
@@ -513,14 +573,3 @@ class Transaction:
 
     def _recipient_texts(self) -> tuple[str, ...]:
         return tuple([str(mailbox) for mailbox in self._recipients])
-
-
-def _through_alias(recipient: Recipient) -> DsnOptions:
-    """What was asked for goes on to those behind the alias, with the address that the sender knows
-    (RFC 3461 §5.2.7: ORCPT is kept, or made from the address of the RCPT)."""
-    dsn = recipient.dsn
-    if dsn.original_recipient is not None:
-        return dsn
-    mailbox = recipient.mailbox
-    kind = "rfc822" if mailbox.is_ascii else "utf-8"  # RFC 6533 §3
-    return DsnOptions(dsn.notify, f"{kind};{mailbox}")

@@ -16,7 +16,7 @@ from .context import SessionContext
 from .forwarding import ForwardedClient
 from .judge import Judge
 from .offers import Situation
-from .panel import Panel
+from .panel import Panel, concerns
 from .relay import is_loopback, is_trusted
 
 
@@ -64,7 +64,7 @@ class Visitor:
         self.judge: Judge | None = None
         """None: nothing is asked about this client."""
         plugins = context.services.plugins
-        self.panel = None if plugins is None else Panel(plugins)
+        self.panel = Panel(plugins) if plugins is not None and concerns(plugins) else None
         """The plugins that are asked about this session; None: there are none."""
         self._meet()
 

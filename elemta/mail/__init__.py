@@ -35,6 +35,7 @@ from .envelope import (
     DEFAULT_NOTIFY,
     NO_DSN_OPTIONS,
     BodyType,
+    Deed,
     DeliverBy,
     DeliverByMode,
     DsnOptions,
@@ -48,6 +49,7 @@ from .header import HeaderBlock, HeaderField, split_header
 from .ids import MessageId, SessionId, is_id, make_id
 from .origin import Identity, Origin, TlsFacts
 from .outcome import Cause, Deferred, Delivered, Failed, Outcome, Relay
+from .phases import NO_PHASES, PHASES, Phases
 from .reply import EnhancedCode, Reply, Severity
 from .seven_bit import CannotConvert, SevenBitEncoder
 from .trace import date, received, return_path
@@ -55,7 +57,9 @@ from .trace import date, received, return_path
 __all__ = [
     "DEFAULT_NOTIFY",
     "NO_DSN_OPTIONS",
+    "NO_PHASES",
     "NULL_PATH",
+    "PHASES",
     "Action",
     "AddressLiteral",
     "AuthResult",
@@ -63,6 +67,7 @@ __all__ = [
     "BodyType",
     "CannotConvert",
     "Cause",
+    "Deed",
     "Deferred",
     "DeliverBy",
     "DeliverByMode",
@@ -85,6 +90,7 @@ __all__ = [
     "Origin",
     "Outcome",
     "PathTooLong",
+    "Phases",
     "Property",
     "Recipient",
     "Relay",

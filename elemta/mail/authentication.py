@@ -36,6 +36,7 @@ _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _AUTHSERV_ID = re.compile(rb'(?:([!#$%&\'*+.0-9A-Z^_`a-z{|}~\x80-\xff-]+)|"((?:[^"\\\r\n]|\\[^\r\n])*)")')
 # RFC 8601 §2.2: behind it stand blanks, a comment, a version or the semicolon
 _AFTER_ID = re.compile(rb"[ \t\r\n;(]|\Z")
+_VERSION = re.compile(rb"[0-9]{1,9}")
 _MAX_SEARCHED = 4096
 """Octets in which the authserv-id of a field has to be found."""
 
@@ -134,7 +135,7 @@ def claimed_results(header: bytes, authserv_ids: Collection[str]) -> list[tuple[
 
     As ranges of octets in order, each with its last line end; RFC 8601 §5 wants them deleted from all that
     comes from outside before our own is added. Fields whose name cannot be read count, too: others may
-    read more into them than we do.
+    read more into them than we do. So do those of a version that nobody knows, whoever they are of.
 
     Args:
       header: the header section, without what is behind its empty line.
@@ -144,24 +145,27 @@ def claimed_results(header: bytes, authserv_ids: Collection[str]) -> list[tuple[
     for start in _FIELD.finditer(header):
         end = _FIELD_END.search(header, start.end())
         stop = end.start() + 2 if end else len(header)
-        claimed = _read_authserv_id(header[start.end() : min(stop, start.end() + _MAX_SEARCHED)])
-        if claimed is None or claimed in authserv_ids:
+        claimed, known = _read_head(header[start.end() : min(stop, start.end() + _MAX_SEARCHED)])
+        if claimed is None or claimed in authserv_ids or not known:
             ranges.append((start.start(), stop))
     return ranges
 
 
-def _read_authserv_id(value: bytes) -> str | None:
-    """In small letters and without a final dot, U-labels as A-labels; None where there is none."""
+def _read_head(value: bytes) -> tuple[str | None, bool]:
+    """The authserv-id in small letters and without a final dot, U-labels as A-labels, None where there is
+    none; and whether the version behind it is one that is known."""
     start = _skip_comments(value)
     found = _AUTHSERV_ID.match(value, start)
     if found is None or not _AFTER_ID.match(value, found.end()):
-        return None
+        return None, True
+    version = _VERSION.match(value, found.end() + _skip_comments(value[found.end() :]))
+    known = version is None or int(version[0]) == 1  # RFC 8601 §2.2: without one, it is 1
     octets = found[1] if found[2] is None else re.sub(rb"\\(.)", rb"\1", found[2])
     try:
         text = octets.strip().decode("utf-8").lower().removesuffix(".")
-        return text if text.isascii() else parse_domain(text, utf8=True).text
+        return text if text.isascii() else parse_domain(text, utf8=True).text, known
     except (UnicodeDecodeError, MailSyntaxError):
-        return None
+        return None, known
 
 
 def _skip_comments(value: bytes) -> int:

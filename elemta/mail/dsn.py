@@ -13,7 +13,7 @@ import re
 
 import attrs
 
-from .address import NULL_PATH
+from .address import NULL_PATH, Mailbox
 from .envelope import BodyType, DsnOptions, Envelope, Notify, Recipient, Ret
 from .header import HeaderBlock, split_header
 from .ids import MessageId
@@ -33,6 +33,7 @@ MAX_QUOTED = 1000
 _MESSAGE_ID = re.compile(
     rb"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,300}@[][A-Za-z0-9!#$%&'*+/=?^_`{|}~.:-]{1,300}>"
 )
+_EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _LITERAL = re.compile(r"\[[0-9A-Za-z.:]+\]")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REMOTE = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?(?::[0-9]+)?")
@@ -91,6 +92,13 @@ class DsnReport:
     """The original as stored: its header at least, and all of it where `complete`."""
     complete: bool = False
     """`content` is the whole message and may be returned, if the sender asked for that."""
+    to: Mailbox | None = None
+    """Whom it is for instead of the sender: the postmaster, where a notice found nobody."""
+
+    @property
+    def reader(self) -> Mailbox | None:
+        """Whom it is for."""
+        return self.to or self.envelope.reverse_path.mailbox
 
 
 def build_dsn(report: DsnReport) -> bytes:
@@ -99,7 +107,7 @@ def build_dsn(report: DsnReport) -> bytes:
     Raises:
       ValueError: there is nobody to tell, or nothing (RFC 5321 §4.5.5: never about a null sender).
     """
-    sender = report.envelope.reverse_path.mailbox
+    sender = report.reader
     if sender is None or not report.recipients:
         raise ValueError("a notice needs a sender to tell and a recipient to tell about")
     parts = (_text_part(report), _status_part(report), _original_part(report))
@@ -108,11 +116,12 @@ def build_dsn(report: DsnReport) -> bytes:
     fields = [
         f"From: Mail Delivery System <MAILER-DAEMON@{report.hostname}>",
         f"To: <{sender}>",
-        f"Subject: {_subject(actions)}",
+        f"Subject: {'Undelivered notice' if report.to else _subject(actions)}",
         f"Date: {date(report.time)}",
         f"Message-ID: <{report.message}@{report.hostname}>",
         *_references(report.content),
         "Auto-Submitted: auto-replied",  # RFC 3834 §5
+        "X-Auto-Response-Suppress: All",  # what Exchange goes by
         "MIME-Version: 1.0",
         "Content-Type: multipart/report; report-type=delivery-status;",  # RFC 6522 §3
         f'\tboundary="{boundary}"',
@@ -135,12 +144,12 @@ def needs_8bit(notice: bytes) -> bool:
 
 
 def notice_envelope(report: DsnReport, notice: bytes) -> Envelope:
-    """The envelope of a built notice: from nobody, to the sender of the original (RFC 3461 §6.1).
+    """The envelope of a built notice: from nobody, to whom it is for (RFC 3461 §6.1).
 
     Raises:
       ValueError: the original's sender is null.
     """
-    sender = report.envelope.reverse_path.mailbox
+    sender = report.reader
     if sender is None:
         raise ValueError("a notice needs a sender to tell")
     return Envelope(
@@ -151,6 +160,7 @@ def notice_envelope(report: DsnReport, notice: bytes) -> Envelope:
         # internationalized original is inside a part, which 8BITMIME carries.
         smtputf8=not sender.is_ascii,
         require_tls=report.envelope.require_tls,  # RFC 8689 §5
+        priority=report.envelope.priority,  # RFC 6710 §4.6
     )
 
 
@@ -196,6 +206,10 @@ _OPENING = {
     ),
     Action.EXPANDED: "Your message was delivered to the lists or aliases below, which pass it on.",
 }
+_FOR_POSTMASTER = (
+    "Postmaster: the notice below could not be delivered to the one whom it was for, who therefore does not "
+    "know what became of the mail that it is about."
+)
 
 
 def _text_part(report: DsnReport) -> bytes:
@@ -205,7 +219,7 @@ def _text_part(report: DsnReport) -> bytes:
         chosen = [each for each in report.recipients if each.action is action]
         if not chosen:
             continue
-        lines += ["", *_wrap(_OPENING[action])]
+        lines += ["", *_wrap(_FOR_POSTMASTER if report.to else _OPENING[action])]
         for each in chosen:
             lines += ["", f"<{_visible(str(each.recipient.mailbox), utf8)}>"]
             lines += (f"    {line}" for line in _wrap(_reason(each, utf8)))
@@ -251,6 +265,8 @@ def _message_fields(report: DsnReport) -> list[str]:
     fields.append(f"Arrival-Date: {date(report.arrival)}")
     if report.envelope.deliver_by is not None:
         fields.append(f"Deliver-By-Date: {date(report.envelope.deliver_by.deadline)}")  # RFC 2852 §5
+    if report.envelope.hold_request is not None:
+        fields.append(f"Future-Release-Request: {report.envelope.hold_request}")  # RFC 4865 §5.1.2
     return fields
 
 
@@ -260,7 +276,7 @@ def _recipient_fields(report: DsnReport, each: DsnRecipient) -> list[str]:
     fields = []
     original = each.recipient.dsn.original_recipient
     if original is not None:  # RFC 3461 §6.3 (d): there if and only if ORCPT was
-        kind, _, address = _visible(original, utf8).partition(";")
+        kind, _, address = _visible(_spelled_out(original) if utf8 else original, utf8).partition(";")
         fields.append(f"Original-Recipient: {kind}; {address}")
     # RFC 6533 §3: the type utf-8 is for addresses that need it.
     address_type = "rfc822" if mailbox.is_ascii else "utf-8"
@@ -279,6 +295,19 @@ def _recipient_fields(report: DsnReport, each: DsnRecipient) -> list[str]:
     if each.action is Action.DELAYED and each.retry_until is not None:
         fields.append(f"Will-Retry-Until: {date(each.retry_until)}")  # RFC 3464 §2.3.9: for delayed only
     return fields
+
+
+def _spelled_out(original: str) -> str:
+    """An original recipient of the type utf-8 with the characters that it names by number (RFC 6533 §3: where
+    UTF-8 may stand, it is to stand there)."""
+    if original[:6].lower() != "utf-8;":
+        return original
+    return _EMBEDDED.sub(_character, original)
+
+
+def _character(match: re.Match[str]) -> str:
+    code = int(match[1], 16)
+    return match[0] if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF else chr(code)
 
 
 def _status(each: DsnRecipient) -> str:
@@ -308,7 +337,8 @@ def _remote(remote: str) -> tuple[str, str]:
 def _original_part(report: DsnReport) -> bytes:
     failed = any(each.action is Action.FAILED for each in report.recipients)
     # RFC 3461 §4.3: RET is about failures; any other notice returns the header alone.
-    full = report.complete and failed and report.envelope.ret is Ret.FULL
+    wanted = report.to is not None or report.envelope.ret is Ret.FULL
+    full = report.complete and failed and wanted
     international = report.envelope.smtputf8
     if full and _fits(report.content):
         # RFC 6533 §3: message/global for a message that may have UTF-8 in its header.

@@ -83,6 +83,15 @@ class DeliverBy:
 
 
 @attrs.frozen(slots=True)
+class Deed:
+    """What a plugin decided or changed about a message, for its story."""
+
+    plugin: str
+    hook: str
+    what: str
+
+
+@attrs.frozen(slots=True)
 class Envelope:
     """Sender, recipients in the order they were given, and what MAIL asked for."""
 
@@ -100,3 +109,9 @@ class Envelope:
     deliver_by: DeliverBy | None = None
     release_at: float | None = None
     """FUTURERELEASE (RFC 4865): not before that time; wall clock, seconds since the epoch."""
+    tags: tuple[str, ...] = ()
+    """Words of plugins about the message, for listings and those who are asked later."""
+    deeds: tuple[Deed, ...] = ()
+    """What plugins did before it was accepted."""
+    hold_request: str | None = None
+    """How the sender asked for `release_at`: `for;SECONDS` or `until;TIME` (RFC 4865 §5.1.2)."""

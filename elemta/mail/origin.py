@@ -42,3 +42,5 @@ class Origin:
     listener: str = ""
     tls: TlsFacts | None = None
     identity: Identity | None = None
+    traceparent: str = ""
+    """W3C Trace Context of the request that the message came with, for events; empty: none."""

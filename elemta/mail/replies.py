@@ -136,7 +136,9 @@ SENDER_DOMAIN_INCOMPLETE = Reply.of(554, "5.1.8", "the sender's domain is not co
 RECIPIENT_DOMAIN_INCOMPLETE = Reply.of(554, "5.1.2", "the recipient's domain is not complete")
 """RFC 6409 §4.2."""
 DELIVER_BY_PAST = Reply.of(501, "5.5.4", "the time to deliver by is over or too soon")
-"""RFC 2852 §4: with mode R it cannot be kept."""
+"""RFC 2852 §4: with mode R it cannot be kept. RFC 4865 §5.2.2: or it is held back for longer."""
+DELIVER_BY_TOO_SOON = Reply.of(555, "5.5.4", "the time to deliver by is below what was announced")
+"""RFC 2852 §3, §4: below the fixed minimum."""
 HOLD_TOO_LONG = Reply.of(501, "5.5.4", "messages are not held back for so long")
 """RFC 4865 §4.2: beyond what was announced."""
 NULL_SENDER_ONE_RECIPIENT = Reply.of(452, "4.5.3", "too many recipients for the null sender")
@@ -184,6 +186,10 @@ SESSION_TIMEOUT = Reply.of(421, "4.4.2", "session took too long, closing connect
 """§3.8: our own bound on the whole session."""
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "shutting down, try again later")
 """§3.8."""
+CLOSED_BY_OPERATOR = Reply.of(421, "4.3.2", "connection closed by the operator, try again later")
+"""§3.8."""
+ATTEMPT_CANCELLED = Reply.of(451, "4.3.0", "attempt ended by the operator")
+"""Of a recipient, for listings and notices."""
 SERVER_BUSY = Reply.of(421, "4.3.2", "too busy, try again later")
 """§3.8, §7.8."""
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "too many errors, closing connection")
@@ -196,6 +202,8 @@ TOO_MANY_FROM_NETWORK = Reply.of(421, "4.7.0", "too many connections from your n
 """§7.8."""
 TOO_MANY_TRANSACTIONS = Reply.of(421, "4.7.0", "too many transactions in this session")
 """§7.8."""
+ACCOUNTS_UNAVAILABLE = Reply.of(421, "4.3.0", "accounts cannot be looked up now, try again later")
+"""§3.8: XCLIENT named an account, and the store of accounts does not answer."""
 INTERNAL_ERROR = Reply.of(421, "4.3.0", "internal error, closing connection")
 """§3.8."""
 PROTOCOL_ERROR = Reply.of(421, "4.5.0", "protocol error, closing connection")
@@ -347,9 +355,14 @@ DELIVERY_BUSY = Reply.of(451, "4.3.2", "not tried now, the destination has enoug
 """RFC 3463 §3.4: system not accepting network messages."""
 REMOTE_SMTPUTF8_NEEDED = Reply.of(550, "5.6.7", "the destination does not support SMTPUTF8")
 """RFC 6531 §3.5."""
+EXPANDED = Reply.of(250, "2.1.5", "passed on to the addresses behind it")
 EXPIRED = Reply.of(554, "5.4.7", "could not be delivered in time")
 """RFC 3463 §3.5: delivery time expired (§4.5.4.1)."""
 CONTENT_CORRUPT = Reply.of(451, "4.3.0", "the stored message is damaged, the operator was told")
 """RFC 3463 §3.4: other mail system status."""
+HELD_BY_POLICY = Reply.of(451, "4.7.1", "held by local policy")
+"""RFC 3463 §3.8: delivery not authorized."""
+DISCARDED_BY_POLICY = Reply.of(550, "5.7.1", "discarded by local policy")
+"""RFC 3463 §3.8."""
 NOT_TRIED_SHUTDOWN = Reply.of(451, "4.3.2", "not tried now, the server is stopping")
 """RFC 3463 §3.4."""

@@ -54,6 +54,7 @@ def received(
     recipient: Mailbox | None,
     time: float,
     smtputf8: bool,
+    priority: int | None = None,
 ) -> bytes:
     """The Received field of a message that came from `origin` (RFC 5321 §4.4), folded, with CR LF.
 
@@ -61,6 +62,7 @@ def received(
       recipient: given only where it is the message's one recipient: more of them would tell each
         who got the others' copies (§7.6).
       smtputf8: the message may have UTF-8 in its header (RFC 6531 §3.7.3).
+      priority: given where MAIL named one (RFC 6710 §4.1).
     """
     address = _address(origin.peer)
     words = ["Received:"]
@@ -72,6 +74,8 @@ def received(
         words.append(f"({origin.tls.version} {origin.tls.cipher})")
     if recipient is not None and (smtputf8 or recipient.is_ascii):
         words.append(f"for <{recipient}>")
+    if priority is not None:
+        words.append(f"PRIORITY {priority}")  # RFC 6710 §7
     words[-1] += ";"
     words.append(date(time))
     return fold(words).encode("utf-8")

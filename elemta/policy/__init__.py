@@ -23,11 +23,13 @@ from .dmarc_report import (
     ReportRow,
     consents,
     group_days,
+    mail_addresses,
     needs_consent,
     report_id,
     report_name,
     report_xml,
 )
+from .failure_report import Failure, FailureReports, write_failure_report
 from .gate import Gate, GateStatistics
 from .hashing import Hashed, MessageHasher
 from .head import MessageHead
@@ -47,7 +49,6 @@ from .lookups import Lookups, NeedLookup, TooManyLookups, evaluate
 from .notary import Notary, NotaryStatistics, PrivateKeys, load_keys
 from .publication import Publication, PublishedKey, compare_key, look_up_key
 from .rates import RateStatistics
-from .reverse import Iprev, ReverseName, look_up_reverse
 from .sealing import ArcSealer, SealingKey, load_sealing_key
 from .signing import DkimSigner, SigningEntry, SigningError, load_entries
 from .spf import SpfIdentity, SpfResult, SpfResults, check_spf
@@ -67,12 +68,13 @@ __all__ = [
     "DmarcPolicy",
     "DmarcRecord",
     "DmarcResult",
+    "Failure",
+    "FailureReports",
     "Findings",
     "Gate",
     "GateStatistics",
     "Hashed",
     "Identifier",
-    "Iprev",
     "KeyFileError",
     "ListStatistics",
     "Lookups",
@@ -91,7 +93,6 @@ __all__ = [
     "ReportCollector",
     "ReportDay",
     "ReportRow",
-    "ReverseName",
     "SealingKey",
     "SigningEntry",
     "SigningError",
@@ -123,7 +124,7 @@ __all__ = [
     "load_keys",
     "load_sealing_key",
     "look_up_key",
-    "look_up_reverse",
+    "mail_addresses",
     "make_key",
     "needs_consent",
     "parse_peer",
@@ -132,6 +133,7 @@ __all__ = [
     "report_id",
     "report_name",
     "report_xml",
+    "write_failure_report",
     "write_key",
     "zone_line",
 ]

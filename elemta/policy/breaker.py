@@ -1,8 +1,9 @@
 """Does an account send like itself? If not, its mail is held until somebody has looked (a stolen password).
 
 What an account usually sends in an hour is learnt from its own past; a burst is many times that. Other signs
-are recipients that next hops refuse, and networks that it was never seen in. What is learnt lives in the memo
-and may be lost; that an account is held is a file in the state folder, which an operator's command removes.
+are recipients that next hops or we ourselves refuse, and networks that it was never seen in. What is learnt
+lives in the memo and may be lost; that an account is held is a file in the state folder, which an operator's
+command removes.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Breaker:
         self._tell = tell
         self._habits: OrderedDict[str, _Habits] = OrderedDict()
         self._messages: OrderedDict[str, str] = OrderedDict()
-        self._held = dict(read_held(self._folder)) if self._folder is not None else {}
+        self._held = read_held(folder) if folder is not None else {}
         self._written = set(self._held)
         """Held accounts that have a file: where that is gone they were released."""
 
@@ -145,16 +146,22 @@ class Breaker:
     def refused(self, message: str) -> None:
         """A next hop has refused a recipient of this message for good. Sync."""
         account = self._messages.get(message)
-        if account is None or account not in self._habits:
-            return
-        habits = self._habits[account]
+        if account is not None:
+            self.refused_for(account)
+
+    def refused_for(self, account: str) -> None:
+        """A recipient of this account's is refused, by whomever. Sync."""
+        habits = self._habits.get(account)
+        if habits is None:
+            return  # it has not begun a message: nothing to learn, and nobody to be held
         habits.roll(self._clock.time())
         habits.refused += 1
         if self.active and self._held_for(account) is None and (finding := self._judge(habits)):
             self._trip(account, habits, finding)
 
     def statistics(self) -> BreakerStatistics:
-        return BreakerStatistics(len(self._habits), tuple(sorted(self._held)))
+        held = [account for account in list(self._held) if self._held_for(account) is not None]
+        return BreakerStatistics(len(self._habits), tuple(sorted(held)))
 
     def _judge(self, habits: _Habits) -> str:
         config = self.config
@@ -234,11 +241,11 @@ def _write_held(folder: Path, account: str, finding: str) -> bool:
     return True
 
 
-def read_held(folder: Path) -> dict[str, str]:
+def read_held(state: Path) -> dict[str, str]:
     """The accounts that are held, with the findings; what cannot be read is left out."""
     found = {}
     with contextlib.suppress(FileNotFoundError):
-        for path in sorted(folder.iterdir()):
+        for path in sorted((state / FOLDER).iterdir()):
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
                 account, finding = str(record["account"]), str(record["finding"])

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from elemta.config import CheckAction, Config, DkimConfig, MessageAction
-from elemta.dns import Resolver
+from elemta.dns import Iprev, Resolver, ReverseName, look_up_reverse
 from elemta.mail import (
     AuthResult,
     AuthResults,
@@ -39,7 +39,6 @@ from .dmarc import DmarcResult, Identifier, Mechanism, check_dmarc
 from .hashing import Hashed, MessageHasher
 from .head import MessageHead
 from .results import iprev_result
-from .reverse import Iprev, ReverseName, look_up_reverse
 from .spf import SpfIdentity, SpfResult, SpfResults, check_spf
 
 T = TypeVar("T")

@@ -130,18 +130,23 @@ class ReportDay:
     def recipients(self) -> tuple[str, ...]:
         """The addresses of the record that mail can be sent to."""
         rua = self.policy.get("rua")
-        found = []
-        for uri in rua if isinstance(rua, list) else []:
-            scheme, _, address = str(uri).partition(":")
-            if scheme.lower() != "mailto":
-                continue  # RFC 9990: others need not be supported
-            try:
-                mailbox = parse_mailbox(address)
-            except MailSyntaxError:
-                continue
-            if isinstance(mailbox.domain, Domain):  # else nobody could consent for it
-                found.append(str(mailbox))
-        return tuple(dict.fromkeys(found))
+        return mail_addresses(map(str, rua if isinstance(rua, list) else ()))
+
+
+def mail_addresses(uris: Iterable[str]) -> tuple[str, ...]:
+    """Those of a record's URIs that mail can be sent to, as addresses."""
+    found = []
+    for uri in uris:
+        scheme, _, address = uri.partition(":")
+        if scheme.lower() != "mailto":
+            continue  # RFC 9990: others need not be supported
+        try:
+            mailbox = parse_mailbox(address)
+        except MailSyntaxError:
+            continue
+        if isinstance(mailbox.domain, Domain):  # else nobody could consent for it
+            found.append(str(mailbox))
+    return tuple(dict.fromkeys(found))
 
 
 def needs_consent(address: str, domain: str, organization: str) -> str | None:

@@ -13,29 +13,25 @@ from elemta.config import (
     Config,
     GreylistAction,
     ListenerRole,
-    QuotaAction,
-    QuotaOf,
     RateOf,
     RefuseAt,
     ReverseDnsNeed,
 )
-from elemta.dns import Resolver
-from elemta.mail import Domain, Mailbox, Reply, ReversePath, replies
+from elemta.dns import Iprev, Resolver, ReverseName, look_up_reverse
+from elemta.mail import Domain, Mailbox, ReversePath, replies
 from elemta.runtime import Memo, WallClock
 
+from .allowance import Allowance
 from .breaker import Breaker, BreakerStatistics
 from .client import Client, IpAddress, Refusal
 from .greylist import Greylist, Standing
 from .hello import HelloCheck
 from .lists import DnsLists, Listing, ListStatistics
 from .networks import network_of
-from .quotas import Quotas, QuotaStatistics
-from .rates import Rates, RateStatistics
-from .reverse import Iprev, ReverseName, look_up_reverse
+from .quotas import QuotaStatistics
+from .rates import Occasion, RateStatistics
 from .verdict import as_greeting, verdict
 
-RATES = "rates"
-QUOTA = "quota"
 EARLY_TALKER = "early-talker"
 DNS_LISTS = "dns-lists"
 DOMAIN_LISTS = "domain-lists"
@@ -80,9 +76,10 @@ class Gate:
     `policy.refuse_at` says otherwise: so a client may still authenticate, the postmaster can be
     reached (RFC 5321 §4.5.1), and the log says whom the mail was for.
 
-    Who is exempt: trusted clients and those in `policy.exempt` from everything; authenticated ones
-    from everything but rates, of which those per address and network do not count them. What is not
-    about rates or early talkers is asked of clients of `mx` listeners only.
+    Who is exempt: clients in `policy.exempt` from everything; trusted ones from everything but the rates,
+    quotas and breaker that are for them; authenticated ones from everything but rates (of which those per
+    address and network do not count them), quotas and the breaker. What is not about how much is sent or
+    early talkers is asked of clients of `mx` listeners only.
 
     No call raises for what DNS or the memo do, and each has its deadline inside: a look-up that is
     late never lets a client be refused for good. Cancelling a call leaves nothing half done. A call
@@ -99,17 +96,15 @@ class Gate:
         memo: Memo,
         breaker: Breaker | None = None,
     ) -> None:
-        self._breaker = breaker
         self._resolver = resolver
         self._clock = clock
         self._random = random
         self._memo = memo
         self._noted: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
-        self._rates: Rates | None = None
         self._address_lists: DnsLists | None = None
         self._domain_lists: DnsLists | None = None
-        self._quotas = Quotas(config.policy.quota, memo, clock)
+        self._allowance = Allowance(config.policy, memo, clock, breaker)
         self._use(config)
 
     def replace(self, config: Config) -> None:
@@ -122,10 +117,7 @@ class Gate:
         self._policy = policy
         self._postmaster = (config.postmaster or f"postmaster@{config.hostname}").lower()
         self._exempt = policy.exempt
-        self._quotas.config = policy.quota
-        if self._breaker is not None:
-            self._breaker.config = policy.breaker
-        self._rates = Rates(policy, self._clock, self._rates)
+        self._allowance.replace(policy)
         self._hello = HelloCheck(policy.hello, config.hostname, self._resolver)
         self._greylist = Greylist(policy.greylist, self._memo, self._clock)
         if self._address_lists is None or self._address_lists.config != policy.dns_lists:
@@ -137,7 +129,7 @@ class Gate:
 
     async def connected(self, client: Client) -> Refusal | None:
         """Connection rates; then reverse DNS and the DNS lists, at the same time."""
-        refusal = self._count(client, RateOf.CONNECTIONS, replies.TOO_FAST)
+        refusal = await self._count(Occasion(RateOf.CONNECTIONS, client))
         address = self._judged_address(client)
         lists = self._address_lists
         assert lists is not None
@@ -212,12 +204,8 @@ class Gate:
         """Message rates; then the lists of the sender's domain."""
         client.pending.pop(DOMAIN_LISTS, None)
         client.times_come_again = None
-        refusal = self._count(client, RateOf.MESSAGES, replies.TOO_MUCH_MAIL)
-        if refusal is None:
-            refusal = await self._take_quota(client, QuotaOf.MESSAGES)
-        breaker = self._watching(client)
-        if breaker is not None and client.identity is not None and client.address is not None:
-            await breaker.seen(client.identity.name, self._network(client.address))
+        refusal = await self._count(Occasion(RateOf.MESSAGES, client, reverse_path.mailbox))
+        await self._allowance.begin(client)
         lists = self._domain_lists
         assert lists is not None
         domain = reverse_path.mailbox.domain if reverse_path.mailbox is not None else None
@@ -233,12 +221,14 @@ class Gate:
         return self._judge_lists(client, DOMAIN_LISTS, lists, listing, "the domain of the sender")
 
     async def recipient(
-        self, client: Client, reverse_path: ReversePath, mailbox: Mailbox | None
+        self, client: Client, reverse_path: ReversePath, mailbox: Mailbox | None, route: str = ""
     ) -> Refusal | None:
-        """Recipient rates; what was kept until now; greylisting. No mailbox: the bare `<postmaster>`."""
-        refusal = self._count(client, RateOf.RECIPIENTS, replies.TOO_MANY_RECIPIENTS_FOR_NOW)
-        if refusal is None:
-            refusal = await self._take_quota(client, QuotaOf.RECIPIENTS)
+        """Recipient rates; what was kept until now; greylisting. No mailbox: the bare `<postmaster>`.
+
+        `route` is where its mail goes, as text; needed only where `by_route`.
+        """
+        occasion = Occasion(RateOf.RECIPIENTS, client, reverse_path.mailbox, mailbox, route)
+        refusal = await self._count(occasion)
         address = self._judged_address(client)
         # RFC 5321 §4.5.1: the postmaster is to be reached by all who were refused by mistake
         if (
@@ -257,42 +247,40 @@ class Gate:
 
     def accepted(self, client: Client, recipients: int, octets: int = 0) -> None:
         """A message of this client was stored, for so many recipients and of that size."""
-        if client.identity is not None and self._quotas.active:
-            self._quotas.stored(client.identity.name, octets)
+        self._allowance.stored(client, octets)
         if client.times_come_again is not None and client.address is not None and recipients:
             self._greylist.came_again(self._network(client.address), client.times_come_again)
         client.times_come_again = None
 
     def hold(self, client: Client, message: str, recipients: int) -> str | None:
         """A message of this client is about to be stored: why it is to be held, or None. Sync."""
-        breaker = self._watching(client)
-        if breaker is None or client.identity is None:
-            return None
-        return breaker.hold(client.identity.name, message, recipients)
+        return self._allowance.hold(client, message, recipients)
 
-    def _watching(self, client: Client) -> Breaker | None:
-        """Who watches its account, if it has one."""
-        breaker = self._breaker
-        return breaker if breaker is not None and breaker.active and client.identity is not None else None
+    @property
+    def by_route(self) -> bool:
+        """Whether any rate wants to know where a recipient's mail goes."""
+        return self._allowance.by_route
 
     def statistics(self) -> GateStatistics:
-        assert self._rates is not None
         assert self._address_lists is not None
         assert self._domain_lists is not None
         return GateStatistics(
             dict(self._noted),
             dict(self._refused),
-            self._rates.statistics(),
-            self._quotas.statistics(),
-            None if self._breaker is None else self._breaker.statistics(),
+            self._allowance.rates(),
+            self._allowance.quotas(),
+            self._allowance.breaker(),
             self._address_lists.statistics() + self._domain_lists.statistics(),
         )
 
     # --- What they have in common -----------------------------------------------------------------------
 
     def _is_exempt(self, client: Client) -> bool:
+        return client.trusted or self._is_listed_exempt(client)
+
+    def _is_listed_exempt(self, client: Client) -> bool:
         address = client.address
-        return client.trusted or address is None or any(address in network for network in self._exempt)
+        return address is None or any(address in network for network in self._exempt)
 
     def _judged_address(self, client: Client) -> IpAddress | None:
         """The address of a client that is judged by more than its rates."""
@@ -324,28 +312,16 @@ class Gate:
         client.pending[check] = refusal
         return None
 
-    def _count(self, client: Client, what: RateOf, reply: Reply) -> Refusal | None:
-        assert self._rates is not None
-        if self._is_exempt(client):
+    async def _count(self, occasion: Occasion) -> Refusal | None:
+        client, excess = occasion.client, None
+        if not self._is_listed_exempt(client):
+            excess = await self._allowance.take_rates(occasion)
+        if excess is None:
+            excess = await self._allowance.take_quota(occasion)
+        if excess is None:
             return None
-        rate = self._rates.take(what, client)
-        if rate is None:
-            return None
-        return self._hand_out(RATES, Refusal(reply, self._find(client, RATES, f"more than {rate}")))
-
-    async def _take_quota(self, client: Client, what: QuotaOf) -> Refusal | None:
-        """Count for the account of a client that has one, wherever it is."""
-        if client.identity is None or not self._quotas.active:
-            return None
-        finding = await self._quotas.take(client.identity.name, what)
-        if finding is None:
-            return None
-        reply = (
-            replies.QUOTA_USED_UP
-            if self._quotas.config.action is QuotaAction.REFUSE
-            else replies.QUOTA_USED_UP_FOR_NOW
-        )
-        return self._hand_out(QUOTA, Refusal(reply, self._find(client, QUOTA, finding)))
+        reason = self._find(client, excess.check, excess.finding)
+        return self._hand_out(excess.check, Refusal(excess.reply, reason))
 
     def _judge_reverse(self, client: Client, found: ReverseName) -> Refusal | None:
         client.reverse_name = found.name

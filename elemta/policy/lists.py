@@ -15,11 +15,10 @@ import attrs
 import trio
 
 from elemta.config import LIST_ERRORS, AnswerRange, DnsListsConfig
-from elemta.dns import Answer, RecordKind, Resolver, Status
+from elemta.dns import Answer, RecordKind, Resolver, Status, reversed_labels
 from elemta.mail import Domain
 
 from .client import IpAddress
-from .networks import reversed_labels
 
 _ANSWERS = ipaddress.IPv4Network("127.0.0.0/8")
 # Besides 127.255.255.0/24: what single lists answer to those they do not serve (URIBL, dnswl.org), and

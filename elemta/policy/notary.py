@@ -13,6 +13,7 @@ from elemta.runtime import ThreadPool, WallClock, get_logger, run_in_thread
 
 from .checks import MessageChecks
 from .dmarc_report import ReportCollector
+from .failure_report import FailureReports
 from .sealing import ArcSealer, SealingKey, load_sealing_key
 from .signing import DkimSigner, SigningEntry, load_entries
 
@@ -52,7 +53,7 @@ def load_keys(config: Config, credentials: Path | None) -> PrivateKeys:
       SigningError: some cannot be used.
     """
     return PrivateKeys(
-        load_entries(config.signing, credentials),
+        load_entries(config.signing, credentials, config.domains.local),
         load_sealing_key(config.policy.arc, credentials),
     )
 
@@ -76,6 +77,7 @@ class Notary:
         self.sealer: ArcSealer | None = None
         self.reports: ReportCollector | None = None
         """Takes what DMARC found; None: nobody is told."""
+        self.failures = FailureReports(config.policy.dmarc, clock)
         self._counts: dict[str, int] = {}
         self._results: dict[str, int] = {}
         self.replace(config, keys)
@@ -92,6 +94,7 @@ class Notary:
     def replace(self, config: Config, keys: PrivateKeys) -> None:
         """Work by another configuration from now on; messages under way keep what they began with."""
         self.checks = MessageChecks(config, self._resolver, self._clock, self._checking_pool)
+        self.failures.replace(config.policy.dmarc)
         pool, clock = self._signing_pool, self._clock
         self.signer = DkimSigner(keys.entries, clock, pool) if keys.entries else None
         self.sealer = ArcSealer(keys.sealing, self.checks.authserv_id, clock, pool) if keys.sealing else None

@@ -68,6 +68,9 @@ class QuotaStatistics:
     refused: int
     """Commands, since the start."""
 
+    def __add__(self, other: QuotaStatistics) -> QuotaStatistics:
+        return QuotaStatistics(self.accounts + other.accounts, self.refused + other.refused)
+
 
 class Quotas:
     """The sums of all accounts."""

@@ -5,10 +5,10 @@ The values themselves are in `elemta.mail`, since plugins and events have them, 
 
 from __future__ import annotations
 
+from elemta.dns import ReverseName
 from elemta.mail import AuthResult, AuthResults, Property, Result
 
 from .client import IpAddress
-from .reverse import ReverseName
 
 __all__ = ["AuthResult", "AuthResults", "Property", "Result", "iprev_result"]
 

@@ -66,6 +66,8 @@ class SigningEntry:
     oversigned: frozenset[bytes] = frozenset(SINGLE_FIELDS)
     lifetime: int = 0
     """Seconds; 0: without end."""
+    index: int = 0
+    """Where it stands in `[[signing]]`."""
 
     @property
     def need(self) -> BodyNeed:
@@ -73,9 +75,11 @@ class SigningEntry:
 
 
 def load_entries(
-    configs: Iterable[SigningConfig], credentials: Path | None = None
+    configs: Iterable[SigningConfig], credentials: Path | None = None, local: Sequence[Domain] = ()
 ) -> tuple[SigningEntry, ...]:
-    """The entries with their keys. Reads files, and takes 40 ms for each RSA key: use a thread.
+    """The entries with their keys; one that names no domain becomes one for each of `local`.
+
+    Reads files, and takes 40 ms for each RSA key: use a thread.
 
     Raises:
       SigningError: some cannot be used; names all of them.
@@ -84,7 +88,7 @@ def load_entries(
     troubles = []
     for index, config in enumerate(configs):
         try:
-            entries.append(_load_entry(config, credentials))
+            entries += _load_entry(config, index, credentials, local)
         except KeyFileError as error:
             troubles.append(f"signing[{index}].key: {error}")
     if troubles:
@@ -92,23 +96,29 @@ def load_entries(
     return tuple(entries)
 
 
-def _load_entry(config: SigningConfig, credentials: Path | None) -> SigningEntry:
+def _load_entry(
+    config: SigningConfig, index: int, credentials: Path | None, local: Sequence[Domain]
+) -> list[SigningEntry]:
     key = load_key(config.key, credentials)
     if config.algorithm is not None and config.algorithm != key.algorithm:
         raise KeyFileError(f"{config.key}: is a key for {key.algorithm}, not for {config.algorithm}")
     header_form, _, body_form = config.canonicalization.partition("/")
     names = tuple(dict.fromkeys(name.encode("ascii") for name in ("from", *config.headers)))
-    return SigningEntry(
-        config.domain,
-        (config.sign_as or config.domain.domain).text,
-        config.selector,
-        key,
-        Form(header_form),
-        Form(body_form),
-        names if config.headers else SIGNED_FIELDS,
-        frozenset(SINGLE_FIELDS if config.oversign else (b"from",)),
-        int(config.lifetime),
-    )
+    return [
+        SigningEntry(
+            pattern,
+            (config.sign_as or pattern.domain).text,
+            config.selector,
+            key,
+            Form(header_form),
+            Form(body_form),
+            names if config.headers else SIGNED_FIELDS,
+            frozenset(SINGLE_FIELDS if config.oversign else (b"from",)),
+            int(config.lifetime),
+            index,
+        )
+        for pattern in config.patterns(local)
+    ]
 
 
 class DkimSigner:

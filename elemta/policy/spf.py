@@ -52,8 +52,9 @@ class SpfResult:
         return self.result is Result.PASS
 
     def auth_result(self) -> AuthResult:
-        """As Authentication-Results says it (RFC 8601 §2.7.2)."""
-        subject = (Property("smtp", self.identity.value, self.subject),)
+        """As Authentication-Results says it (RFC 8601 §2.7.2: without the local part, which is not what
+        nearly every record is about)."""
+        subject = (Property("smtp", self.identity.value, self.subject.rpartition("@")[2]),)
         return AuthResult("spf", self.result, self.reason, subject)
 
 

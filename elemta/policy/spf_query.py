@@ -8,11 +8,11 @@ once for each lookup that depends on another.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import urllib.parse
 import warnings
 from collections.abc import Iterable
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 import attrs
@@ -182,17 +182,14 @@ class _Query(spf.query):
 
     def cidrmatch(self, ipaddrs: list[str], n: int) -> bool:
         shift = self.cidrmax - n
-        return any(self._number(text) >> shift == self._own >> shift for text in ipaddrs)
-
-    def _number(self, text: str) -> int:
-        number = self._networks.get(text)
-        if number is None:
-            try:
-                number = int(ipaddress.ip_address(text))
-            except ValueError as cause:
-                raise _perm_error("not an address") from cause
-            self._networks[text] = number
-        return number
+        own, known = self._own >> shift, self._networks
+        for text in ipaddrs:  # thousands of them, if somebody means ill
+            number = known.get(text)
+            if number is None:
+                number = known[text] = _number(text)
+            if number >> shift == own:
+                return True
+        return False
 
     def expand_domain(self, arg: str) -> str:
         if len(arg) > MAX_DOMAIN_SPEC:
@@ -234,6 +231,13 @@ class _Query(spf.query):
             value = ".".join(labels[-int(count) :] if count else labels)
         # §7.3: upper case letters are escaped for URLs
         return urllib.parse.quote(value, safe="~") if macro[2].isupper() else value
+
+
+def _number(text: str) -> int:
+    try:
+        return int.from_bytes(inet_pton(AF_INET6 if ":" in text else AF_INET, text))
+    except (OSError, ValueError) as cause:
+        raise _perm_error("not an address") from cause
 
 
 def _look_up(

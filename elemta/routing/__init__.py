@@ -6,10 +6,11 @@ Not here: whether a client may relay (`elemta.inbound`), connecting (`elemta.del
 from .mx import MxPlan, plan_mx
 from .prohibited import ProhibitedNetworks
 from .recipients import RecipientsFileError
-from .router import Destination, Route, Router
+from .router import Destination, Fallback, Route, Router
 
 __all__ = [
     "Destination",
+    "Fallback",
     "MxPlan",
     "ProhibitedNetworks",
     "RecipientsFileError",

@@ -11,11 +11,20 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import attrs
 
-from elemta.config import Config, DomainPattern, RouteConfig, RouteTls, TransportKind
-from elemta.mail import AddressLiteral, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
+from elemta.config import (
+    Config,
+    DomainPattern,
+    FallbackCause,
+    FallbackConfig,
+    RouteConfig,
+    RouteTls,
+    TransportKind,
+)
+from elemta.mail import AddressLiteral, Cause, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
 
 from .folders import fill_folder
 from .recipients import RecipientTable, read_recipients, strip_tag
@@ -42,12 +51,45 @@ class Route:
     username: str | None = None
     """The account to log in with; the password is in `password_file`."""
     password_file: Path | None = None
+    command: tuple[str, ...] = ()
+    """The program and its arguments, to be filled in for each recipient."""
+    memory: int = 0
+    """Octets of address space that the program may have."""
+    time_limit: float = 0.0
+    """Seconds that the program or the web server may take for a message."""
+    url: str = ""
+    key_file: Path | None = None
+    source: str | None = None
+    """Where connections come from: one of `[[sources]]`, or a pool of them."""
 
     def __str__(self) -> str:
         if self.transport in (TransportKind.SMTP, TransportKind.LMTP):
             host = self.next_hop if self.use_mx else f"[{self.next_hop}]:{self.port}"
             return f"{self.transport}:{host}"
+        if self.url:
+            return f"{self.transport}:{self.url}"
         return f"{self.transport}:{self.next_hop}" if self.next_hop else str(self.transport)
+
+
+@attrs.frozen
+class Fallback:
+    """Where mail of a route goes when the route does not serve, and when that is so."""
+
+    route: Route
+    after: int
+    """Attempts; 0: their number does not count."""
+    causes: frozenset[str]
+
+    def is_due(self, attempts: int, reason: str) -> bool:
+        """Whether the next attempt goes there, after so many of which the last one ended for that reason."""
+        return reason in self.causes or 0 < self.after <= attempts
+
+    def begins(self, attempts: int, cause: Cause) -> bool:
+        """Whether it goes there at once: with a cause that says that nothing was taken."""
+        return cause in _NOTHING_TAKEN and self.is_due(attempts, cause)
+
+
+_NOTHING_TAKEN = frozenset(map(str, FallbackCause))
 
 
 class Destination(enum.Enum):
@@ -74,6 +116,7 @@ class _Tables:
     addresses: frozenset[IpAddress]
     recipients: RecipientTable | None
     delimiter: str
+    has_fallbacks: bool
 
     @classmethod
     def of(cls, config: Config, local_addresses: frozenset[IpAddress]) -> _Tables:
@@ -86,7 +129,7 @@ class _Tables:
         return cls(
             local=local,
             relay=relay,
-            routes=RouteTable(config.routes),
+            routes=RouteTable(config.routes, domains.local),
             mx_port=config.delivery.port,
             hostname=hostname,
             postmaster=(
@@ -105,6 +148,7 @@ class _Tables:
                 else None
             ),
             delimiter=domains.delimiter,
+            has_fallbacks=any(route.fallback.host is not None for route in config.routes),
         )
 
 
@@ -214,15 +258,26 @@ class Router:
             mailbox = self.postmaster
         config = self._tables.routes.find(mailbox)
         if config is None:
-            return self._mx_route(mailbox, RouteTls.OPPORTUNISTIC, None)
+            return self._mx_route(mailbox)
         match config.transport:
             case TransportKind.DISCARD:
                 return Route(TransportKind.DISCARD, "", tls=RouteTls.NONE)
             case TransportKind.MAILDIR:
                 folder = fill_folder(config.path or "", self._without_tag(mailbox))
                 return Route(TransportKind.MAILDIR, folder, tls=RouteTls.NONE)
+            case TransportKind.PIPE:
+                return Route(
+                    TransportKind.PIPE,
+                    config.command[0],
+                    tls=RouteTls.NONE,
+                    command=config.command,
+                    memory=int(config.memory),
+                    time_limit=config.time_limit,
+                )
+            case TransportKind.HTTP:
+                return _http_route(config)
             case TransportKind.SMTP if config.host is None:
-                return self._mx_route(mailbox, config.tls, config.port)
+                return self._mx_route(mailbox, config.tls, config.port, config.source)
             case _:
                 default = LMTP_PORT if config.transport is TransportKind.LMTP else SMTP_PORT
                 host = _fixed_host(config.host or "")
@@ -233,7 +288,24 @@ class Router:
                     tls=config.tls,
                     username=config.username,
                     password_file=config.password_file,
+                    source=config.source,
                 )
+
+    def next_route(self, mailbox: Mailbox, attempts: int, reason: str) -> Route:
+        """Where the next attempt goes, after so many of which the last one ended for that reason."""
+        fallback = self.fallback(mailbox)
+        if fallback is not None and fallback.is_due(attempts, reason):
+            return fallback.route
+        return self.route(mailbox)
+
+    def fallback(self, mailbox: Mailbox) -> Fallback | None:
+        """What the route of a recipient has for when it does not serve."""
+        if not self._tables.has_fallbacks:
+            return None
+        if self._means_our_postmaster(mailbox):
+            mailbox = self.postmaster
+        config = self._tables.routes.find(mailbox)
+        return None if config is None else _fallback(config.fallback, config.source)
 
     def _without_tag(self, mailbox: Mailbox) -> Mailbox:
         tables = self._tables
@@ -248,13 +320,20 @@ class Router:
         config = self._tables.routes.find(mailbox)
         return None if config is None else str(config.match)
 
-    def _mx_route(self, mailbox: Mailbox, tls: RouteTls, port: int | None) -> Route:
+    def _mx_route(
+        self,
+        mailbox: Mailbox,
+        tls: RouteTls = RouteTls.OPPORTUNISTIC,
+        port: int | None = None,
+        source: str | None = None,
+    ) -> Route:
         return Route(
             TransportKind.SMTP,
             mailbox.domain.text.lower(),
             port or self._tables.mx_port,
             use_mx=True,
             tls=tls,
+            source=source,
         )
 
     def _means_our_postmaster(self, mailbox: Mailbox) -> bool:
@@ -279,6 +358,39 @@ def _check(route: RouteConfig) -> None:
         raise ValueError("a route with transport lmtp needs a host")
     if route.transport is TransportKind.MAILDIR and not route.path:
         raise ValueError("a route with transport maildir needs a path")
+    if route.transport is TransportKind.PIPE and not route.command:
+        raise ValueError("a route with transport pipe needs a command")
+    if route.transport is TransportKind.HTTP and not route.url:
+        raise ValueError("a route with transport http needs a url")
+
+
+def _fallback(config: FallbackConfig, source: str | None) -> Fallback | None:
+    if config.host is None:
+        return None
+    route = Route(
+        TransportKind.SMTP,
+        _fixed_host(config.host),
+        config.port,
+        tls=config.tls,
+        username=config.username,
+        password_file=config.password_file,
+        source=source,
+    )
+    return Fallback(route, config.after, frozenset(map(str, config.causes)))
+
+
+def _http_route(config: RouteConfig) -> Route:
+    parts = urlsplit(config.url or "")
+    secure = parts.scheme == "https"
+    return Route(
+        TransportKind.HTTP,
+        (parts.hostname or "").lower(),
+        parts.port or (443 if secure else 80),
+        tls=RouteTls.VERIFIED if secure else RouteTls.NONE,
+        time_limit=config.time_limit,
+        url=config.url or "",
+        key_file=config.key_file,
+    )
 
 
 def _listener_addresses(config: Config) -> Iterator[IpAddress]:

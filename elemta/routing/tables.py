@@ -56,7 +56,8 @@ class DomainTable:
 class RouteTable:
     """The routes of the configuration; of those that match, the first one wins."""
 
-    def __init__(self, routes: Iterable[RouteConfig]) -> None:
+    def __init__(self, routes: Iterable[RouteConfig], local: Iterable[Domain] = ()) -> None:
+        ours = tuple(local)
         self._routes = tuple(routes)
         self._mailboxes: dict[_MailboxKey, int] = {}
         self._exact: dict[str, int] = {}
@@ -69,6 +70,9 @@ class RouteTable:
             elif match.domain is not None:
                 table = self._above if match.domain.subdomains else self._exact
                 table.setdefault(match.domain.domain.text, index)
+            elif match.local:
+                for domain in ours:
+                    self._exact.setdefault(domain.text, index)
             elif self._rest is None:
                 self._rest = index
 

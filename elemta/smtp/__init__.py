@@ -47,7 +47,7 @@ from .events import (
     ServerEvent,
     Signal,
 )
-from .extensions import Capabilities, Extension, FutureRelease
+from .extensions import Capabilities, Extension, FutureRelease, format_date_time
 from .formatting import format_command
 from .lines import LineBuffer
 from .params import ByTime, MailParams, RcptParams
@@ -56,6 +56,7 @@ from .proxy import ProxyEndpoint, ProxyHeader, ProxyParser, ProxyTls
 from .replies import ReplyParser, format_reply
 from .server import ServerConnection
 from .states import GROUP_ENDERS, TRANSITIONS, State, Verb, is_legal
+from .witness import Side, show_said
 from .xtext import decode_xtext, encode_xtext
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Rset",
     "ServerConnection",
     "ServerEvent",
+    "Side",
     "Signal",
     "StartTls",
     "State",
@@ -122,7 +124,9 @@ __all__ = [
     "dot_encode",
     "encode_xtext",
     "format_command",
+    "format_date_time",
     "format_reply",
     "is_legal",
     "parse_command",
+    "show_said",
 ]

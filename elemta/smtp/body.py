@@ -25,6 +25,10 @@ from .events import BodyProblem
 
 END: Final = b"\r\n.\r\n"
 
+NUL_REPLACEMENT: Final = b"?"
+"""Not nothing: what stands around a NUL must not become a CRLF, or an end, that nobody else saw. Not a
+blank: it would make a line a part of the one before it."""
+
 # The longest end of a piece that may be the begin of END
 _HELD: Final = ((b"\r\n.\r", 4), (b"\r\n.", 3), (b"\r\n", 2), (b"\r", 1))
 _LAST_OCTETS: Final = frozenset(b"\r\n.")
@@ -52,6 +56,8 @@ class Limits:
     """Octets before the first empty line of the message."""
     repair_line_ends: bool = False
     """Whether bare CR and bare LF become CRLF within the message instead of being a `BodyProblem`."""
+    repair_nul: bool = False
+    """Whether a NUL becomes `NUL_REPLACEMENT` within the message instead of being a `BodyProblem`."""
 
 
 class _Checks:
@@ -120,7 +126,10 @@ class _Checks:
                 if bare_cr:
                     self._found.add(BodyProblem.BARE_CR)
         if b"\0" in content:
-            self._found.add(BodyProblem.NUL)
+            if self._limits.repair_nul:
+                content = content.replace(b"\0", NUL_REPLACEMENT)
+            else:  # RFC 5322 §2.3, §4: text has none
+                self._found.add(BodyProblem.NUL)
         return content
 
     def _check_header(self, content: bytes) -> None:

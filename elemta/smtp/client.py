@@ -38,6 +38,7 @@ from .formatting import format_command
 from .params import NO_MAIL_PARAMS, missing_extension
 from .replies import ReplyParser
 from .states import GROUP_ENDERS, State, Verb, state_after, state_expected
+from .witness import Kept, Side, Witness
 
 _CLOSED: Final = ConnectionClosed()
 
@@ -60,6 +61,8 @@ class ClientConnection:
     """
 
     def __init__(self, *, lmtp: bool = False) -> None:
+        self.witness: Witness | None = None
+        """Is told of what is said."""
         self._lmtp = lmtp
         self._capabilities = Capabilities()
         self._parser = ReplyParser()
@@ -122,6 +125,9 @@ class ClientConnection:
             while len(self._outstanding) > count:
                 self._outstanding.pop()
             raise
+        if self.witness is not None:
+            for command in commands:
+                self.witness(Side.CLIENT, command)
         return b"".join(output)
 
     def _check(self, command: Command) -> State:
@@ -220,6 +226,8 @@ class ClientConnection:
 
     def _await_verdict(self) -> None:
         """The message was sent."""
+        if self.witness is not None:
+            self.witness(Side.CLIENT, Kept.CONTENT)
         self._expected = State.READY
         if self._lmtp:  # RFC 2033 §4.2, §4.3
             self._outstanding.extend(EndOfBody(recipient) for recipient in self._accepted)
@@ -263,7 +271,8 @@ class ClientConnection:
 
     def _next_reply(self) -> ClientEvent:
         command = self._outstanding[0] if self._outstanding else None
-        # RFC 2034 §4: the greeting and the answers to hello have no enhanced code
+        # RFC 2034 §4: the greeting and the answers to hello have no enhanced code. Refusals have one in the
+        # world as it is, and there it cannot be anything else.
         plain = isinstance(command, (_Greeting, Ehlo, Helo, Lhlo))
         reply = self._parser.next_reply(enhanced=not plain)
         if reply is None:
@@ -271,6 +280,8 @@ class ClientConnection:
                 return NEED_DATA
             self._state = State.CLOSED
             return _CLOSED
+        if self.witness is not None:
+            self.witness(Side.SERVER, reply)
         if command is None:
             # RFC 5321 §3.8 allows 421 at any time; others say 4yz or 5yz in the middle of a message,
             # and go. A positive reply to nothing means that we are out of step.
@@ -327,6 +338,8 @@ class ClientConnection:
         state = state_expected(self._state, Verb.TLS)
         if state is None:
             raise LocalProtocolError(f"TLS cannot start in {self._state}")
+        if self.witness is not None:
+            self.witness(Side.NOTE, "TLS")
         self._state = self._expected = state
         self._capabilities = Capabilities()
 

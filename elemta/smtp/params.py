@@ -255,7 +255,7 @@ def parse_mail_params(words: list[str], offered: Capabilities) -> MailParams:
 def _beyond_limits(params: MailParams, offered: Capabilities) -> Reply | None:
     by, least = params.deliver_by, offered.deliver_by
     if by is not None and least is not None and by.mode is DeliverByMode.RETURN and by.seconds < least:
-        return replies.DELIVER_BY_PAST  # RFC 2852 §3
+        return replies.DELIVER_BY_TOO_SOON  # RFC 2852 §3
     release = offered.future_release
     if release is not None:
         if params.hold_for is not None and params.hold_until is not None:

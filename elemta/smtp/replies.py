@@ -104,7 +104,7 @@ class ReplyParser:
     def next_reply(self, *, enhanced: bool = True) -> Reply | None:
         """The next reply, None while it is incomplete.
 
-        `enhanced`: whether a code as in RFC 3463 at the begin of the text is read as one.
+        `enhanced`: whether a code as in RFC 3463 at the begin of the text is read as one; in refusals it is.
 
         Raises:
           RemoteProtocolError: what came is no reply.
@@ -143,7 +143,7 @@ def _check(size: int) -> None:
 
 def _make_reply(code: int, lines: list[bytes], *, enhanced: bool) -> Reply:
     texts = [_clean(line) for line in lines]
-    match = _ENHANCED.fullmatch(texts[0]) if enhanced and code // 100 != 3 else None
+    match = _ENHANCED.fullmatch(texts[0]) if code >= 400 or (enhanced and code < 300) else None
     # RFC 3463 §2: a class that is not that of the reply is no code of this reply
     if match is None or int(match[1]) != code // 100:
         return Reply(code, None, tuple(texts))

@@ -60,11 +60,12 @@ from .events import (
     ServerEvent,
 )
 from .extensions import Capabilities
-from .lines import INCOMPLETE, TOO_LONG, LineBuffer
+from .lines import INCOMPLETE, TOO_LONG, LineBuffer, LineSignal
 from .parsing import Dialect, Line, parse_auth_response, parse_line, split_line
 from .replies import format_reply
 from .sequence import out_of_sequence
 from .states import GROUP_ENDERS, State, Verb, is_legal, state_after, state_expected
+from .witness import LONGEST_LINE, Kept, Side, Witness
 
 MAX_AUTH_LINE: Final = 12288
 """Octets of a line of a SASL exchange, RFC 4954 §4."""
@@ -103,6 +104,8 @@ class ServerConnection:
         self.early_data = 0
         """How often the client went on where it had to wait: for the greeting, behind a command that ends a
         group, or without PIPELINING (RFC 2920 §3.1). Depends on how packets arrive."""
+        self.witness: Witness | None = None
+        """Is told of what is said."""
         self._limits = Limits() if limits is None else limits
         self._lmtp = lmtp
         self._dialect = dialect
@@ -200,6 +203,8 @@ class ServerConnection:
             raise
         if line is INCOMPLETE:
             return self._starved()
+        if self.witness is not None:
+            self.witness(Side.CLIENT, self._seen(line))
         command: Command | BadCommand | Chunk
         if line is TOO_LONG:
             command = self._too_long()
@@ -217,6 +222,11 @@ class ServerConnection:
             self.early_data += 1
         self._pending = command
         return CommandReceived(command)
+
+    def _seen(self, line: bytes | LineSignal) -> object:
+        if self._state is State.AUTH:
+            return Kept.SECRET
+        return line[:LONGEST_LINE] if isinstance(line, bytes) else "(a line that is too long)"
 
     def _starved(self) -> ServerEvent:
         if not self._eof:
@@ -299,6 +309,8 @@ class ServerConnection:
             if content:
                 return BodyChunk(content)
         end = BodyEnd(body.size, body.problem)
+        if self.witness is not None:
+            self.witness(Side.CLIENT, end)
         self._pending = end
         return end
 
@@ -318,6 +330,8 @@ class ServerConnection:
         """The first reply: 220, or 554 or 421 to turn the client away (RFC 5321 §3.1)."""
         if self._state is not State.GREETING:
             raise LocalProtocolError("the client was greeted already")
+        if self.witness is not None:
+            self.witness(Side.SERVER, reply)
         self._state = self._after(Verb.CONNECT, reply)
         if self.has_buffered:
             self.early_data += 1  # RFC 5321 §4.3.1: the client waits for the greeting
@@ -333,9 +347,11 @@ class ServerConnection:
           LocalProtocolError: nothing is pending, or this reply is none that the command has.
           RemoteProtocolError: 220 to STARTTLS, but there is plaintext behind it.
         """
+        pending = self._pending
+        if self.witness is not None and (reply.code >= 300 or type(pending) is not Bdat):
+            self.witness(Side.SERVER, reply)
         if reply.code == 421:
             return self._close(reply)
-        pending = self._pending
         if pending is None:
             raise LocalProtocolError(f"{reply.code} answers nothing")
         if type(pending) in _EXCEPTIONAL:
@@ -483,6 +499,8 @@ class ServerConnection:
         state = state_expected(self._state, Verb.TLS)
         if state is None:
             raise LocalProtocolError(f"TLS cannot start in {self._state}")
+        if self.witness is not None:
+            self.witness(Side.NOTE, "TLS")
         self._state = state
         self._tls = True
         self._helo = self._authenticated = False

@@ -9,6 +9,7 @@ from .contexts import TlsContexts
 from .errors import TlsFailed, TlsFilesError, TlsTrouble
 from .expiry import Expiring, ExpiryAlarm
 from .handshakes import HandshakesStatistics
+from .selfsigned import make_self_signed, write_pair
 from .server import ServerContext
 from .upgrade import start_tls
 from .watch import FileWatcher
@@ -24,7 +25,9 @@ __all__ = [
     "TlsFailed",
     "TlsFilesError",
     "TlsTrouble",
+    "make_self_signed",
     "peer_certificates",
     "read_certificate",
     "start_tls",
+    "write_pair",
 ]

@@ -12,11 +12,12 @@ from typing import TypeAlias
 import attrs
 
 from elemta.config import ListenerConfig, TlsConfig
+from elemta.runtime import harden
 
 from .certificates import Certificate
 from .errors import TlsFilesError
 from .handshakes import Handshakes, HandshakesStatistics
-from .server import ServerContext, harden, load_authorities, server_contexts
+from .server import ServerContext, load_authorities, server_contexts
 
 OPPORTUNISTIC_SUITES = "DEFAULT:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=1"
 """For next hops that may be sent plain text as well: old encryption is better than none (RFC 7435)."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from elemta.config import CertificateConfig, TlsConfig, TlsVersion
+from elemta.runtime import harden
 
 from .certificates import Certificate, read_certificate
 from .errors import TlsFilesError
@@ -25,13 +26,6 @@ class ServerContext(ssl.SSLContext):
     certificate: Certificate
     handshakes: Handshakes
     """Where the handshakes of all server contexts take their places."""
-
-
-def harden(context: ssl.SSLContext) -> None:
-    """What no context of ours may do."""
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996 §4, §5: never 1.0 and 1.1
-    # RFC 9325 §3.3, §3.5; Python sets NO_COMPRESSION only (RELIABILITY 6.1)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
 def server_contexts(

@@ -11,7 +11,7 @@ import pytest
 import trio
 from auth_bed import QUICK, SALT, SteadyClock
 
-from elemta.auth import Account, AuthFilesError, FileStore, Proved, filestore
+from elemta.auth import Account, AuthFilesError, FileStore, Proved, recordstore
 from elemta.auth.hashing import HashingBusy, HashingPool
 from elemta.auth.passwords import Cost, PasswordHash, Recipe, find_match
 from elemta.auth.recent import RecentChecks
@@ -85,7 +85,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(password)
         return find_match(password, hashes)
 
-    monkeypatch.setattr(filestore, "find_match", counting)
+    monkeypatch.setattr(recordstore, "find_match", counting)
     return seen
 
 

@@ -19,6 +19,7 @@ from elemta.config import (
     HostPort,
     LineEndPolicy,
     ListenerRole,
+    NulPolicy,
     TransportKind,
     example_config,
     load_config,
@@ -74,6 +75,7 @@ def test_settings_become_values() -> None:
         message_size = "1MiB"
         header_size = 5000
         line_ends = "repair"
+        nul = "repair"
         [timeouts]
         session = "1h30m"
         """,
@@ -90,6 +92,7 @@ def test_settings_become_values() -> None:
     assert type(config.queue.retry_jitter) is float
     assert (config.limits.message_size, config.limits.header_size) == (1 << 20, 5000)
     assert config.limits.line_ends is LineEndPolicy.REPAIR
+    assert config.limits.nul is NulPolicy.REPAIR
     assert config.timeouts.session == 5400.0
 
 
@@ -184,7 +187,12 @@ SINGLE_MISTAKES = [
     ('[[listeners]]\nname = "a"\naddress = ":25"\nmessage_size = "100MiB"', "f:5: listeners[0].message_size: 100MiB is more than limits.message_size (50MiB)"),
     ('[[listeners]]\nname = "a"\naddress = ":25"\nproxy_protocol = true\n[proxies]\nproxy_protocol = []', "f:5: listeners[0].proxy_protocol: no network may send a PROXY header; name the load balancers in proxies.proxy_protocol"),
     ('[proxies]\nxclient = ["0.0.0.0/0"]', "f:3: proxies.xclient[0]: 0.0.0.0/0 would make this an open relay"),
-    ('[[routes]]\nmatch = "*"\ntransport = "pipe"', "f:4: routes[0].transport: 'pipe' is not available in this version"),
+    ('[[routes]]\nmatch = "*"\ntransport = "pipe"', 'f:2: routes[0]: a pipe route needs a command; add command = ["/usr/local/bin/program", "{recipient}"]'),
+    ('[[routes]]\nmatch = "*"\ntransport = "pipe"\ncommand = ["cat"]', "f:5: routes[0].command: 'cat' is no whole path of a program; no search path is looked at, and no shell"),
+    ('[[routes]]\nmatch = "*"\ntransport = "pipe"\ncommand = ["/bin/x", "{user}"]', "f:5: routes[0].command[1]: '{user}' is not known; did you mean 'sender'?"),
+    ('[[routes]]\nmatch = "*"\ntransport = "http"', 'f:2: routes[0]: an http route needs a url; add url = "https://app.example.org/mail"'),
+    ('[[routes]]\nmatch = "*"\ntransport = "http"\nurl = "http://app.example.org/"', "f:5: routes[0].url: 'http://app.example.org/' shows secrets on the way; use https; http is for this machine only"),
+    ('[[routes]]\nmatch = "*"\ntransport = "discard"\nkey_file = "k"', "f:5: routes[0].key_file: means nothing to the transport discard; it belongs to http: remove it"),
     ('\n[auth]\nmechanisms = ["PLAIN", "PLAN"]', "f:4: auth.mechanisms[1]: 'PLAN' is not one of SCRAM-SHA-256-PLUS, SCRAM-SHA-256, PLAIN, LOGIN, EXTERNAL, OAUTHBEARER, XOAUTH2, CRAM-MD5; did you mean 'PLAIN'?"),
     ('[policy.spf]\naction = "reject"', "f:3: policy.spf.action: 'reject' is not one of off, note, quarantine, defer, refuse"),
     ("[[plugins]]\nname = 'a'\nx = 1", "f:4: plugins[0].x: unknown setting"),
@@ -242,6 +250,9 @@ SINGLE_MISTAKES = [
     ('[[routes]]\nmatch = "*"\ntransport = "discard"\n[[routes]]\nmatch = "a.example"', "f:6: routes[1].match: never used: routes[0] (*) takes all of it first"),
     ('[[routes]]\nmatch = "*.example"\n[[routes]]\nmatch = "*.a.example"', "f:5: routes[1].match: never used: routes[0] (*.example) takes all of it first"),
     ('[[routes]]\nmatch = "a.example"\n[[routes]]\nmatch = "me@a.example"', "f:5: routes[1].match: never used: routes[0] (a.example) takes all of it first"),
+    ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "local"\ntransport = "discard"\n[[routes]]\nmatch = "a.example"', "f:8: routes[1].match: never used: routes[0] (local) takes all of it first"),
+    ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "*.example"\ntransport = "discard"\n[[routes]]\nmatch = "local"\ntransport = "discard"', "f:8: routes[1].match: never used: routes[0] (*.example) takes all of it first"),
+    ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "local"', "f:3: domains.local[0]: the route 'local' sends a.example to its MX, which is this server"),
     ("[queue]\nretry = []", "f:3: queue.retry: is empty"),
     ('[queue]\nlifetime = "4m"', "f:3: queue.lifetime: 4m is shorter than the first wait of queue.retry (5m)"),
     ('[timeouts]\ndrain = "5s"', "f:3: timeouts.drain: 5s leaves no time to finish before timeouts.hard_cancel (5s)"),

@@ -69,6 +69,7 @@ def test_all_settings() -> None:
         (ENTRY + 'sign_as = "example.com"', "f:6: signing[0].sign_as: example.com cannot sign for example.org: DMARC wants the same domain or one above"),
         (ENTRY + 'sign_as = "sub.example.org"', "f:6: signing[0].sign_as: sub.example.org cannot sign for example.org"),
         (ENTRY + ENTRY, "f:8: signing[1].selector: signing[0] signs the same mail with the same selector; give each key its own"),
+        (ENTRY.replace('domain = "example.org"\n', ""), "f:2: signing[0]: there is no domain to sign for; say domain, or domains.local"),
         ("[policy.dkim]\nminimum_key = 512", "f:3: policy.dkim.minimum_key: 512 is less than 1024 (RFC 8301 3.2)"),
         ("[policy.dkim]\nsignatures = 0", "f:3: policy.dkim.signatures: 0 is less than 1"),
         ('[policy.arc]\nseal_domain = "example.org"', "f:3: policy.arc.seal_domain: a seal needs seal_selector and seal_key, too"),

@@ -216,6 +216,7 @@ EXAMPLE = Domain("example.org")
     ("text", "pattern"),
     [
         ("*", RoutePattern()),
+        ("local", RoutePattern(local=True)),
         ("example.org", RoutePattern(domain=DomainPattern(EXAMPLE))),
         ("*.example.org", RoutePattern(domain=DomainPattern(EXAMPLE, subdomains=True))),
         ("Me@example.org", RoutePattern(mailbox=Mailbox("Me", EXAMPLE))),

@@ -261,7 +261,7 @@ BROKEN = [
     '[[listeners]]\nname = "a"\naddress = ":25"\nrole = "MX"',
     '[[listeners]]\nname = "a"\naddress = ":25"\nauth = "always"',
     '[[listeners]]\nname = "a"\naddress = ":25"\nproxy_protocol = "v2"',
-    '[[routes]]\nmatch = "*"\ntransport = "pipe"',
+    '[[routes]]\nmatch = "*"\ntransport = "pope"',
     '[relay]\nnetworks = ["everybody"]',
     "[plugins]",
     '[delivery]\nipv6 = "yes"',

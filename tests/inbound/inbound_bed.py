@@ -24,12 +24,12 @@ from elemta.config import (
     SpoolConfig,
     TransportKind,
 )
-from elemta.events import Event, EventBus
+from elemta.events import Event, EventBus, FlightRecorder
 from elemta.inbound import BoundListener, Listeners, open_listeners
 from elemta.mail import Domain, Envelope, MessageId, Origin
 from elemta.routing import Router
 from elemta.runtime import Drain, TrioWallClock
-from elemta.spool import MemoryStore, QueueFilter, StoredMessage, open_spool
+from elemta.spool import MemoryStore, NewMessage, QueueFilter, StoredMessage, open_spool
 from elemta.testing.network import memory_connection
 
 STRANGER = "192.0.2.200"
@@ -159,6 +159,7 @@ class FakeSpool:
         self.drafts: list[FakeDraft] = []
         self.stored: dict[str, tuple[Envelope, Origin, bytes, bytes]] = {}
         self.holds: dict[str, str | None] = {}
+        self.notices: list[NewMessage] = []
         self.room: Callable[[int], None] = lambda size: None
         self.on_step: Callable[[str], Any] = lambda name: None
         """Called at each step; may raise, or return an awaitable that is waited for."""
@@ -188,6 +189,7 @@ class FakeSpool:
         origin: Origin,
         prefix: bytes,
         hold: str | None = None,
+        notices: Sequence[NewMessage] = (),
     ) -> None:
         await self.step("submit")  # may be cancelled: nothing is stored
         with trio.CancelScope(shield=True):
@@ -198,6 +200,7 @@ class FakeSpool:
         draft.state = "kept"
         self.stored[message] = (envelope, origin, prefix, bytes(draft.data))
         self.holds[message] = hold
+        self.notices += notices
 
 
 @attrs.define(eq=False)
@@ -278,6 +281,7 @@ async def open_bed(
     gate: Any = None,
     notary: Any = None,
     load: Any = None,
+    flights: FlightRecorder | None = None,
 ) -> AsyncIterator[Bed]:
     """A running server. With a FakeSpool, or the real one over a MemoryStore. At the end everything is
     cancelled, unless told otherwise, so that no test waits for a drain that it is not about."""
@@ -317,6 +321,7 @@ async def open_bed(
                 gate=gate,
                 notary=notary,
                 load=load,
+                flights=flights,
             ) as listeners,
             trio.open_nursery() as nursery,
         ):

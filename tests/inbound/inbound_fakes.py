@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import trio
 
-from elemta.auth import Accepted, AuthClient, Challenge, Refused
+from elemta.auth import Accepted, AuthClient, Challenge, Refused, StoreUnavailable
 from elemta.mail import Identity, Mailbox, Reply, ReversePath, replies
 from elemta.policy import Client, Refusal
 
@@ -60,6 +60,9 @@ class FakeAuthenticator:
     under_tls: tuple[str, ...] = ("PLAIN", "LOGIN")
     clients: list[AuthClient] = attrs.field(factory=list)
     responses: list[bytes | None] = attrs.field(factory=list)
+    looked_up: list[str] = attrs.field(factory=list)
+    down: bool = False
+    """The store does not answer."""
 
     def mechanisms(self, client: AuthClient) -> tuple[str, ...]:
         return self.under_tls if client.tls else self.in_clear
@@ -71,6 +74,12 @@ class FakeAuthenticator:
         self.clients.append(client)
         self.responses.clear()
         return FakeExchange(mechanism, self)
+
+    async def look_up(self, identity: Identity) -> None:
+        self.looked_up.append(identity.name)
+        await trio.sleep(self.seconds)
+        if self.down:
+            raise StoreUnavailable("auth.ldap: no answer in time")
 
     def may_send_as(self, identity: Identity, mailbox: Mailbox) -> bool:
         return identity.name == str(mailbox)
@@ -87,6 +96,7 @@ class FakeGate:
     asked: list[tuple[Any, ...]] = attrs.field(factory=list)
     notes: dict[str, str] = attrs.field(factory=dict)
     clients: list[Client] = attrs.field(factory=list)
+    by_route: bool = False
 
     def refuse(self, step: str, reply: Reply) -> None:
         self.refusals[step] = Refusal(reply, f"test: {step}")
@@ -117,7 +127,9 @@ class FakeGate:
     async def sender(self, client: Client, path: ReversePath) -> Refusal | None:
         return await self._step(client, "sender", str(path))
 
-    async def recipient(self, client: Client, path: ReversePath, mailbox: Mailbox | None) -> Refusal | None:
+    async def recipient(
+        self, client: Client, path: ReversePath, mailbox: Mailbox | None, route: str = ""
+    ) -> Refusal | None:
         refusal = await self._step(client, "recipient", str(path), mailbox and str(mailbox))
         return None if mailbox is None else refusal
 

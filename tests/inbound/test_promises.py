@@ -36,20 +36,32 @@ def test_a_message_cannot_be_returned_before_it_is_released():
     params = MailParams(deliver_by=ByTime(60, DeliverByMode.RETURN), hold_for=60)
     assert take(params) is replies.DELIVER_BY_PAST
     params = MailParams(deliver_by=ByTime(61, DeliverByMode.RETURN), hold_for=60)
-    assert take(params) == Promises(DeliverBy(1061.0, DeliverByMode.RETURN), 1060.0)
+    assert take(params) == Promises(DeliverBy(1061.0, DeliverByMode.RETURN), 1060.0, "for;60")
+
+
+def test_nor_is_it_released_after_the_time_at_which_its_sender_is_told():
+    # RFC 4865 §5.2.2
+    params = MailParams(deliver_by=ByTime(59, DeliverByMode.NOTIFY), hold_for=60)
+    assert take(params) is replies.DELIVER_BY_PAST
+    params = MailParams(deliver_by=ByTime(60, DeliverByMode.NOTIFY), hold_for=60)
+    assert take(params) == Promises(DeliverBy(1060.0, DeliverByMode.NOTIFY), 1060.0, "for;60")
 
 
 @pytest.mark.parametrize(
-    ("params", "release_at"),
+    ("params", "release_at", "asked"),
     [
-        (MailParams(hold_for=3600), 4600.0),
-        (MailParams(hold_until=4600), 4600),
-        (MailParams(hold_until=5), 5),  # RFC 4865 §4.2: over already, so it goes at once
+        (MailParams(hold_for=3600), 4600.0, "for;3600"),
+        (MailParams(hold_until=4600), 4600, "until;1970-01-01T01:16:40Z"),
+        (
+            MailParams(hold_until=5),
+            5,
+            "until;1970-01-01T00:00:05Z",
+        ),  # RFC 4865 §4.2: over already, so it goes at once
     ],
 )
-def test_messages_are_held_back(params: MailParams, release_at: float):
+def test_messages_are_held_back(params: MailParams, release_at: float, asked: str):
     assert has_requests(params)
-    assert take(params) == Promises(release_at=release_at)
+    assert take(params) == Promises(release_at=release_at, hold_request=asked)
 
 
 @pytest.mark.parametrize("params", [MailParams(hold_for=3601), MailParams(hold_until=4601)])

@@ -95,7 +95,7 @@ async def test_a_strangers_message_is_checked_and_says_what_was_found(autojump_c
         assert (await send(bed))[:3] == "250"
         prefix, body = stored(spool)
         assert prefix.replace(b"\r\n\t", b" ").startswith(
-            b"Authentication-Results: mx.ours.example; spf=pass smtp.mailfrom=a@else.example; dkim=none; "
+            b"Authentication-Results: mx.ours.example; spf=pass smtp.mailfrom=else.example; dkim=none; "
             b"dmarc=pass header.from=else.example\r\nReceived: from client.example"
         )
         assert body == MAIL
@@ -104,7 +104,7 @@ async def test_a_strangers_message_is_checked_and_says_what_was_found(autojump_c
         assert judged.message == accepted.message
         assert (judged.action, judged.check) == ("note", "")
         assert judged.results == (
-            "spf=pass smtp.mailfrom=a@else.example",
+            "spf=pass smtp.mailfrom=else.example",
             "dkim=none",
             "dmarc=pass header.from=else.example",
         )

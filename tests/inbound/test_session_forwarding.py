@@ -289,10 +289,12 @@ async def test_an_account_that_the_filter_vouches_for(autojump_clock):
     config = make_config(
         listener={"auth": ListenerAuth.REQUIRED}, proxies={"xclient": TRUSTED, "xforward": TRUSTED}
     )
-    async with open_bed(config, spool=FakeSpool(), authenticator=FakeAuthenticator()) as bed:
+    accounts = FakeAuthenticator()
+    async with open_bed(config, spool=FakeSpool(), authenticator=accounts) as bed:
         client = bed.dial(FILTER)
         await client.hello()
-        await client.say("XCLIENT ADDR=192.0.2.7 LOGIN=alice@ours.example")
+        await client.say("XCLIENT ADDR=192.0.2.7 LOGIN=Alice@Ours.example")
+        assert accounts.looked_up == ["alice@ours.example"]  # wherever it is kept, it is known from now on
         await client.say("EHLO filter.example")
         assert (await client.say("MAIL FROM:<bob@ours.example>"))[:3] == "553"
         await client.begin("alice@ours.example", ["v@foreign.example"])
@@ -304,6 +306,17 @@ async def test_an_account_that_the_filter_vouches_for(autojump_clock):
         await client.say("XCLIENT LOGIN=[UNAVAILABLE]")
         await client.say("EHLO filter.example")
         assert (await client.say("MAIL FROM:<alice@ours.example>"))[:3] == "530"
+
+
+async def test_an_account_that_cannot_be_looked_up_is_told_to_come_again(autojump_clock):
+    accounts = FakeAuthenticator(down=True)
+    config = make_config(listener={"auth": ListenerAuth.REQUIRED}, proxies={"xclient": TRUSTED})
+    async with open_bed(config, spool=FakeSpool(), authenticator=accounts) as bed:
+        client = bed.dial(FILTER)
+        await client.hello()
+        assert (await client.say("XCLIENT LOGIN=alice@ours.example"))[:9] == "421 4.3.0"
+        assert await client.line() == ""
+        assert bed.seen(CommandRejected)[0].reason == "auth.ldap: no answer in time"
 
 
 async def test_a_client_of_unknown_address_is_trusted_with_nothing(autojump_clock):

@@ -178,6 +178,23 @@ async def test_a_message_is_seen_whole_and_changed_whole(tmp_path, autojump_cloc
         assert entry.id == accepted.message
 
 
+async def test_the_end_of_a_session_is_told(tmp_path, autojump_clock):
+    text = """
+    @hook("connect")
+    async def f(self): return Answer(notes={"word": "x"})
+    @hook("disconnect")
+    async def g(self, session, reason, notes):
+        self.context.metrics.count(f"{session.hello} {reason} {notes['p.word']}")
+    """
+    async with server(plugin(tmp_path, text)) as running:
+        client = Client(running.connect())
+        await client.begin()
+        client.stream.reset()
+        await trio.sleep(1)
+        (status,) = running.server.facts.plugins.statuses()
+        assert status.measured.values == {"client.example reset x": 1}
+
+
 async def test_a_change_that_cannot_be_made_changes_nothing_and_defers(tmp_path, autojump_clock):
     text = """
     @hook("message")
@@ -293,3 +310,52 @@ async def test_the_shipped_hello_refuses_nobody(autojump_clock):
         client = Client(running.connect())
         await client.begin()
         assert await client.say("RCPT TO:<nobody@example.org>") == "550 5.7.1 Hello, nobody reads this"
+
+
+async def test_notes_of_a_message_end_with_it_and_those_of_the_session_stay(tmp_path, autojump_clock):
+    text = """
+    @hook("connect")
+    async def c(self): return Answer(notes={"of": "session"})
+    @hook("rcpt")
+    async def r(self, recipient): return Answer(notes={recipient: True})
+    @hook("data")
+    async def d(self, notes):
+        return Reject(" ".join(sorted(notes)), code=554)
+    """
+    async with server(plugin(tmp_path, text)) as running:
+        client = Client(running.connect())
+        await client.begin("a@example.org")
+        assert await client.say("DATA") == "554 5.7.1 p.a@example.org p.of"
+        await client.say("RSET")
+        await client.say("MAIL FROM:<s@example.net>")
+        await client.say("RCPT TO:<b@example.org>")
+        assert await client.say("DATA") == "554 5.7.1 p.b@example.org p.of"
+
+
+async def test_a_check_that_failed_holds_the_message_it_was_about_and_no_other(tmp_path, autojump_clock):
+    text = """
+    @hook("rcpt")
+    async def f(self, recipient): assert recipient != "a@example.org"
+    """
+    entry = plugin(tmp_path, text, on_error=OnFailure.HOLD)
+    async with server(entry) as running:
+        client = Client(running.connect())
+        await client.begin("a@example.org")
+        await client.say("RSET")
+        await client.say("MAIL FROM:<s@example.net>")
+        await client.say("RCPT TO:<b@example.org>")
+        await client.say("DATA")
+        assert (await client.say("x\r\n.")).startswith("250")
+        assert not (await running.spool.totals()).held
+
+
+async def test_a_check_of_the_session_that_failed_holds_each_of_its_messages(tmp_path, autojump_clock):
+    entry = plugin(tmp_path, '@hook("connect")\nasync def f(self): assert False', on_error=OnFailure.HOLD)
+    async with server(entry) as running:
+        client = Client(running.connect())
+        assert (await client.send()).startswith("250")
+        await client.say("MAIL FROM:<s@example.net>")
+        await client.say("RCPT TO:<b@example.org>")
+        await client.say("DATA")
+        assert (await client.say("x\r\n.")).startswith("250")
+        assert (await running.spool.totals()).held == 2

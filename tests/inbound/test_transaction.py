@@ -4,7 +4,7 @@ import pytest
 import trio
 from inbound_bed import FakeSpool, make_config, open_bed
 
-from elemta.config import LineEndPolicy
+from elemta.config import LineEndPolicy, NulPolicy
 from elemta.events import CommandRejected, MessageAccepted, MessageRejected, SessionClosed, TaskCrashed
 from elemta.spool import SpoolError, SpoolFull, SpoolUnavailable
 
@@ -56,6 +56,16 @@ async def test_line_ends_are_repaired_where_the_configuration_says_so(autojump_c
         assert (await client.data(b"a\nb\r\n"))[:3] == "250"
         [(_, body)] = bed.stored()
         assert body == b"a\r\nb\r\n"
+
+
+async def test_nul_is_repaired_where_the_configuration_says_so(autojump_clock):
+    async with open_bed(make_config(limits={"nul": NulPolicy.REPAIR})) as bed:
+        client = bed.dial()
+        await client.hello()
+        await client.begin()
+        assert (await client.data(b"a\0b\r\n"))[:3] == "250"
+        [(_, body)] = bed.stored()
+        assert body == b"a?b\r\n"
 
 
 @pytest.mark.parametrize(("fields", "code"), [(5, "250"), (6, "554")])

@@ -146,6 +146,11 @@ def left(header: bytes) -> bytes:
         b"\r\n mx.example.org;\r\n\tspf=pass\r\n\tdkim=pass",
         b" mx.example.org(x); none",
         b" mx.example.org",
+        # of a version that is not known, whoever it is of (RFC 8601 §5)
+        b" other.example 2; spf=pass",
+        b" other.example (a) 0 ; none",
+        b"other.example\r\n 99;none",
+        b" other.example 999999999999; none",
         # what cannot be read
         b"",
         b" ; spf=pass",
@@ -169,6 +174,9 @@ def test_a_field_with_our_name_or_an_unreadable_one_is_deleted(name: bytes, valu
     "field",
     [
         b"Authentication-Results: mx.example.com; spf=pass\r\n",
+        b"Authentication-Results: other 1; spf=pass\r\n",
+        b"Authentication-Results: other (2) 01; spf=pass\r\n",
+        b"Authentication-Results: other; 2=pass\r\n",
         b"Authentication-Results: other; spf=pass smtp.helo=mx.example.org\r\n",
         b"Authentication-Results: (mx.example.org) other; none\r\n",
         b"Authentication-Results: mx.example.org.evil.example; none\r\n",

@@ -112,6 +112,7 @@ def test_the_header_of_a_notice():
         "Message-ID": f"<{NOTICE}@mx.example.org>",
         "References": "<one@example.org>",
         "Auto-Submitted": "auto-replied",
+        "X-Auto-Response-Suppress": "All",
         "MIME-Version": "1.0",
         "Content-Type": notice["Content-Type"],
     }
@@ -141,6 +142,15 @@ def test_the_deadline_of_the_sender_is_shown():
     about, fields = groups(status)
     assert about["Deliver-By-Date"] == date(NOW)
     assert fields["Status"] == "5.4.7"
+
+
+@pytest.mark.parametrize("request_", ["for;3600", "until;2023-11-15T00:00:00Z"])
+def test_how_the_message_was_to_be_held_back_is_shown(request_):
+    # RFC 4865 §5.1.2
+    _, _, status, _ = read(make(release_at=NOW + 3600, hold_request=request_))
+    about, _ = groups(status)
+    assert about["Future-Release-Request"] == request_
+    assert "Arrival-Date" in about
 
 
 def test_a_success_names_the_server_that_took_it():
@@ -321,7 +331,9 @@ def test_a_plain_notice_needs_nothing_of_the_next_hop():
     notice = build_dsn(report)
     assert not needs_8bit(notice)
     assert notice_envelope(report, notice) == Envelope(
-        NULL_PATH, (Recipient(SENDER, DsnOptions(notify=Notify.NEVER)),)
+        NULL_PATH,
+        (Recipient(SENDER, DsnOptions(notify=Notify.NEVER)),),
+        priority=4,  # RFC 6710 §4.6: as urgent as what it is about
     )
 
 
@@ -596,3 +608,19 @@ def test_nobody_is_told_about_a_message_from_nobody():
 def test_a_notice_about_nobody_is_a_mistake():
     with pytest.raises(ValueError, match="a recipient"):
         build_dsn(attrs.evolve(make(), recipients=()))
+
+
+@pytest.mark.parametrize(
+    ("original", "shown"),
+    [
+        (r"utf-8;ren\x{E9}e@x.example", "utf-8; renée@x.example"),
+        (r"UTF-8;a\x{2B}b@x.example", "UTF-8; a+b@x.example"),
+        (r"utf-8;a\x{D800}\x{110000}@x.example", r"utf-8; a\x{D800}\x{110000}@x.example"),
+        (r"utf-8;a\x{0D}\x{0A}X: y@x.example", r"utf-8; a\x{D}\x{A}X: y@x.example"),
+        (r"rfc822;a\x{E9}@x.example", r"rfc822; a\x{E9}@x.example"),
+    ],
+)
+def test_characters_named_by_number_are_spelled_out_where_utf8_may_stand(original, shown):
+    recipient = Recipient(USER, DsnOptions(original_recipient=original))
+    each = attrs.evolve(failed(), recipient=recipient)
+    assert f"Original-Recipient: {shown}\r\n".encode() in build_dsn(make(each, smtputf8=True))

@@ -26,9 +26,15 @@ NOW = 1_700_000_000.9
 USER = parse_mailbox("user@example.org")
 
 
-def field(origin, *, recipient=USER, smtputf8=False, hostname="mx.example.org"):
+def field(origin, *, recipient=USER, smtputf8=False, hostname="mx.example.org", priority=None):
     return received(
-        origin, hostname=hostname, message=MESSAGE, recipient=recipient, time=NOW, smtputf8=smtputf8
+        origin,
+        hostname=hostname,
+        message=MESSAGE,
+        recipient=recipient,
+        time=NOW,
+        smtputf8=smtputf8,
+        priority=priority,
     )
 
 
@@ -50,6 +56,13 @@ def test_received_says_who_how_and_when():
         b"\twith ESMTPS id 01hxyz0123456789 (TLSv1.3 TLS_AES_256_GCM_SHA384)\r\n"
         b"\tfor <user@example.org>; Tue, 14 Nov 2023 22:13:20 +0000\r\n"
     )
+
+
+@pytest.mark.parametrize("priority", [-4, 0, 9])
+def test_a_priority_that_was_asked_for_is_named_last(priority):
+    # RFC 6710 §4.1, §7; RFC 5321 §4.4: additional clauses follow those that it has itself
+    text = unfolded(field(Origin("s", "192.0.2.1", hello="c.example"), priority=priority))
+    assert f" for <user@example.org> PRIORITY {priority}; Tue" in text
 
 
 def test_without_one_recipient_there_is_no_for():

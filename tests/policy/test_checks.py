@@ -8,13 +8,13 @@ from dkim_bed import MESSAGE, NOW, FixedClock, forge_set, pool, sign
 from dkim_bed import zone as dkim_zone
 
 from elemta.config import Config, MessageAction, parse_config
+from elemta.dns import Iprev, ReverseName
 from elemta.mail import NULL_PATH, Envelope, Origin, Result, parse_reverse_path, replies
 from elemta.policy import checks
 from elemta.policy.checks import MessageChecks, Verdict, identifiers
 from elemta.policy.dkim import DkimResult
 from elemta.policy.dmarc import Identifier
 from elemta.policy.results import iprev_result
-from elemta.policy.reverse import Iprev, ReverseName
 from elemta.policy.spf import SpfIdentity, SpfResult, SpfResults
 from elemta.runtime import logging_to
 from elemta.runtime.render import Record
@@ -81,7 +81,7 @@ async def test_a_message_that_is_what_it_claims_to_be(signed: bytes):
     field = verdict.fields("mx.example.net", smtputf8=False)
     assert field.replace(b"\r\n\t", b" ").startswith(
         b'Authentication-Results: mx.example.net; iprev=pass reason="mail.example.org" policy.iprev=192.0.2.7; '
-        b"spf=pass smtp.helo=mail.example.org; spf=pass smtp.mailfrom=alice@example.org; dkim=pass header.d=example.org"
+        b"spf=pass smtp.helo=mail.example.org; spf=pass smtp.mailfrom=example.org; dkim=pass header.d=example.org"
     )
     assert field.endswith(b"dmarc=pass header.from=example.org\r\n")
 

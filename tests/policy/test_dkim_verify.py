@@ -214,7 +214,7 @@ async def test_a_second_from_is_never_unsigned() -> None:
         (f"k=other; p={P}", "permerror", "inappropriate key algorithm"),
         (f"h=sha1; p={P}", "permerror", "inappropriate hash algorithm"),
         (f"s=tlsrpt; p={P}", "permerror", "key is not for mail"),
-        (ed25519_key().record(), "permerror", "inappropriate key algorithm"),
+        pytest.param(ed25519_key().record(), "permerror", "inappropriate key algorithm", id="ed25519"),
         (f"h=sha1:sha256; k=rsa; s=*; t=s; p={P}", "pass", ""),
         (rsa_key(2048).record(), "fail", "signature did not verify"),
     ],

@@ -97,3 +97,14 @@ async def test_what_cannot_be_signed_goes_out_without(key: Path, monkeypatch: py
 
     monkeypatch.setattr("elemta.policy.signing.make_signatures", broken)
     assert made.sign_own(MESSAGE) == b""
+
+
+def test_a_key_without_a_domain_signs_for_each_local_one(key: Path) -> None:
+    entry = f'[[signing]]\nselector = "a"\nkey = "{key}"\n'
+    local = '[domains]\nlocal = ["one.example", "two.example"]\n[[routes]]\nmatch = "local"\ntransport = "discard"\n'
+    config = parse_config(f'hostname = "mx.example.net"\n{entry}{local}', "test.toml")
+    made = load_keys(config, None).entries
+    assert [(entry.domain, entry.selector, entry.index) for entry in made] == [
+        ("one.example", "a", 0),
+        ("two.example", "a", 0),
+    ]

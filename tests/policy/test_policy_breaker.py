@@ -7,7 +7,9 @@ import pytest
 import trio
 from policy_bed import DictMemo, SetClock, config
 
-from elemta.mail import Identity, parse_reverse_path
+from elemta.app.alarms import watch_refusals
+from elemta.events import CommandRejected, Event, EventBus, SessionAuthenticated
+from elemta.mail import Identity, Reply, parse_reverse_path, replies
 from elemta.policy import Client, Gate, hold_reason, let_go, read_held
 from elemta.policy.breaker import FOLDER, MOST_NETWORKS, Breaker
 from elemta.testing.dns import FakeResolver
@@ -74,6 +76,34 @@ async def test_refused_recipients_are_a_sign():
     assert await bed.send() is not None
 
 
+async def test_recipients_that_we_refuse_an_account_are_a_sign():
+    bed = Bed("refused = 2")
+    bus = EventBus()
+    watch_refusals(bus, bed.breaker)
+    assert await bed.send() is None
+
+    def say(kind: type[Event], **fields: object) -> None:
+        bus.publish(kind(time=bed.clock.time(), session="s", **fields))  # type: ignore[arg-type]
+
+    def refuse(reply: Reply, session: str = "s", verb: str = "RCPT") -> None:
+        bus.publish(
+            CommandRejected(
+                time=bed.clock.time(), session=session, verb=verb, reply=str(reply), recipient="x"
+            )
+        )
+
+    refuse(replies.MAILBOX_UNKNOWN)  # nobody's yet
+    login = {"account": ANNA, "mechanism": "PLAIN", "credential": "password"}
+    say(SessionAuthenticated, **login)
+    refuse(replies.QUOTA_USED_UP)
+    refuse(replies.MAILBOX_UNKNOWN, session="another's")
+    refuse(replies.MAILBOX_UNKNOWN, verb="VRFY")
+    refuse(replies.MAILBOX_UNKNOWN)
+    assert bed.told == []
+    refuse(replies.MAILBOX_UNKNOWN)
+    assert bed.told == [(ANNA, "2 recipients refused in this hour")]
+
+
 async def test_new_networks_are_a_sign():
     bed = Bed("networks = 3")
     assert await bed.send(network=HOME) is None
@@ -119,7 +149,7 @@ async def test_only_noted_where_so_configured():
 async def test_a_restart_does_not_let_go_and_an_operator_does(tmp_path: Path):
     bed = Bed("recipients = 2", tmp_path)
     assert await bed.send(3) is not None
-    assert read_held(tmp_path / FOLDER) == {ANNA: "3 recipients in this hour, usual are 0"}
+    assert read_held(tmp_path) == {ANNA: "3 recipients in this hour, usual are 0"}
     again = Bed("recipients = 2", tmp_path)
     assert await again.send(1) is not None
     assert let_go(tmp_path, ANNA)
@@ -138,9 +168,11 @@ async def test_what_cannot_be_written_down_is_held_all_the_same(tmp_path: Path):
 
 
 def test_strange_files_among_the_held_are_left_out(tmp_path: Path):
-    (tmp_path / "x").write_text("[]")
-    (tmp_path / "y").write_text('{"account": "a", "finding": "b"}')
-    (tmp_path / "z").write_bytes(b"\xff")
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / "x").write_text("[]")
+    (folder / "y").write_text('{"account": "a", "finding": "b"}')
+    (folder / "z").write_bytes(b"\xff")
     assert read_held(tmp_path) == {}
     assert read_held(tmp_path / "nowhere") == {}
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_bed import client
 
+from elemta.dns import reverse_name, reversed_labels
 from elemta.mail import Identity
 from elemta.policy.client import parse_peer
-from elemta.policy.networks import network_of, reverse_name, reversed_labels
+from elemta.policy.networks import network_of
 
 
 @pytest.mark.parametrize(

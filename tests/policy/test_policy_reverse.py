@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_bed import PEER, bed, client
 
-from elemta.dns import Answer, RecordKind, Resolver, Status
+from elemta.dns import Answer, Iprev, RecordKind, Resolver, Status, look_up_reverse
 from elemta.mail import Identity
-from elemta.policy import Iprev, look_up_reverse
 from elemta.testing.dns import FakeResolver
 
 ADDRESS = ipaddress.ip_address(PEER)

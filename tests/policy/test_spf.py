@@ -244,7 +244,7 @@ async def test_how_it_stands_in_authentication_results():
     assert (result.method, result.result, result.value("smtp", "mailfrom")) == (
         "spf",
         Result.FAIL,
-        "a@other.example",
+        "other.example",
     )
     assert found.hello is not None
     assert found.hello.auth_result().value("smtp", "helo") == "host.example"

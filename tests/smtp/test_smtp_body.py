@@ -11,6 +11,7 @@ from elemta.smtp import BodyProblem, DotDecoder, DotEncoder, Limits, dot_encode
 
 STRICT = Limits()
 REPAIR = Limits(repair_line_ends=True)
+REPAIR_ALL = Limits(repair_line_ends=True, repair_nul=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_no_other_sequence_ends_the_message(trick, problem, limits):
         repaired = limits.repair_line_ends and problem is not BodyProblem.NUL
         if not repaired:
             assert found is problem
-        elif found is not None:  # NUL is never repaired
+        elif found is not None:  # NUL is not repaired with line ends
             assert (found, b"\0" in trick) == (BodyProblem.NUL, True)
 
 
@@ -91,6 +92,35 @@ def test_no_other_sequence_ends_the_message(trick, problem, limits):
 def test_repaired_line_ends(wire, content):
     for parts in splits(wire + b"tail"):
         assert decode(parts, REPAIR) == (content, len(content), None, b"tail")
+
+
+@pytest.mark.parametrize(
+    ("wire", "content"),
+    [
+        (b"a\0b\0\0\r\n.\r\n", b"a?b??\r\n"),
+        (b"\0.\r\n.\r\n", b"?.\r\n"),
+        # Were it left out there would be a CRLF that was none on the wire, and an end that was none
+        (b"a\r\0\nb\r\n.\r\n", b"a\r\n?\r\nb\r\n"),
+        (b"a\r\n.\0\r\nb\r\n.\r\n", b"a\r\n?\r\nb\r\n"),
+        (b"a\r\n\0.\r\nb\r\n.\r\n", b"a\r\n?.\r\nb\r\n"),
+        # Were it a blank, the line would belong to the field before it
+        (b"A: b\r\n\0c\r\n.\r\n", b"A: b\r\n?c\r\n"),
+    ],
+)
+def test_repaired_nul_is_a_question_mark(wire, content):
+    for parts in splits(wire + b"tail"):
+        assert decode(parts, REPAIR_ALL) == (content, len(content), None, b"tail")
+
+
+@pytest.mark.parametrize(("trick", "problem"), SMUGGLING)
+def test_repairing_nul_hides_no_bare_line_end_and_ends_no_message(trick, problem):
+    smuggled = b"a" + trick + b"MAIL FROM:<x@example.org>\r\n"
+    for parts in splits(smuggled + b".\r\nRSET\r\n"):
+        content, size, found, rest = decode(parts, Limits(repair_nul=True))
+        assert rest == b"RSET\r\n"
+        assert content.endswith(b"MAIL FROM:<x@example.org>\r\n")
+        assert (size, b"\0" in content) == (len(content), False)
+        assert found is (None if problem is BodyProblem.NUL else problem)
 
 
 def test_problems_have_an_order_that_does_not_depend_on_their_place():
@@ -220,6 +250,7 @@ all_limits = st.builds(
     text_line=st.integers(0, 6),
     header_size=st.integers(0, 8),
     repair_line_ends=st.booleans(),
+    repair_nul=st.booleans(),
 )
 
 

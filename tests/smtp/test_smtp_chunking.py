@@ -446,7 +446,14 @@ def test_text_needs_its_line_ends_however_it_is_split(content, problem, repaired
         assert decode_chunks(parts, Limits()) == (content, len(content), problem)
         left = BodyProblem.NUL if problem is BodyProblem.NUL else None
         assert decode_chunks(parts, Limits(repair_line_ends=True)) == (repaired, len(repaired), left)
-        assert decode_chunks(parts, Limits(text_line=4), binary=True) == (content, len(content), None)
+        mended = repaired.replace(b"\0", b"?")
+        both = Limits(repair_line_ends=True, repair_nul=True)
+        assert decode_chunks(parts, both) == (mended, len(mended), None)
+        assert decode_chunks(parts, Limits(text_line=4, repair_nul=True), binary=True) == (
+            content,
+            len(content),
+            None,
+        )
 
 
 def test_a_line_end_may_be_split_between_chunks():

@@ -242,7 +242,7 @@ def test_a_transaction_needs_hello():
 
 def test_after_a_rejecting_greeting_only_quit_may_be_sent():
     client = ClientConnection()
-    assert feed(client, b"554 5.0.0 no\r\n") == [ReplyReceived(None, Reply.of(554, None, "5.0.0 no"))]
+    assert feed(client, b"554 5.0.0 no\r\n") == [ReplyReceived(None, Reply.of(554, "5.0.0", "no"))]
     assert client.state is State.REJECTED
     with pytest.raises(LocalProtocolError):
         client.send(Ehlo("c"))

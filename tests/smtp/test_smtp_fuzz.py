@@ -39,6 +39,7 @@ limits = st.builds(
     text_line=st.integers(0, 20),
     header_size=st.integers(0, 20),
     repair_line_ends=st.booleans(),
+    repair_nul=st.booleans(),
 )
 cuts = st.lists(st.integers(1, 200), max_size=8)
 

@@ -230,7 +230,8 @@ def test_binary_mime_where_it_is_not_offered():
 
 def test_with_mode_r_there_is_a_least_time_to_deliver_by():
     # RFC 2852 §3
-    assert mail("BY=59;R") == BadCommand("MAIL", replies.DELIVER_BY_PAST)
+    assert mail("BY=59;R") == BadCommand("MAIL", replies.DELIVER_BY_TOO_SOON)
+    assert mail("BY=0;R") == BadCommand("MAIL", replies.BAD_PARAMETER_VALUE)
     assert isinstance(mail("BY=60;R"), Mail)
     assert isinstance(mail("BY=1;R", Capabilities(deliver_by=0)), Mail)
 

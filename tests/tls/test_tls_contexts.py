@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from elemta.config import TlsConfig
 from elemta.tls import TlsContexts, TlsFilesError
 
+IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # Debian's Python sets it by default
+
 
 @pytest.fixture(scope="module")
 def authority():
@@ -38,6 +40,7 @@ def test_server_context_is_hardened(files):
     assert context.options & ssl.OP_NO_COMPRESSION
     assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.options & ssl.OP_CIPHER_SERVER_PREFERENCE
+    assert not context.options & IGNORE_UNEXPECTED_EOF
     assert context.verify_mode is ssl.CERT_NONE
     old = [suite for suite in context.get_ciphers() if suite["protocol"] != "TLSv1.3"]
     assert old
@@ -58,6 +61,7 @@ def test_client_contexts(authority, tmp_path):
     for context in (verifying, opportunistic):
         assert context.minimum_version is ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_COMPRESSION
+        assert not context.options & IGNORE_UNEXPECTED_EOF
     names = {suite["name"] for suite in opportunistic.get_ciphers()}
     # Some systems (Debian's Python) offer suites with pre-shared keys by default, which nobody has.
     usual = {suite["name"] for suite in verifying.get_ciphers() if "PSK" not in suite["name"]}
