@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if inspect.iscoroutinefunction(function):
             marker = item.get_closest_marker("deadline")
             seconds = marker.args[0] if marker else DEFAULT_DEADLINE
-            if "autojump_clock" in getattr(item, "fixturenames", ()):
+            if {"autojump_clock", "mta"} & set(getattr(item, "fixturenames", ())):
                 seconds = max(seconds, 30 * 86400.0)
             item.obj = _limited(function, seconds)  # type: ignore[attr-defined]
 

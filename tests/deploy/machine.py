@@ -6,6 +6,7 @@ Its network is its own, with loopback only. Every command has an end; what is en
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -49,14 +50,23 @@ def run_script(*command: str, seconds: float = 300, environment: dict[str, str] 
     return done.stdout
 
 
-def debian_tree(suite: str = "bookworm") -> Path:
-    """The tree that machines are copies of; made at the first call, kept under var/."""
-    tree = TREES / suite
+def debian_tree(suite: str = "bookworm", name: str = "", packages: str = "") -> Path:
+    """The tree that machines are copies of, or `name` with these packages; made at the first call, kept under var/."""
+    tree = TREES / (name or suite)
     if not tree.exists():
         require("mmdebstrap")
+        if not _mirror_answers():
+            pytest.skip("no mirror of Debian can be reached, and there is no tree below var/deploy")
         TREES.mkdir(parents=True, exist_ok=True)
-        run_script("bash", "scripts/make-tree.sh", str(tree), suite, seconds=400)
+        more = [packages] if packages else []
+        run_script("bash", "scripts/make-tree.sh", str(tree), suite, *more, seconds=400)
     return tree
+
+
+@functools.cache
+def _mirror_answers() -> bool:
+    done = subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False, timeout=300)
+    return done.returncode == 0
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -27,6 +27,8 @@ from elemta.routing.tables import fold_local_part
 def pattern(text: str) -> RoutePattern:
     if text == "*":
         return RoutePattern()
+    if text == "local":
+        return RoutePattern(local=True)
     if "@" in text:
         return RoutePattern(mailbox=parse_mailbox(text, utf8=True))
     return RoutePattern(domain=domains(text))
@@ -353,3 +355,13 @@ def test_no_name_ever_leaves_its_folder(name):
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_different_names_have_different_folders(one, other):
     assert (safe_component(one) == safe_component(other)) == (one == other)
+
+
+def test_local_stands_for_each_domain_of_ours_where_it_is_written() -> None:
+    routes = (lmtp("b.test", "special"), lmtp("local", "ours"), lmtp("*", "rest"))
+    router = Router(make_config(*routes, local=("a.test", "b.test")))
+    hosts = [
+        router.route(parse_mailbox(f"x@{name}")).next_hop
+        for name in ("a.test", "b.test", "sub.a.test", "local")
+    ]
+    assert hosts == ["ours", "special", "rest", "rest"]

@@ -87,9 +87,16 @@ def test_mail_of_a_suspicious_account_waits_for_an_operator(
     [held] = [each for message in listed["messages"] for each in message["recipients"]]
     assert held["reason"] == f"account {ACCOUNT}: 3 recipients in this hour, usual are 0"
     assert not letters(setting, "dora")
+    finding = "3 recipients in this hour, usual are 0"
+    [account] = json.loads(elemta("user", "list", "-c", setting.file, "--json").stdout)["accounts"]
+    assert account["held"] == finding
+    assert f"mail of {ACCOUNT} is held: {finding}" in elemta("user", "list", "-c", setting.file).stdout
+    assert json.loads(elemta("status", "-c", setting.file, "--json").stdout)["held_accounts"] == [ACCOUNT]
+    assert ACCOUNT in elemta("status", "-c", setting.file).stdout
 
     done = elemta("user", "release", "-c", setting.file, "--json", ACCOUNT)
     assert json.loads(done.stdout) == {"account": ACCOUNT, "held": True, "recipients": 1}
+    assert json.loads(elemta("status", "-c", setting.file, "--json").stdout)["held_accounts"] == []
     wait_for(lambda: letters(setting, "dora"), "it goes")
     send(setting, port, password, "emil")
     wait_for(lambda: letters(setting, "emil"), "the account sends as before")

@@ -1,7 +1,11 @@
 """Plugins in processes of their own, in a whole server: they answer, and their death costs one verdict."""
 
 import smtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from server_process import Setting, elemta, serving, wait_for
@@ -35,6 +39,10 @@ class Dying(Plugin[Settings]):
             from elemta.dns import RecordKind
             answer = await self.context.resolver.query("not a name", RecordKind.A)
             return Reject("DNS says " + answer.status.name)
+        if recipient.startswith("fetched"):
+            port = recipient.partition("@")[0].removeprefix("fetched-")
+            answer = await self.context.http.request("GET", f"http://127.0.0.1:{port}/")
+            return Reject("HTTP says " + answer.body.decode())
 """
 
 
@@ -59,6 +67,30 @@ on_crash = "{on_crash}"
 def setting(tmp_path: Path) -> Setting:
     tmp_path.chmod(0o755)
     return Setting(tmp_path)
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[int]:
+    """An HTTP server that says the same to everybody, on that port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing on the terminal."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_plugin_in_a_process_answers(setting: Setting) -> None:
@@ -94,6 +126,8 @@ def test_a_plugin_in_a_process_has_what_only_the_server_knows(setting: Setting) 
             client.mail("a@c.example")
             assert b"It was yes" in client.rcpt("remembered@example.org")[1]
             assert b"DNS says NXDOMAIN" in client.rcpt("resolved@example.org")[1]
+            with answering(b"hello") as port:
+                assert b"HTTP says hello" in client.rcpt(f"fetched-{port}@example.org")[1]
         wait_for(lambda: "I have begun" in server.log.read_text(), "its record is in the log")
         assert server.stop() == 0
 
@@ -110,3 +144,23 @@ def test_a_mistake_in_its_settings_is_told_with_its_place(setting: Setting) -> N
     done = elemta("plugin", "check", "-c", setting.file)
     assert done.returncode != 0
     assert "plugins[0].config.deadli" in done.stderr
+
+
+def test_a_large_message_is_found_from_another_working_directory(setting: Setting) -> None:
+    write(
+        setting,
+        """
+from elemta.plugin.api import MessageView, Plugin, Reject, hook
+
+class Counting(Plugin):
+    @hook("message")
+    async def count(self, message: MessageView) -> Reject:
+        return Reject(f"{sum(map(len, message.chunks()))} octets")
+""",
+    )
+    setting.file.write_text(setting.file.read_text().replace(str(setting.state), "state"))
+    with serving(setting.folder, setting.port, "-c", setting.file, cwd=setting.folder) as server:
+        with server.client() as client, pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail("a@c.example", "b@example.org", b"Subject: x\r\n\r\n" + b"x" * 78 * 8000)
+        assert refused.value.smtp_error == b"5.7.1 624016 octets"
+        assert server.stop() == 0

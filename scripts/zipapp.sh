@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# One file with elemta and all that it needs, for the Python that makes it: scripts/zipapp.sh [DEST]; then `./elemta.pyz run -c FILE`.
+set -euo pipefail
+out=$(realpath -m "${1:-dist/elemta.pyz}")
+export ELEMTA_VENV=${ELEMTA_VENV:-var/release}
+# shellcheck source=scripts/setup-venv.sh
+groups="release" . "$(dirname "$0")/setup-venv.sh"
+mkdir -p "$(dirname "$out")"
+shiv --quiet --console-script elemta --python "/usr/bin/env python3" --output-file "$out" .

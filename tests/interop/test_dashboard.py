@@ -1,0 +1,234 @@
+"""The dashboard in a real browser, beside a real server with real mail."""
+
+from __future__ import annotations
+
+import shutil
+import smtplib
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
+
+from server_process import RunningServer, free_port, serving
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WITHIN = 30_000
+"""Milliseconds for whatever the page does."""
+HOSTILE = "<img src=x onerror=window.broken=1>"
+SETTINGS = """hostname = "mx.ours.example"
+state_dir = "state"
+[[listeners]]
+name = "mx"
+address = "127.0.0.1:{smtp}"
+role = "mx"
+tls = "off"
+[relay]
+networks = ["127.0.0.0/8"]
+[[routes]]
+match = "ours.example"
+transport = "discard"
+[[routes]]
+match = "*"
+transport = "smtp"
+host = "127.0.0.1"
+port = {closed}
+tls = "none"
+[admin]
+address = "127.0.0.1:{admin}"
+"""
+
+
+@attrs.define(eq=False)
+class Desk:
+    """A server and a browser that has signed in to it."""
+
+    server: RunningServer
+    base: str
+    token: str
+    page: Any  # playwright's Page, which is there only with chromium
+    troubles: list[str]
+
+    def see(self, text: str) -> None:
+        self.page.get_by_text(text).first.wait_for(timeout=WITHIN)
+
+    def go(self, view: str) -> None:
+        self.page.goto(f"{self.base}/#/{view}")
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).first.click(timeout=WITHIN)
+
+
+def send(server: RunningServer, recipient: str, count: int = 1) -> None:
+    with smtplib.SMTP("127.0.0.1", server.port, local_hostname="client.example", timeout=30) as client:
+        for _ in range(count):
+            client.sendmail("anna@client.example", [recipient], b"Subject: seen\r\n\r\nhello\r\n")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with _open_desk(tmp_path_factory.mktemp("dashboard")) as desk:
+        yield desk
+
+
+@contextmanager
+def _open_desk(folder: Path) -> Generator[Desk, None, None]:
+    from playwright.sync_api import sync_playwright
+
+    smtp, admin, closed = free_port(), free_port(), free_port()
+    (folder / "elemta.toml").write_text(SETTINGS.format(smtp=smtp, admin=admin, closed=closed))
+    with (
+        serving(folder, smtp, "-c", folder / "elemta.toml", cwd=folder) as server,
+        sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch_persistent_context(
+            str(folder / "profile"),
+            executable_path=CHROMIUM,
+            headless=True,
+            args=list(FLAGS),
+            timeout=60_000,
+        )
+        try:
+            page = browser.new_page()
+            troubles: list[str] = []
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.on(
+                "console", lambda message: troubles.append(message.text) if message.type == "error" else None
+            )
+            base = f"http://127.0.0.1:{admin}"
+            token = (folder / "state" / "admin.token").read_text().strip()
+            page.goto(f"{base}/", timeout=WITHIN)
+            page.get_by_label("Token").fill(token)
+            page.keyboard.press("Enter")
+            page.get_by_role("link", name="Overview").wait_for(timeout=WITHIN)
+            yield Desk(server, base, token, page, troubles)
+        finally:
+            browser.close()
+
+
+@pytest.fixture(autouse=True)
+def _without_errors(desk: Desk) -> Iterator[None]:
+    yield
+    assert desk.troubles == []
+    assert not desk.page.evaluate("window.broken")
+
+
+def test_the_overview_shows_what_waits_and_what_needs_a_person(desk: Desk) -> None:
+    send(desk.server, "bob@ours.example", 3)
+    send(desk.server, "carl@far.example", 12)
+    desk.go("overview")
+    desk.see("What waits, by domain")
+    desk.see("far.example")
+    desk.see("is left alone for")
+    assert desk.page.locator("figure svg").count() == 6
+
+
+def test_the_token_is_in_no_address_and_in_no_storage_that_stays(desk: Desk) -> None:
+    assert desk.token not in desk.page.url
+    assert desk.page.evaluate("sessionStorage.length") == 1
+    assert desk.page.evaluate("localStorage.length") == 0
+    assert desk.page.evaluate("document.cookie") == ""
+
+
+def test_a_message_says_why_it_waits_and_can_be_held_and_removed(desk: Desk) -> None:
+    send(desk.server, "dora@far.example")
+    desk.go("queue?recipient=dora@far.example")
+    desk.page.locator("a.id").first.click(timeout=WITHIN)
+    desk.see("Why does it wait?")
+    desk.see("The next attempt is in")
+    desk.see("message.accepted")
+    desk.press("Hold")
+    desk.see("1 recipients of 1 messages are held until somebody releases them.")
+    desk.page.keyboard.press("Escape")  # thought better of it
+    desk.press("Hold")
+    desk.page.locator("dialog button.main").click(timeout=WITHIN)
+    desk.see("It is held until somebody releases it")
+    desk.press("Remove")
+    desk.page.locator("dialog button.dangerous").click(timeout=WITHIN)
+    desk.see("gone since")
+
+
+def test_events_are_shown_as_they_happen_filtered_and_held_while_paused(desk: Desk) -> None:
+    desk.go("events")
+    desk.see("live")
+    desk.page.get_by_label("Type", exact=True).fill("message.accepted")
+    desk.page.get_by_label("Recipient", exact=True).fill("*@ours.example")
+    desk.press("Filter")
+    send(desk.server, "eve@ours.example")
+    desk.see("eve@ours.example")
+    types = desk.page.locator(".events .type").all_text_contents()
+    assert set(types) == {"message.accepted"}
+    desk.press("Pause")
+    send(desk.server, "fred@ours.example")
+    desk.see("1 waiting")
+    assert desk.page.get_by_text("fred@ours.example").count() == 0
+    desk.press("Go on")
+    desk.see("fred@ours.example")
+
+
+def test_a_session_can_be_ended_from_the_page(desk: Desk) -> None:
+    with smtplib.SMTP("127.0.0.1", desk.server.port, local_hostname="client.example", timeout=30) as client:
+        client.ehlo()
+        desk.go("running")
+        desk.see("Sessions: 1")
+        desk.see("scheduler")
+        desk.press("End")
+        desk.page.locator("dialog button.dangerous").click(timeout=WITHIN)
+        desk.see("No session is open.")
+        code, _ = client.noop()
+        assert code == 421
+        client.close()
+
+
+def test_text_from_strangers_stays_text(desk: Desk) -> None:
+    with smtplib.SMTP("127.0.0.1", desk.server.port, local_hostname="client.example", timeout=30) as client:
+        client.ehlo()
+        hostile = f'"{HOSTILE}"@far.example'
+        client.mail("anna@client.example")
+        client.rcpt(hostile)
+        client.data(b"Subject: x\r\n\r\nx\r\n")
+    for view in ("queue", "events"):
+        desk.go(view)
+        desk.page.get_by_text(HOSTILE).first.wait_for(timeout=WITHIN)
+        assert desk.page.locator("main img").count() == 0
+
+
+def test_a_domain_is_paused_and_resumed(desk: Desk) -> None:
+    desk.go("destinations")
+    desk.see("Nothing is paused.")
+    desk.page.get_by_label("Which").fill("far.example")
+    desk.page.locator("main form button").last.click(timeout=WITHIN)
+    desk.page.locator("dialog button.main").click(timeout=WITHIN)
+    desk.see("paused from the dashboard")
+    desk.press("Resume")
+    desk.see("Nothing is paused.")
+
+
+def test_a_wrong_token_is_told_and_forgotten(desk: Desk) -> None:
+    desk.press("Sign out")
+    desk.page.get_by_label("Token").fill("not the token at all")
+    desk.page.keyboard.press("Enter")
+    desk.see("The server does not know this token.")
+    assert desk.page.evaluate("sessionStorage.length") == 0
+    desk.troubles[:] = [trouble for trouble in desk.troubles if "401" not in trouble]
+    desk.page.get_by_label("Token").fill(desk.token)
+    desk.page.keyboard.press("Enter")
+    desk.page.get_by_role("link", name="Overview").wait_for(timeout=WITHIN)
