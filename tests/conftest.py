@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import signal
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
@@ -10,6 +11,11 @@ import trio
 
 DEFAULT_DEADLINE = 5.0
 """Seconds, of the clock that the test runs on (virtual with `autojump_clock`, then give more)."""
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what goes on in the background so, and what tests start would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _limited(function: Callable[..., Awaitable[Any]], seconds: float) -> Callable[..., Awaitable[Any]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
-
 import trio
 
 from elemta.mail import TlsFacts, replies
-from elemta.runtime import QuickSocketStream, ReplayStream, SocketAddress
+from elemta.runtime import QuickSocketStream, ReplayStream, SocketAddress, is_cut_off
 from elemta.smtp import ServerConnection
 from elemta.tls import TlsFailed, start_tls
 
@@ -98,7 +96,7 @@ class Wire:
         except trio.BrokenResourceError as error:
             # Many end TLS without its closing alert (RFC 8446 §6.1). Nothing is lost by taking that for an
             # end: a message ends with its dot or its last chunk, and not with the stream.
-            if isinstance(error.__cause__, ssl.SSLEOFError):
+            if is_cut_off(error.__cause__):
                 return b""
             raise
 

@@ -16,7 +16,7 @@ from .framing import (
     lines_of_syslog,
 )
 from .groups import leaves, summarize
-from .hardening import harden
+from .hardening import harden, is_cut_off
 from .histogram import Histogram, HistogramStatistics
 from .limits import KeyedLimiter, KeyedLimiterStatistics, RateLimiter, RateLimiterStatistics, take_from_all
 from .load import LoadGauge, LoadStatistics
@@ -95,6 +95,7 @@ __all__ = [
     "fields_of_journal",
     "get_logger",
     "harden",
+    "is_cut_off",
     "is_own_address",
     "json_text",
     "leaves",

@@ -1,4 +1,4 @@
-"""What no TLS context of ours may do, whichever side it is for."""
+"""What no TLS context of ours may do, whichever side it is for, and how its being cut off looks."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ def harden(context: ssl.SSLContext) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~_IGNORE_UNEXPECTED_EOF
     return context
+
+
+def is_cut_off(error: BaseException | None) -> bool:
+    """Is this what `ssl` raises where a connection ended without TLS being ended before (RFC 8446 §6.1)?
+
+    Debian 12's Python (3.11.2) raises a plain `SSLError` for it, later ones `SSLEOFError`.
+    """
+    return isinstance(error, ssl.SSLEOFError) or (
+        isinstance(error, ssl.SSLError) and getattr(error, "reason", None) == "UNEXPECTED_EOF_WHILE_READING"
+    )

@@ -68,10 +68,11 @@ def test_actions_changes_and_refusals(bed: PluginBed) -> None:
     assert bed.send(message("later")) == (451, b"4.7.1 Come back later")
     gtube = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n"
     assert bed.send(message("gtube", gtube)) == (554, b"5.7.1 Gtube pattern")
-    for subject in ("fine", "score=7", "score=9"):
-        assert bed.send(message(subject))[0] == 250
-    heads = [each.partition(b"\r\n\r\n")[0] for each in bed.delivered(3)]
-    for subject, head in zip([b"fine", b"score=7", b"*** score=9"], heads, strict=True):
+    for number, (given, subject) in enumerate(
+        (("fine", b"fine"), ("score=7", b"score=7"), ("score=9", b"*** score=9")), start=1
+    ):
+        assert bed.send(message(given))[0] == 250
+        head = bed.delivered(number)[-1].partition(b"\r\n\r\n")[0]
         assert b"\r\nSubject: " + subject in head
         assert (b"\r\nX-Spam: Yes" in head) is (subject != b"fine")
         assert head.count(b"X-Spam:") == (subject != b"fine")
