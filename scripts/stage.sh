@@ -32,8 +32,8 @@ else
   mkdir -p "$(dirname "$library")"
   cp -a "$work/native" "$library"
 fi
-# of apsw: extensions for its shell, 7 MB that nothing here loads
-rm -rf "${library:?}/bin" "${library:?}/share" "${library:?}/apsw/sqlite_extra_binaries"
+# of apsw: extensions for its shell, 7 MB that nothing here loads, and its own tests
+rm -rf "${library:?}/bin" "${library:?}/share" "${library:?}/apsw/sqlite_extra_binaries" "${library:?}/apsw/tests"
 find "$library" \( -name __pycache__ -o -name '*.pyi' \) -prune -exec rm -rf {} +
 find "$library" -type f -exec chmod 644 {} +
 # none of it is a program
