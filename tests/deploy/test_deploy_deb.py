@@ -107,6 +107,7 @@ def test_secrets_are_for_root_and_the_server_only(machine: Machine) -> None:
             "elemta",
         ]
     assert machine.run("stat", "-c", "%a %U", "/var/lib/elemta").split() == ["700", "elemta"]
+    assert machine.run("stat", "-c", "%a %U", "/var/log/elemta").split() == ["750", "elemta"]
     assert machine.run("stat", "-c", "%a %U", "/etc/elemta/credentials").split() == ["700", "root"]
 
 
@@ -256,6 +257,7 @@ def test_a_backup_brings_queue_and_configuration_back(machine: Machine) -> None:
 def test_purge_leaves_nothing_but_delivered_mail(machine: Machine) -> None:
     machine.run("dpkg", "--purge", "elemta", seconds=120)
     assert not (machine.root / "etc/elemta").exists()
+    assert not (machine.root / "var/log/elemta").exists()
     assert [file.name for file in (machine.root / "var/lib/elemta").iterdir()] == ["mail"]
     assert machine.call("systemctl", "cat", "elemta.service").returncode != 0
     wants = machine.root / "etc/systemd/system"
