@@ -78,7 +78,11 @@ def test_dnf_installs_it_into_an_empty_root(packages: dict[str, Path], tmp_path:
     run_script(
         *("dnf", "--assumeyes", "--quiet", f"--installroot={root}", "--releasever=1"),
         *("--setopt=reposdir=/nonexistent", "--setopt=gpgcheck=0", "--setopt=tsflags=noscripts"),
-        *(f"--setopt=cachedir={tmp_path}/cache", f"--setopt=logdir={tmp_path}", "--setopt=persistdir=/persist"),
+        *(
+            f"--setopt=cachedir={tmp_path}/cache",
+            f"--setopt=logdir={tmp_path}",
+            "--setopt=persistdir=/persist",
+        ),
         *(f"--repofrompath=elemta,file://{repository}", "--repo=elemta", "install", "elemta"),
     )
     run_script("rpm", "--root", str(root), "--verify", "elemta")
@@ -104,7 +108,11 @@ def test_scripts_make_the_user_the_keys_and_start_nothing(machine: Machine) -> N
     assert "change the lines (1) to (3)" in said
     assert machine.show("elemta.socket", "ActiveState") == "inactive"
     assert "elemta" in machine.run("getent", "passwd", "elemta")
-    assert machine.run("stat", "-c", "%a %U %G", "/etc/elemta/privkey.pem").split() == ["640", "root", "elemta"]
+    assert machine.run("stat", "-c", "%a %U %G", "/etc/elemta/privkey.pem").split() == [
+        "640",
+        "root",
+        "elemta",
+    ]
     config = "/etc/elemta/elemta.toml"
     machine.edit(config, 'hostname = "mx.example.org"', 'hostname = "mx.mail.test"')
     machine.edit(config, 'postmaster = "postmaster@example.org"', 'postmaster = "alice@mail.test"')
