@@ -184,13 +184,7 @@ def _import(entry: PluginConfig) -> tuple[ModuleType, str]:
     file = find_file(entry)
     if not file.is_file():
         raise _Unusable(f"there is no {file}", "say where the plugin is with path or module")
-    try:
-        for each in sorted(file.parent.glob("*.py")) if file.name == MAIN else (file,):
-            check_safe(each)
-    except PermissionError as error:
-        raise _Unusable(str(error), f"chmod go-w, or chown to uid {os.geteuid()} or root") from error
-    except OSError as error:
-        raise _Unusable(f"{file} cannot be read: {error.strerror}") from error
+    _refuse_unsafe(file)
     name = f"elemta_plugin_{entry.name.replace('-', '_').replace('.', '_')}"
     folder = [str(file.resolve().parent)] if file.name == MAIN else None
     spec = importlib.util.spec_from_file_location(name, file.resolve(), submodule_search_locations=folder)
@@ -202,9 +196,38 @@ def _import(entry: PluginConfig) -> tuple[ModuleType, str]:
 def _import_module(name: str) -> tuple[ModuleType, str]:
     for point in entry_points(group=ENTRY_POINTS, name=name):
         name = point.module
+    parts = name.split(".")
+    spec: ModuleSpec | None = None
+    # from the outermost package on: to find what is in a package runs the package
+    for count in range(1, len(parts) + 1):
+        spec = _find_module(".".join(parts[:count]))
+        if spec is None:
+            break
+        if spec.has_location and spec.origin is not None:
+            _refuse_unsafe(_on_disk(Path(spec.origin)))
+    return _execute(spec, name, name), name
+
+
+def _find_module(name: str) -> ModuleSpec | None:
     found: list[ModuleSpec | None] = []
     _run(lambda: found.append(importlib.util.find_spec(name)), name)
-    return _execute(found[0], name, name), name
+    return found[0]
+
+
+def _on_disk(origin: Path) -> Path:
+    """The file itself, or the archive that it is in."""
+    return next((path for path in (origin, *origin.parents) if path.exists()), origin)
+
+
+def _refuse_unsafe(file: Path) -> None:
+    """Check the file, and those beside it where it stands for its folder."""
+    try:
+        for each in sorted(file.parent.glob("*.py")) if file.name in (MAIN, "__init__.py") else (file,):
+            check_safe(each)
+    except PermissionError as error:
+        raise _Unusable(str(error), f"chmod go-w, or chown to uid {os.geteuid()} or root") from error
+    except OSError as error:
+        raise _Unusable(f"{file} cannot be read: {error.strerror}") from error
 
 
 def _execute(spec: ModuleSpec | None, name: str, what: str) -> ModuleType:

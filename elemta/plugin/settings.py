@@ -88,8 +88,9 @@ def timeouts_of(entry: PluginConfig, hooks: Iterable[str]) -> dict[str, float]:
 
 
 def _recipients_of(arguments: HookArguments) -> tuple[str, ...]:
-    if arguments.recipient:
-        return (arguments.recipient,)
+    one = arguments.recipient or (arguments.outcome.recipient if arguments.outcome is not None else "")
+    if one:
+        return (one,)
     if arguments.attempt is not None:
         return arguments.attempt.recipients
     return arguments.envelope.recipients if arguments.envelope is not None else ()

@@ -2,6 +2,7 @@
 
 import importlib
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -176,3 +177,36 @@ def test_a_file_beside_the_plugin_that_others_can_write_is_refused(tmp_path):
     write(tmp_path / "words.py", "").chmod(0o622)
     with pytest.raises(SettingsError, match=r"words\.py can be written by others"):
         load_plugin(PluginConfig("several", path=tmp_path, config={"word": "x"}))
+
+
+@pytest.mark.parametrize("unsafe", ["__init__.py", "inner/__init__.py", "inner/sound.py", "inner/beside.py"])
+def test_a_module_that_others_can_write_is_refused_before_any_of_it_runs(tmp_path, monkeypatch, unsafe):
+    package = "unsafe_" + unsafe.removesuffix(".py").replace("/", "_")
+    (tmp_path / package / "inner").mkdir(parents=True)
+    ran = tmp_path / "ran"
+    for name in ("__init__.py", "inner/__init__.py", "inner/sound.py", "inner/beside.py"):
+        says = f"import pathlib; pathlib.Path({str(ran)!r}).touch()" if name == unsafe else ""
+        write(tmp_path / package / name, says + (SOUND if name.endswith("sound.py") else ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = PluginConfig("sound", module=f"{package}.inner.sound", config={"word": "x"})
+    (tmp_path / package / unsafe).chmod(0o666)
+    with pytest.raises(SettingsError, match="can be written by others") as caught:
+        load_plugin(entry)
+    ((path, _, hint),) = caught.value.mistakes
+    assert (path, "chmod go-w" in hint) == (("plugins", 0, "module"), True)
+    assert not ran.exists()
+    (tmp_path / package / unsafe).chmod(0o644)
+    assert load_plugin(entry).plugin.__name__ == "Sound"
+
+
+def test_a_module_in_an_archive_is_as_safe_as_the_archive(tmp_path, monkeypatch):
+    archive = tmp_path / "plugins.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("zipped_sound.py", SOUND)
+    archive.chmod(0o644)
+    monkeypatch.syspath_prepend(str(archive))
+    entry = PluginConfig("sound", module="zipped_sound", config={"word": "x"})
+    assert load_plugin(entry).plugin.__name__ == "Sound"
+    archive.chmod(0o666)
+    with pytest.raises(SettingsError, match=r"plugins\.zip can be written by others"):
+        load_plugin(entry)

@@ -8,6 +8,7 @@ from plugin_bed import hosting, loaded
 
 from elemta.config import (
     ConfigError,
+    DomainPattern,
     HookConfig,
     OnFailure,
     PluginConfig,
@@ -15,8 +16,10 @@ from elemta.config import (
     locate,
     parse_config,
 )
-from elemta.plugin import Continue, Defer, Hold, HookArguments, Reject, SessionView, load_plugins
+from elemta.mail import Domain
+from elemta.plugin import Continue, Defer, Hold, HookArguments, OutcomeView, Reject, SessionView, load_plugins
 from elemta.plugin.api import Plugin, hook
+from elemta.plugin.settings import settings_of
 
 SESSION = SessionView("s", "mx", "mx", "192.0.2.1")
 ABOUT = HookArguments(recipient="a@example.org", session=SESSION)
@@ -143,3 +146,10 @@ def test_a_circle_at_one_hook_is_refused(tmp_path) -> None:
         entries.append(PluginConfig(name, path=file, hooks=(HookConfig("rcpt", before=(other,)),)))
     with pytest.raises(SettingsError, match="circle at the hook 'rcpt'"):
         load_plugins(entries)
+
+
+@pytest.mark.parametrize(("domain", "asked"), [("example.org", True), ("example.net", False)])
+def test_a_domain_holds_for_the_recipient_of_an_outcome(domain: str, asked: bool) -> None:
+    settings = settings_of(PluginConfig("p", domains=(DomainPattern(Domain(domain)),)), "failed")
+    outcome = OutcomeView("m", "a@example.org", "failed", "550 5.1.1 no")
+    assert settings.wants(HookArguments(outcome=outcome)) is asked
