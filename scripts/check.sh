@@ -5,7 +5,7 @@ set -euo pipefail
 groups="test lint" . "$(dirname "$0")/setup-venv.sh"
 ruff format --check .
 ruff check .
-find elemta -name "*.py" -print0 | xargs -0 flake8-async --startable-in-context-manager=handle_signals
+find elemta -name "*.py" -print0 | xargs -0 -n 24 -P "$(nproc)" flake8-async --startable-in-context-manager=handle_signals
 mypy
 mypy --explicit-package-bases plugins
 lint-imports
