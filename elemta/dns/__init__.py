@@ -12,10 +12,11 @@ from .cache import CachedAnswer, CacheStatistics, CachingResolver, open_resolver
 from .client import DnsResolver, DnsStatistics
 from .names import normalize_name
 from .resolver import Resolver
-from .reverse import Iprev, ReverseName, look_up_reverse, reverse_name, reversed_labels
+from .reverse import AsksDns, Iprev, ReverseName, look_up_reverse, reverse_name, reversed_labels
 
 __all__ = [
     "Answer",
+    "AsksDns",
     "CacheStatistics",
     "CachedAnswer",
     "CachingResolver",

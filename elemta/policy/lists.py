@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from elemta.config import LIST_ERRORS, AnswerRange, DnsListsConfig
-from elemta.dns import Answer, RecordKind, Resolver, Status, reversed_labels
+from elemta.dns import Answer, AsksDns, RecordKind, Status, reversed_labels
 from elemta.mail import Domain
 
 from .client import IpAddress
@@ -89,7 +89,7 @@ class ListStatistics:
 class DnsLists:
     """The lists of one section of the configuration."""
 
-    def __init__(self, config: DnsListsConfig, resolver: Resolver, *, domains: bool = False) -> None:
+    def __init__(self, config: DnsListsConfig, resolver: AsksDns, *, domains: bool = False) -> None:
         """`domains`: the lists are of domains, not of addresses."""
         self.config = config
         self._resolver = resolver
