@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import json
+import re
+from pathlib import Path
 
 import attrs
 import pytest
@@ -19,6 +21,7 @@ from elemta.testing.network import open_memory_network
 
 KEY = b"0123456789abcdef0123"
 LOOPBACK = "127.0.0.1"
+DELIVERY = Path(__file__).parents[2] / "docs/delivery.md"
 
 
 @attrs.define
@@ -97,8 +100,20 @@ async def test_server_gets_the_message_and_can_check_it(content, tmp_path, autoj
         "sender": "bob@example.net",
         "recipients": ["ann@example.org", "grün@example.org"],
     }
-    signed = f"{sent['elemta-timestamp']}.{sent['elemta-envelope']}.".encode() + body
-    assert sent["elemta-signature"] == "v1=" + hmac.new(KEY, signed, hashlib.sha256).hexdigest()
+    # as docs/delivery.md tells receivers to check it
+    (block,) = re.findall(r"```python\n(.*?)```", DELIVERY.read_text(), re.DOTALL)
+    names = {
+        "hashlib": hashlib,
+        "hmac": hmac,
+        "key": KEY,
+        "timestamp": sent["elemta-timestamp"],
+        "envelope": sent["elemta-envelope"],
+        "signature": sent["elemta-signature"],
+    }
+    for given, good in ((body, True), (body + b"x", False)):
+        seen = {**names, "body": given}
+        exec(block, seen)
+        assert seen["good"] is good
 
 
 class Again:

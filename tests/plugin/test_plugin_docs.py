@@ -54,9 +54,10 @@ def test_the_documentation_names_every_hook():
 
 def test_a_new_plugin_is_made_listed_and_checked(folder):
     runner = CliRunner()
-    assert runner.invoke(main, ["plugin", "new", "my-first"]).exit_code == 0
+    made = runner.invoke(main, ["plugin", "new", "my-first"])
+    assert made.exit_code == 0
     config = folder / "elemta.toml"
-    config.write_text(HEAD + '[[plugins]]\nname = "my-first"\n')
+    config.write_text(HEAD + made.output.partition("\n\n")[2])  # the entry, as it is told
     listed = runner.invoke(main, ["plugin", "list", "-c", str(config), "--json"])
     assert json.loads(listed.output) == [
         {
@@ -71,6 +72,18 @@ def test_a_new_plugin_is_made_listed_and_checked(folder):
     assert checked.exit_code == 0
     assert checked.output == "my-first  plugins/my-first/plugin.py: rcpt\n"
     assert runner.invoke(main, ["plugin", "new", "my-first"]).exit_code == 1
+
+
+async def test_what_is_in_a_new_plugin_holds(folder, autojump_clock):
+    assert CliRunner().invoke(main, ["plugin", "new", "my-first"]).exit_code == 0
+    made = folder / "plugins/my-first"
+    names: dict[str, Any] = {"__name__": "made"}
+    exec((made / "test_plugin_my_first.py").read_text(), names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    for test in tests:
+        async with open_mta(made) as mta:
+            await test(mta)
+    assert len(tests) == 2
 
 
 def test_what_is_wrong_with_a_plugin_is_told_with_file_and_line(folder):
