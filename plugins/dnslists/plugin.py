@@ -34,13 +34,16 @@ from elemta.plugin.api import (
     Reject,
     SessionView,
     hook,
+    periodic,
 )
-from elemta.policy.lists import DnsLists, Listing
+from elemta.policy.lists import DnsLists, Listing, ListStatistics
 
 from .links import domains_of
 
 MOST_FIELD = 8_000
 """Characters of a From field that are looked through."""
+LOOK_EVERY = 300.0
+"""Seconds between two looks for lists that are of no use."""
 
 
 class Of(enum.StrEnum):
@@ -59,7 +62,8 @@ class Of(enum.StrEnum):
     """The domains that links in the message lead to."""
 
 
-Thing: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address | Domain
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Thing: TypeAlias = Address | Domain
 Question: TypeAlias = tuple[Of, tuple[Thing, ...]]
 
 
@@ -76,7 +80,8 @@ class Zone:
     """What it is called in replies and notes; for zones that have a secret key in their name."""
     of: tuple[Of, ...] = attrs.field(default=(Of.CLIENT,), validator=_any)
     weight: int = attrs.field(default=1, validator=[attrs.validators.ge(-1000), attrs.validators.le(1000)])
-    """Added to the score of what is listed; below 0 for lists of good ones."""
+    """Added to the score of what is listed; below 0 for lists of good ones. Answers of one zone that weigh
+    differently are several entries."""
     answers: tuple[AnswerRange, ...] = ()
     """Answers that count: `127.0.0.2`, `127.0.0.4-127.0.0.7`, `127.0.0.0/24`; empty: all that mean listed."""
 
@@ -128,13 +133,17 @@ class Found:
 class DnsListScore(Plugin[Settings]):
     Config = Settings
     _lists: dict[Of, DnsLists]
+    _seen: dict[tuple[Of, str], ListStatistics]
+    """Each list as of the last look."""
+    _told: dict[tuple[Of, str], str]
+    """What is known to be wrong with each list."""
 
     @hook("startup")
     async def prepare(self) -> None:
         resolver = self.context.resolver
         if resolver is None:
             raise OutsideFailed("there is no DNS here")
-        self._lists = {}
+        self._lists, self._seen, self._told = {}, {}, {}
         for of in Of:
             zones = tuple(
                 DnsListZoneConfig(zone.zone, zone.name or None, zone.weight, zone.answers)
@@ -151,7 +160,8 @@ class DnsListScore(Plugin[Settings]):
     async def check_envelope(self, session: SessionView, envelope: EnvelopeView) -> Answer | None:
         if session.trusted or session.identity is not None:
             return None
-        found = await self._ask(await self._envelope(session, envelope))
+        address = _address(session)
+        found = await self._ask(self._envelope(session, envelope, address), address)
         config = self.config
         notes: dict[str, NoteValue] = {"score": found.score, "lists": ", ".join(found.lists)}
         if config.reject is not None and found.score >= config.reject:
@@ -191,21 +201,30 @@ class DnsListScore(Plugin[Settings]):
             return Answer(Quarantine(_reason(found)), changes, kept)
         return Answer(changes=changes, notes=kept)
 
+    @periodic(LOOK_EVERY)
+    async def look_at_the_lists(self) -> None:
+        """Warn, once, of each list that is of no use, whatever its answers are: nobody would notice."""
+        for of, lists in self._lists.items():
+            for each in lists.statistics():
+                key = (of, each.name)
+                before = self._seen.get(key)
+                if each.asked == (before.asked if before else 0):
+                    continue  # nothing new is known
+                self._seen[key] = each
+                trouble = _trouble(each, refused=each.refused > (before.refused if before else 0))
+                if trouble and self._told.get(key) != trouble:
+                    self.context.log.warning(
+                        "a DNS list is of no use", list=each.name, of=of.value, why=trouble
+                    )
+                self._told[key] = trouble
+        self.context.metrics.set("lists of no use", sum(map(bool, self._told.values())))
+
     # --- What is asked --------------------------------------------------------------------------------------
 
-    async def _envelope(self, session: SessionView, envelope: EnvelopeView) -> list[Question]:
-        asked: list[Question] = []
-        try:
-            address = ipaddress.ip_address(session.peer)
-        except ValueError:
-            address = None  # a socket in the file system
-        if address is not None:
-            asked.append((Of.CLIENT, (address,)))
-            if Of.REVERSE in self._lists and self.context.resolver is not None:
-                reverse = await look_up_reverse(
-                    self.context.resolver, address, seconds=self.config.lookup_timeout
-                )
-                asked.append((Of.REVERSE, _domains((reverse.name or "",))))
+    def _envelope(
+        self, session: SessionView, envelope: EnvelopeView, address: Address | None
+    ) -> list[Question]:
+        asked: list[Question] = [] if address is None else [(Of.CLIENT, (address,))]
         asked.append((Of.HELLO, _domains((session.hello,))))
         asked.append((Of.SENDER, _domains((envelope.sender.rpartition("@")[2],))))
         return asked
@@ -221,9 +240,13 @@ class DnsListScore(Plugin[Settings]):
             asked.append((Of.LINKS, domains_of(start[: self.config.scan], self.config.links)))
         return asked
 
-    async def _ask(self, asked: list[Question]) -> Found:
-        """All at once; of several things of a kind the worst one counts."""
+    async def _ask(self, asked: list[Question], named: Address | None = None) -> Found:
+        """All at once, within the time of the settings; of several things of a kind the worst one counts.
+
+        `named`: the address whose name in DNS is asked about, too.
+        """
         worst: dict[Of, Listing] = {}
+        deadline = trio.current_time() + self.config.timeout
 
         async def look_up(of: Of, what: Thing) -> None:
             lists = self._lists[of]
@@ -233,7 +256,21 @@ class DnsListScore(Plugin[Settings]):
             if of not in worst or listing.score > worst[of].score:
                 worst[of] = listing
 
+        async def look_up_name(address: Address) -> None:
+            # Two steps in the time of one: each look-up has all of the time by itself
+            with trio.move_on_at(deadline) as scope:
+                assert self.context.resolver is not None
+                reverse = await look_up_reverse(
+                    self.context.resolver, address, seconds=self.config.lookup_timeout
+                )
+                for name in _domains((reverse.name,)):
+                    await look_up(Of.REVERSE, name)
+            if scope.cancelled_caught:
+                worst[Of.REVERSE] = Listing(unanswered=("reverse",))
+
         async with trio.open_nursery() as nursery:
+            if named is not None and Of.REVERSE in self._lists:
+                nursery.start_soon(look_up_name, named)
             for of, things in asked:
                 for what in dict.fromkeys(things) if of in self._lists else ():
                     nursery.start_soon(look_up, of, what)
@@ -260,6 +297,24 @@ class DnsListScore(Plugin[Settings]):
         if message.header(name) is not None:
             return Changes(headers=(HeaderChange(HeaderAction.REMOVE, name),))
         return Changes()
+
+
+def _address(session: SessionView) -> Address | None:
+    try:
+        return ipaddress.ip_address(session.peer)
+    except ValueError:
+        return None  # a socket in the file system
+
+
+def _trouble(each: ListStatistics, *, refused: bool) -> str:
+    """What is wrong with a list; `refused`: it said so since the last look."""
+    if refused:
+        return "says that it does not serve us: ask it through a resolver of your own, or leave it out"
+    if not each.sound:
+        return "does not count: it lists what none may list (RFC 5782), or nobody answers for it"
+    if each.mute:
+        return "does not list its own test point (RFC 5782): it may be dead"
+    return ""
 
 
 def _reason(found: Found) -> str:

@@ -7,6 +7,7 @@ import quopri
 from typing import Any
 
 import pytest
+import trio
 
 from elemta.testing import Mta
 from elemta.testing.kit import OWN
@@ -144,3 +145,68 @@ async def test_mail_can_be_deferred(mta: Mta) -> None:
 async def test_fields_of_strangers_are_taken_out(mta: Mta) -> None:
     (await mta.send(headers={"X-DNS-Lists": "score -99"})).assert_accepted()
     assert mta.delivered[-1].headers("X-DNS-Lists") == []
+
+
+MAPPED = [
+    {"zone": "good.example", "of": ["client"], "answers": [f"127.0.0.{last}"], "weight": weight}
+    for last, weight in ((1, -1), (2, -5))
+]
+
+
+@zones(BAD, *MAPPED, tag=-9)
+async def test_answers_of_one_list_weigh_differently(mta: Mta) -> None:
+    for zone in ("bad.example", "good.example"):
+        serve(mta, zone)
+    for last, answer in ((10, "127.0.0.1"), (11, "127.0.0.2"), (12, "127.0.0.3")):
+        for zone, each in (("bad.example", "127.0.0.2"), ("good.example", answer)):
+            mta.dns.add(f"{last}.100.51.198.{zone}", "A", each)
+    await examined(mta)
+    for last in (10, 11, 12):
+        (await mta.send(peer=f"198.51.100.{last}")).assert_accepted()
+    scores = [(each.header("X-DNS-Lists") or "").partition(":")[0] for each in mta.delivered[1:]]
+    assert scores == ["score 4", "score 0", "score 5"]
+
+
+@zones(BAD, reject=5)
+async def test_an_ipv6_client_is_asked_for_by_its_nibbles(mta: Mta) -> None:
+    serve(mta, "bad.example", "1.0.0.0." + "0.0.0.0." * 5 + "8.b.d.0.1.0.0.2")
+    await examined(mta)
+    (await mta.send(peer="2001:db8::1")).assert_rejected("bad.example")
+    (await mta.send(peer="2001:db8::2")).assert_accepted()
+
+
+@zones(BAD, WORSE, {"zone": "gone.example"})
+async def test_lists_of_no_use_are_told_once(mta: Mta) -> None:
+    serve(mta, "bad.example", REVERSED, answer="127.255.255.254")
+    serve(mta, "key.worse.example", "1.0.0.127")
+    await mta.send(peer=PEER)
+    await mta.advance("11m")
+    await mta.send(peer=PEER)
+    await mta.advance("11m")
+    warned = [each for each in mta.log if each["text"] == "a DNS list is of no use"]
+    assert [(each["list"], each["why"].partition(":")[0]) for each in warned] == [
+        ("bad.example", "says that it does not serve us"),
+        ("worse", "does not count"),
+        ("gone.example", "does not list its own test point (RFC 5782)"),
+    ]
+    assert mta.counts()["lists of no use"] == 3
+
+
+@zones(BAD | {"of": ["client", "reverse", "hello"]}, timeout="4s", lookup_timeout="3s", reject=3)
+async def test_all_is_asked_at_the_same_time_and_within_one_deadline(mta: Mta) -> None:
+    serve(mta, "bad.example", REVERSED)
+    serve(mta, "bad.example", domains=True)
+    mta.dns.add(f"{REVERSED}.in-addr.arpa", "PTR", "mail.evil.example")
+    mta.dns.add("mail.evil.example", "A", PEER)
+    await examined(mta)
+    mta.dns.delays = {
+        f"{REVERSED}.in-addr.arpa": 1.4,
+        "mail.evil.example": 1.4,
+        "mail.evil.example.bad.example": 2.0,
+        f"{REVERSED}.bad.example": 2.9,
+        "client.example.bad.example": 2.9,
+    }
+    begun = trio.current_time()
+    (await mta.send(peer=PEER, wait=False)).assert_rejected("bad.example (client)")
+    assert 3.9 < trio.current_time() - begun < 4.5
+    assert mta.counts()["no answer"] == 1
