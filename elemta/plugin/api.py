@@ -22,14 +22,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, TypeVarTuple
 
 import attrs
 import trio
 
 from elemta.config import ByteSize, Duration
 from elemta.mail import AuthResult, AuthResults, Identity, Result, TlsFacts
-from elemta.runtime import Logger, WallClock
+from elemta.runtime import Logger, ThreadPool, WallClock, run_in_thread
 
 from .decisions import (
     DECISIONS,
@@ -75,10 +75,15 @@ Answer = HookAnswer
 Returned: TypeAlias = Decision | Changes | HookAnswer | None
 """What a method may return."""
 
+THREADS = 8
+"""Of one plugin at a time, for `in_thread`."""
+
 _HOOKS = "__elemta_hooks__"
 _TASK = "__elemta_task__"
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 C = TypeVar("C", bound=attrs.AttrsInstance)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 def hook(*names: str) -> Callable[[F], F]:
@@ -153,6 +158,9 @@ class Context:
     """None in tests and tools that have none."""
     hostname: str = ""
     """Of this server, as it names itself; empty in tools."""
+    threads: ThreadPool = attrs.field(
+        factory=lambda: ThreadPool("plugins", THREADS), repr=False, kw_only=True
+    )
     outside: Outside | None = attrs.field(default=None, repr=False, kw_only=True)
     """The ways out, under `http` and `connect`; None as above."""
 
@@ -165,6 +173,14 @@ class Context:
     def connect(self) -> Callable[..., AbstractAsyncContextManager[trio.abc.Stream]]:
         """Connects to services: `Outside.connect`."""
         return self._ways_out().connect
+
+    async def in_thread(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call what blocks (files, a library without `await`) in a thread, and return or raise what it does.
+
+        At most `THREADS` at a time. At a deadline the caller goes on, while the thread works to its end with
+        nobody listening: what it does then has to be harmless. In tests on virtual time there is no thread.
+        """
+        return await run_in_thread(self.threads, function, *args, abandon_on_cancel=True)
 
     def _ways_out(self) -> Outside:
         if self.outside is None:

@@ -90,18 +90,25 @@ class ThreadPools:
         return tuple(pool.statistics() for pool in self._pools.values())
 
 
-async def run_in_thread(pool: ThreadPool, function: Callable[[*Ts], T], *args: *Ts) -> T:
+async def run_in_thread(
+    pool: ThreadPool, function: Callable[[*Ts], T], *args: *Ts, abandon_on_cancel: bool = False
+) -> T:
     """Call `function(*args)` in a thread of the pool and return its result, or raise its error.
 
     Cancelled before the thread starts (on entry, or waiting for room in the pool), the function
     never ran. Once it runs it cannot be cancelled, by no deadline and no shield: the call waits for
     its end and returns its result, and the next checkpoint raises. So it happened or it did not.
+    With `abandon_on_cancel` the caller goes on at once; the thread keeps its place in the pool to its end.
     """
     if in_place.get():
         await trio.lowlevel.checkpoint()
         return function(*args)
     return await trio.to_thread.run_sync(
-        function, *args, limiter=pool.limiter, abandon_on_cancel=False, thread_name=f"elemta-{pool.name}"
+        function,
+        *args,
+        limiter=pool.limiter,
+        abandon_on_cancel=abandon_on_cancel,
+        thread_name=f"elemta-{pool.name}",
     )
 
 

@@ -106,3 +106,15 @@ async def test_in_place_the_clock_of_a_test_does_not_jump_while_a_function_runs(
         nursery.start_soon(trio.sleep, 3600)
         nursery.start_soon(starter)
     assert names == [threading.current_thread().name]
+
+
+async def test_an_abandoned_thread_keeps_its_place_to_its_end():
+    pool, gate = ThreadPool("effects", 1), threading.Event()
+    with trio.move_on_after(0.01) as scope:
+        await run_in_thread(pool, gate.wait, 4, abandon_on_cancel=True)
+    assert scope.cancelled_caught
+    assert pool.statistics().running == 1
+    gate.set()
+    with trio.fail_after(4):
+        while pool.statistics().running:
+            await trio.sleep(0.001)
