@@ -46,7 +46,7 @@ def _fingerprints(tls: TlsContexts) -> list[str]:
 
 
 def router_part(router: Router) -> Part:
-    """Domains, routes and recipients; their file is read again at each reload."""
+    """Domains, routes, recipients and rewritten senders; their files are read again at each reload."""
 
     pool = ThreadPool("recipients-reload", 1)
 
@@ -58,7 +58,7 @@ def router_part(router: Router) -> Part:
         return Prepared(lambda: _quiet(swap))
 
     return Part(
-        frozenset({"domains", "routes", "postmaster"}),
+        frozenset({"domains", "routes", "postmaster", "srs"}),
         prepare,
         uses=frozenset({"hostname", "listeners", "delivery"}),
         always=True,

@@ -102,12 +102,12 @@ def message(config_file: Path | None, dev: bool, as_json: bool, message: str) ->
 
 
 def make_router(config: Config) -> Router:
-    """The routes of the configuration; a bad recipients file ends the command."""
-    from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
+    """The routes of the configuration; a bad file of theirs ends the command."""
+    from elemta.routing import RecipientsFileError, Router, SrsSecretsError  # noqa: PLC0415
 
     try:
         return Router(config)
-    except RecipientsFileError as error:
+    except (RecipientsFileError, SrsSecretsError) as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
 
 

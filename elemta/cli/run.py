@@ -80,7 +80,7 @@ def _serve(
     from elemta.config import SettingsError, locate  # noqa: PLC0415
     from elemta.inbound import BindError, bind_all  # noqa: PLC0415
     from elemta.policy import SigningError  # noqa: PLC0415
-    from elemta.routing import RecipientsFileError  # noqa: PLC0415
+    from elemta.routing import RecipientsFileError, SrsSecretsError  # noqa: PLC0415
     from elemta.runtime import leaves  # noqa: PLC0415
     from elemta.spool import SpoolForeign, SpoolFull, SpoolInUse, SpoolUnavailable  # noqa: PLC0415
     from elemta.tls import TlsFilesError  # noqa: PLC0415
@@ -130,6 +130,7 @@ def _serve(
                     | TlsFilesError()
                     | AuthFilesError()
                     | RecipientsFileError()
+                    | SrsSecretsError()
                     | SigningError()
                 ):
                     raise Trouble(BAD_CONFIG, str(leaf)) from error
@@ -152,7 +153,7 @@ def check(config_file: Path | None, as_json: bool) -> None:
     from elemta.config import SettingsError, describe, locate  # noqa: PLC0415
     from elemta.plugin import load_plugins  # noqa: PLC0415
     from elemta.policy import SigningError, credentials_folder, load_keys  # noqa: PLC0415
-    from elemta.routing import RecipientsFileError, Router  # noqa: PLC0415
+    from elemta.routing import RecipientsFileError, Router, SrsSecretsError  # noqa: PLC0415
     from elemta.tls import TlsContexts, TlsFilesError  # noqa: PLC0415
 
     path = find_config(config_file)
@@ -166,7 +167,14 @@ def check(config_file: Path | None, as_json: bool) -> None:
         Router(config)
         load_keys(config, credentials_folder())
         _examine_accounts(config)
-    except (TlsFilesError, RecipientsFileError, SigningError, AuthFilesError, TableUnusable) as error:
+    except (
+        TlsFilesError,
+        RecipientsFileError,
+        SrsSecretsError,
+        SigningError,
+        AuthFilesError,
+        TableUnusable,
+    ) as error:
         raise Trouble(BAD_CONFIG, *str(error).splitlines()) from error
     description = describe(config)
     if as_json:

@@ -90,6 +90,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _accounts(config)
     yield from _listener_options(config)
     yield from _domains(config)
+    yield from _srs(config)
     yield from _local_routes(config)
     yield from _route_options(config)
     yield from _dead_routes(config)
@@ -306,6 +307,23 @@ def _domains(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(
                 path, f"{name} is already in domains.local", "a domain is one or the other", (earlier,)
             )
+
+
+def _srs(config: Config) -> Iterator[Contradiction]:
+    srs = config.srs
+    if srs.domain is None:
+        if srs.secrets is not None:
+            reason = "secrets for senders that are not rewritten"
+            yield Contradiction(("srs", "secrets"), reason, "set srs.domain", (("srs", "domain"),))
+        return
+    if srs.secrets is None:
+        hint = "set srs.secrets to a file with a random secret in its first line"
+        yield Contradiction(
+            ("srs", "domain"), "there is no secret to prove senders by", hint, (("srs", "secrets"),)
+        )
+    if srs.domain not in config.domains.local:
+        reason = f"{srs.domain.text} is not in domains.local, so bounces would not come back"
+        yield Contradiction(("srs", "domain"), reason, "use a domain of ours", (("domains", "local"),))
 
 
 def _local_routes(config: Config) -> Iterator[Contradiction]:

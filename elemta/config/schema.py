@@ -294,6 +294,23 @@ class DomainsConfig:
 
 
 @attrs.frozen
+class SrsConfig:
+    """Another sender for mail that an alias sends on to somebody else's domain: one of ours, by the Sender
+    Rewriting Scheme, so that SPF there finds us allowed to send it, and bounces find their way back."""
+
+    domain: Domain | None = None
+    """What such senders end in: one of domains.local, whose SPF record names this server. Without it senders
+    stay as they are."""
+    secrets: Path | None = None
+    """File with a secret in each line, which only the server may read; read again at each reload. The first
+    is used, the others are those of earlier times, to be kept for max_age."""
+    max_age: Annotated[Duration, Range(minimum=86400, maximum=1000 * 86400)] = 21 * 86400.0
+    """How long a bounce to such an address finds its way; to the day."""
+    bounces_only: bool = True
+    """Whether such an address takes only mail from `<>`, which bounces are."""
+
+
+@attrs.frozen
 class RelayConfig:
     """Who may send anywhere without authentication."""
 
@@ -1192,6 +1209,8 @@ class Config:
     """Accounts, and how clients prove that one is theirs."""
     domains: DomainsConfig = DomainsConfig()
     """Domains this server is responsible for."""
+    srs: SrsConfig = SrsConfig()
+    """Senders of mail that aliases send on."""
     relay: RelayConfig = RelayConfig()
     """Who may send anywhere without authentication."""
     proxies: ProxiesConfig = ProxiesConfig()
@@ -1241,6 +1260,7 @@ SECTIONS: tuple[type, ...] = (
     LdapConfig,
     AuthConfig,
     DomainsConfig,
+    SrsConfig,
     RelayConfig,
     ProxiesConfig,
     SubmissionConfig,

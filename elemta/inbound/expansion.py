@@ -41,9 +41,12 @@ class Expansion:
 
 
 def expand(
-    recipients: Iterable[tuple[Mailbox, Recipient]], behind: Callable[[Mailbox], tuple[Mailbox, ...]]
+    recipients: Iterable[tuple[Mailbox, Recipient]],
+    behind: Callable[[Mailbox], tuple[Mailbox, ...]],
+    sender: Callable[[Mailbox], Mailbox | None] = lambda target: None,
 ) -> Expansion:
-    """Replace each recipient by those behind it."""
+    """Replace each recipient by those behind it. `sender` says who sends it on there, where that is another
+    than the envelope says."""
     found: dict[Mailbox, Recipient] = {}
     expanded = []
     for mailbox, recipient in recipients:
@@ -56,7 +59,8 @@ def expand(
             expanded.append(recipient)
         options = _through_alias(recipient, several=several)
         for target in targets:
-            found.setdefault(target, Recipient(target, options))
+            if target not in found:
+                found[target] = Recipient(target, options, None if target == mailbox else sender(target))
     return Expansion(tuple(found.values()), tuple(expanded))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from elemta.config import ListenerAuth, ListenerRole, Network, TransportKind
-from elemta.mail import Domain, ForwardPath, Mailbox, Reply, replies
+from elemta.mail import Domain, ForwardPath, Mailbox, Reply, ReversePath, replies
 from elemta.routing import Destination, Router
 
 _ROUTING_MARKS = frozenset("@%!")
@@ -27,6 +27,8 @@ class RelayDecision:
     reply: Reply
     mailbox: Mailbox | None = None
     """Where the mail goes, if accepted: the postmaster's for the bare `<postmaster>`."""
+    original: Mailbox | None = None
+    """Who is behind it, where it is a sender that we rewrote."""
 
 
 def is_trusted(peer: str, networks: Iterable[Network]) -> bool:
@@ -87,6 +89,24 @@ def is_incomplete(mailbox: Mailbox, router: Router) -> bool:
         and "." not in domain.text
         and router.destination(mailbox) is Destination.FOREIGN
     )
+
+
+def may_return(router: Router, path: ForwardPath, *, sender: ReversePath, now: float) -> RelayDecision | None:
+    """Decide about a recipient that is a sender which we rewrote; None: it is none. `now`: wall clock.
+
+    The hash in it is what lets a stranger reach somebody else's domain through us, and only for a bounce
+    where the configuration says so.
+    """
+    if path.mailbox is None:
+        return None
+    found = router.original_sender(path.mailbox, now, bounce=sender.is_null)
+    if found is None:
+        return None
+    if found.mailbox is None:
+        return RelayDecision(False, replies.MAILBOX_UNKNOWN)
+    if not found.may_write:
+        return RelayDecision(False, replies.BOUNCES_ONLY)
+    return RelayDecision(True, replies.RECIPIENT_OK, path.mailbox, found.mailbox)
 
 
 def may_relay(router: Router, path: ForwardPath, *, trusted: bool, role: ListenerRole) -> RelayDecision:

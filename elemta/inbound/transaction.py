@@ -38,7 +38,7 @@ from .expansion import Expansion, expand, expanded_notice
 from .fixup import HeaderFixer, missing_fields
 from .judge import Judge
 from .promises import Promises
-from .relay import may_relay
+from .relay import may_relay, may_return
 
 _PROBLEMS = {
     BodyProblem.BARE_LF: replies.BAD_LINE_ENDS,
@@ -79,6 +79,7 @@ class Transaction:
         "_judge",
         "_may_relay",
         "_origin",
+        "_originals",
         "_params",
         "_priority",
         "_promises",
@@ -119,6 +120,8 @@ class Transaction:
         self._deeds: tuple[Deed, ...] = ()
         """What plugins did, for its story."""
         self._recipients: dict[Mailbox, Recipient] = {}
+        self._originals: dict[Mailbox, Mailbox] = {}
+        """Who is behind those recipients that are senders which we rewrote."""
         self._draft: Draft | None = None
         self._fixer: HeaderFixer | None = None
         """Where the header may be mended (RFC 6409 §8)."""
@@ -135,8 +138,9 @@ class Transaction:
     def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
         """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us)."""
         context = self._context
-        decision = may_relay(
-            context.services.router, path, trusted=self._may_relay, role=context.listener.role
+        router, now = context.services.router, context.services.clock.time()
+        decision = may_return(router, path, sender=self.sender, now=now) or may_relay(
+            router, path, trusted=self._may_relay, role=context.listener.role
         )
         mailbox = decision.mailbox
         if mailbox is None:
@@ -150,6 +154,8 @@ class Transaction:
                 else DsnOptions(params.notify, params.original_recipient)
             )
             self._recipients[mailbox] = Recipient(mailbox, dsn)
+            if decision.original is not None:
+                self._originals[mailbox] = decision.original
         return decision.reply
 
     @property
@@ -462,7 +468,18 @@ class Transaction:
         return None
 
     def _expansion(self) -> Expansion:
-        return expand(self._recipients.items(), self._context.services.router.expand)
+        services = self._context.services
+        router, mailbox, now = services.router, self.sender.mailbox, services.clock.time()
+
+        def behind(recipient: Mailbox) -> tuple[Mailbox, ...]:
+            original = self._originals.get(recipient)
+            return router.expand(recipient) if original is None else (original,)
+
+        if mailbox is None:
+            return expand(self._recipients.items(), behind)
+        return expand(
+            self._recipients.items(), behind, lambda target: router.forward_sender(mailbox, target, now)
+        )
 
     def _envelope(self, recipients: tuple[Recipient, ...]) -> Envelope:
         params, promises = self._params, self._promises

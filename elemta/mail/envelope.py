@@ -64,6 +64,9 @@ class Recipient:
 
     mailbox: Mailbox
     dsn: DsnOptions = NO_DSN_OPTIONS
+    sender: Mailbox | None = None
+    """Who sends it on to this recipient, as the next hop is told; None: the reverse path of the envelope.
+    Notices of ours go to the reverse path all the same."""
 
     @property
     def notify(self) -> Notify:

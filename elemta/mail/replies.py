@@ -121,6 +121,8 @@ RELAY_DENIED = Reply.of(550, "5.7.1", "relaying denied")
 """§3.6.2, §7.9: neither is the domain ours nor may this client send anywhere."""
 DOMAIN_NOT_OURS = Reply.of(550, "5.1.2", "mail for this domain is not accepted here")
 """§3.6.2; where no client may relay at all, such as over LMTP."""
+BOUNCES_ONLY = Reply.of(550, "5.7.1", "this address takes nothing but bounces")
+"""§7.9: a sender that we rewrote is no address to write to."""
 MAILBOX_UNKNOWN = Reply.of(550, "5.1.1", "no such mailbox")
 """§3.3, §4.2.3."""
 SENDER_REJECTED = Reply.of(550, "5.7.1", "sender rejected")

@@ -5,12 +5,12 @@ A claim is fresh, straight from its acceptance, or one of the scheduler's. Here 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import trio
 
-from elemta.mail import Deferred, Outcome
+from elemta.mail import Deferred, Mailbox, Outcome
 from elemta.routing import Route
 from elemta.runtime import contain
 from elemta.spool import Claim, ClaimedRecipient, StoredMessage, sender_text
@@ -205,9 +205,9 @@ class Claims:
         self, active: Active, site: Site, recipients: Sequence[ClaimedRecipient], deadline: float
     ) -> None:
         """One for each transaction; those whose turn by the rates comes much later wait in the spool."""
-        largest, provider = site.shape.recipients_per_transaction, site.provider
-        for start in range(0, len(recipients), largest):
-            job = Job(active, tuple(recipients[start : start + largest]), deadline)
+        provider = site.provider
+        for part in _transactions(recipients, site.shape.recipients_per_transaction):
+            job = Job(active, part, deadline)
             if provider.is_paced:
                 slot = provider.slot(job, trio.current_time(), fresh=active.fresh)
                 if slot is not None:
@@ -286,3 +286,19 @@ class Claims:
         for claimed in recipients:
             routes.setdefault(detours.route(claimed), []).append(claimed)
         return routes.items()
+
+
+def _transactions(
+    recipients: Sequence[ClaimedRecipient], largest: int
+) -> Iterator[tuple[ClaimedRecipient, ...]]:
+    """Recipients that the next hop may be told of together: so many at most, and all from one sender."""
+    if any(claimed.recipient.sender is not None for claimed in recipients):
+        by_sender: dict[Mailbox | None, list[ClaimedRecipient]] = {}
+        for claimed in recipients:
+            by_sender.setdefault(claimed.recipient.sender, []).append(claimed)
+        groups: Iterable[Sequence[ClaimedRecipient]] = by_sender.values()
+    else:
+        groups = (recipients,)
+    for group in groups:
+        for start in range(0, len(group), largest):
+            yield tuple(group[start : start + largest])

@@ -19,7 +19,7 @@ import trio
 from elemta.config import Config, TimeoutsConfig
 from elemta.delivery import Parcel, Transport
 from elemta.events import EventBus, FlightRecorder
-from elemta.mail import Outcome
+from elemta.mail import Outcome, ReversePath
 from elemta.plugin import PluginHost
 from elemta.routing import Route, Router
 from elemta.runtime import Drain, Restart, WallClock, supervise
@@ -146,7 +146,10 @@ class QueueManager:
         """What the transport gets."""
         message = job.message
         recipients = tuple(claimed.recipient for claimed in job.recipients)
-        return Parcel(message.id, message.envelope, recipients, self.context.spool.content(message))
+        envelope, sender = message.envelope, recipients[0].sender  # that of all of a job
+        if sender is not None:
+            envelope = attrs.evolve(envelope, reverse_path=ReversePath(sender))
+        return Parcel(message.id, envelope, recipients, self.context.spool.content(message))
 
     async def wait_may_deliver(self) -> None:
         """Hold an attempt back while its result could not be written down."""

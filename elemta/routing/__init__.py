@@ -7,6 +7,7 @@ from .mx import MxPlan, plan_mx
 from .prohibited import ProhibitedNetworks
 from .recipients import RecipientsFileError
 from .router import Destination, Fallback, Route, Router
+from .srs import SrsSecretsError
 
 __all__ = [
     "Destination",
@@ -16,5 +17,6 @@ __all__ = [
     "RecipientsFileError",
     "Route",
     "Router",
+    "SrsSecretsError",
     "plan_mx",
 ]

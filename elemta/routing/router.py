@@ -22,12 +22,14 @@ from elemta.config import (
     FallbackConfig,
     RouteConfig,
     RouteTls,
+    SrsConfig,
     TransportKind,
 )
 from elemta.mail import AddressLiteral, Cause, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
 
 from .folders import fill_folder
 from .recipients import RecipientTable, read_recipients, strip_tag
+from .srs import Srs, SrsSecretsError, read_srs_secrets
 from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -92,6 +94,16 @@ class Fallback:
 _NOTHING_TAKEN = frozenset(map(str, FallbackCause))
 
 
+@attrs.frozen
+class OriginalSender:
+    """What is to be known of a sender that was rewritten, where mail comes to it."""
+
+    mailbox: Mailbox | None
+    """None: the address was not made here, or too long ago."""
+    may_write: bool
+    """Whether mail from such a sender is taken for it."""
+
+
 class Destination(enum.Enum):
     """Whose a recipient is, which decides who may send to it."""
 
@@ -117,6 +129,8 @@ class _Tables:
     recipients: RecipientTable | None
     delimiter: str
     has_fallbacks: bool
+    srs: Srs | None
+    bounces_only: bool
 
     @classmethod
     def of(cls, config: Config, local_addresses: frozenset[IpAddress]) -> _Tables:
@@ -149,6 +163,8 @@ class _Tables:
             ),
             delimiter=domains.delimiter,
             has_fallbacks=any(route.fallback.host is not None for route in config.routes),
+            srs=_srs(config.srs),
+            bounces_only=config.srs.bounces_only,
         )
 
 
@@ -163,7 +179,7 @@ class Router:
     Raises:
       ValueError: of the constructor, `prepare` and `replace`, which block for as long as the recipients file
         is read: a route lacks what its transport needs (host for lmtp, path for maildir), a name is
-        none, or (`RecipientsFileError`) the file cannot be used. Then nothing has changed.
+        none, or (`RecipientsFileError`, `SrsSecretsError`) a file cannot be used. Then nothing has changed.
     """
 
     def __init__(
@@ -251,6 +267,31 @@ class Router:
         ):
             mailbox = tables.postmaster  # the file has none for this domain: the one who is named for all
         return table.expand(mailbox)
+
+    def forward_sender(self, sender: Mailbox, target: Mailbox, now: float) -> Mailbox | None:
+        """Who sends mail of `sender` on to a target of an alias, at `now` (wall clock). None: he does.
+
+        Only for a target of somebody else's; our own domains name us in their SPF records already.
+        """
+        tables = self._tables
+        if (
+            tables.srs is None
+            or sender.domain in tables.local
+            or self.destination(target) is not Destination.FOREIGN
+        ):
+            return None
+        return tables.srs.rewrite(sender, now)
+
+    def original_sender(self, mailbox: Mailbox, now: float, *, bounce: bool) -> OriginalSender | None:
+        """Who is behind a sender that `forward_sender` made, where mail comes to it at `now` (wall clock);
+        None: it is no such address. `bounce`: the mail is from `<>`."""
+        tables = self._tables
+        if tables.srs is None or not tables.srs.is_ours(mailbox):
+            return None
+        if tables.recipients is not None and tables.recipients.is_listed(mailbox):
+            return None
+        found = tables.srs.reverse(mailbox, now)
+        return OriginalSender(found, may_write=bounce or not tables.bounces_only)
 
     def route(self, mailbox: Mailbox) -> Route:
         """The first route that matches; without one, the MX of the domain."""
@@ -351,6 +392,14 @@ class Router:
             and mailbox.domain not in self._tables.local
             and mailbox.domain not in self._tables.relay
         )
+
+
+def _srs(config: SrsConfig) -> Srs | None:
+    if config.domain is None:
+        return None
+    if config.secrets is None:
+        raise SrsSecretsError("srs.secrets: there is no file of secrets")
+    return Srs(config.domain, read_srs_secrets(config.secrets), config.max_age)
 
 
 def _check(route: RouteConfig) -> None:

@@ -81,6 +81,7 @@ class _StoredRecipient(msgspec.Struct, array_like=True):
     domain: str
     notify: int | None = None
     original_recipient: str | None = None
+    sender: tuple[str, str] | None = None
 
 
 class _StoredOrigin(msgspec.Struct, array_like=True):
@@ -158,12 +159,13 @@ def encode_details(envelope: Envelope, origin: Origin) -> str:
 
 
 def _stored_recipient(recipient: Recipient) -> _StoredRecipient:
-    mailbox, dsn = recipient.mailbox, recipient.dsn
+    mailbox, dsn, sender = recipient.mailbox, recipient.dsn, recipient.sender
     return _StoredRecipient(
         mailbox.local_part,
         mailbox.domain.text,
         None if dsn.notify is None else dsn.notify.value,
         dsn.original_recipient,
+        None if sender is None else (sender.local_part, sender.domain.text),
     )
 
 
@@ -206,10 +208,11 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
 
 def _recipient(stored: _StoredRecipient) -> Recipient:
     mailbox = Mailbox(stored.local_part, _domain(stored.domain))
-    if stored.notify is None and stored.original_recipient is None:
+    if stored.notify is None and stored.original_recipient is None and stored.sender is None:
         return Recipient(mailbox, NO_DSN_OPTIONS)
     notify = None if stored.notify is None else Notify(stored.notify)
-    return Recipient(mailbox, DsnOptions(notify, stored.original_recipient))
+    sender = None if stored.sender is None else Mailbox(stored.sender[0], _domain(stored.sender[1]))
+    return Recipient(mailbox, DsnOptions(notify, stored.original_recipient), sender)
 
 
 def _domain(text: str) -> Domain | AddressLiteral:

@@ -39,6 +39,7 @@ from elemta.mail import (
     ReversePath,
     TlsFacts,
     parse_domain,
+    parse_mailbox,
 )
 from elemta.spool import (
     AttemptRecord,
@@ -608,6 +609,16 @@ def test_wishes_about_time_are_kept(store: Store) -> None:
     stored = store.stored(message.id)
     assert stored is not None
     assert stored.envelope == wishes
+
+
+def test_who_sends_it_on_to_a_recipient_is_kept(store: Store) -> None:
+    message = new_message()
+    sender = parse_mailbox("SRS0=AAAAAA=AA=o.example=a@ours.example")
+    recipients = tuple(attrs.evolve(each, sender=sender) for each in message.envelope.recipients)
+    put(store, attrs.evolve(message, envelope=attrs.evolve(message.envelope, recipients=recipients)))
+    stored = store.stored(message.id)
+    assert stored is not None
+    assert stored.envelope.recipients == recipients
 
 
 def test_rows_of_an_earlier_version_are_read() -> None:
