@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
@@ -66,8 +66,8 @@ def fields_of_journal(texts: Texts, *, tag: str, facility: str) -> Callable[[Rec
     def render(record: Record) -> bytes:
         priority = _SEVERITIES.get(str(record.get("level")), 6)
         own = []
-        for key, value in record.items():
-            name = "ELEMTA_" + _NOT_IN_A_NAME.sub("_", str(key).upper())[:50]
+        for key, value in _flat(record):
+            name = "ELEMTA_" + _NOT_IN_A_NAME.sub("_", key.upper())[:50]
             if isinstance(value, (list, tuple)):
                 values = [str(each) for each in value[:_MOST_LINES]]
             elif key == "exception":
@@ -84,6 +84,16 @@ def fields_of_journal(texts: Texts, *, tag: str, facility: str) -> Callable[[Rec
         return "".join(entries).encode()
 
     return render
+
+
+def _flat(record: Record) -> Iterable[tuple[str, object]]:
+    """Names and values; what has names of its own, such as the phases of an attempt, is a field for each."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield f"{key}_{name}", inner
+        else:
+            yield str(key), value
 
 
 def lines_of_file(texts: Texts, *, hostname: str, tag: str) -> Callable[[Record], bytes]:

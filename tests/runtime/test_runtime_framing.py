@@ -69,6 +69,13 @@ def test_a_journal_entry_has_a_field_for_each_value() -> None:
     assert "recipient.deferred" in fields[0][1]
 
 
+def test_the_journal_has_a_field_for_each_phase_of_an_attempt() -> None:
+    render = fields_of_journal(json_text, tag="elemta", facility="mail")
+    lines = render(RECORD | {"phases": {"dns": 0.001, "connect": 0.25}}).decode().split("\n")
+    assert {"ELEMTA_PHASES_DNS=0.001", "ELEMTA_PHASES_CONNECT=0.25"} <= set(lines)
+    assert not [line for line in lines if line.startswith("ELEMTA_PHASES=")]
+
+
 def test_a_line_of_a_file_begins_as_those_of_syslog_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     render = lines_of_file(lambda _: [("smtpd", "one"), ("", "two")], hostname="mx", tag="elemta")
