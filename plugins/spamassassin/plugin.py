@@ -26,10 +26,11 @@ from elemta.plugin.api import (
     Quarantine,
     Reject,
     SessionView,
+    field_value,
     hook,
 )
 
-from .answer import MOST, NoAnswer, Scan, read_answer
+from .answer import MOST, Ask, NoAnswer, Scan, is_complete, read_answer
 
 _HARMFUL = re.compile(r"[^\x21\x23-\x27\x2a-\x3a\x3d\x3f-\x5b\x5d-\x7e]")
 """Not in the fields that we write for spamd: blanks, quotes, brackets, controls, other scripts."""
@@ -45,6 +46,9 @@ def _user(_: object, attribute: attrs.Attribute[str], value: str) -> None:
 class Settings:
     address: str = "127.0.0.1:783"
     """Of spamd: `host:port`, or `unix:/path`."""
+    ask: Ask = Ask.SYMBOLS
+    """What `headers` writes beside the score: the rules that were met; `report`: of spam, `X-Spam-Report`,
+    too; `headers`: all `X-Spam-` fields that SpamAssassin is set up to add, in the place of ours."""
     user: str = attrs.field(default="", validator=_user)
     """Whose preferences spamd takes; empty: its own."""
     own: bool = False
@@ -60,14 +64,20 @@ class Settings:
     text: str = "The message looks like spam"
     """What a client reads whose message is rejected or deferred."""
     headers: bool = True
-    """Write `X-Spam-Flag` (spam only), `X-Spam-Score` and `X-Spam-Status`; strangers' are taken out."""
+    """Write `X-Spam-Flag` (spam only), `X-Spam-Score` and `X-Spam-Status`; all `X-Spam-` fields of strangers
+    are taken out."""
     subject: str = ""
     """Put before the subject of spam, such as `[SPAM]`."""
     reverse_names: Duration = 3.0
     """How long the name of the client is looked up in DNS; 0: not at all."""
 
 
-_FIELDS = ("X-Spam-Flag", "X-Spam-Score", "X-Spam-Status")
+_FIELDS = ("X-Spam-Flag", "X-Spam-Score", "X-Spam-Status", "X-Spam-Level", "X-Spam-Report")
+"""What others act by: those of strangers are taken out first, should there be too many."""
+_STRANGE = re.compile(r"(?i)X-Spam-[\x21-\x39\x3b-\x7e]{1,60}")
+_MOST_STRANGE = 500
+_LONGEST_SUBJECT = 8_000
+"""Characters; a longer one stays as it is."""
 
 
 class SpamAssassin(Plugin[Settings]):
@@ -82,16 +92,16 @@ class SpamAssassin(Plugin[Settings]):
             return None
         if message.size > config.max_size:
             self.context.metrics.count("too large")
-            return Answer(changes=self._without_fields(message))
+            return Answer(changes=Changes(headers=tuple(self._taken_out(message))))
         try:
-            scan = read_answer(await self._ask(await self._trace(session, envelope), message))
+            scan = read_answer(await self._ask(await self._trace(session, envelope), message), config.ask)
         except NoAnswer as error:
             raise OutsideFailed(f"{config.address} {error}") from error
         self.context.metrics.count("spam" if scan.is_spam else "ham")
         return self._meaning(scan, message)
 
     async def _ask(self, trace: bytes, message: MessageView) -> bytes:
-        head = f"SYMBOLS SPAMC/1.5\r\nContent-length: {len(trace) + message.size}\r\n"
+        head = f"{self.config.ask.upper()} SPAMC/1.5\r\nContent-length: {len(trace) + message.size}\r\n"
         if self.config.user:
             head += f"User: {self.config.user}\r\n"
         received = bytearray()
@@ -99,7 +109,7 @@ class SpamAssassin(Plugin[Settings]):
             await stream.send_all(f"{head}\r\n".encode("ascii") + trace)
             for piece in message.chunks():
                 await stream.send_all(piece)
-            while answered := await stream.receive_some(MOST):
+            while not is_complete(bytes(received)) and (answered := await stream.receive_some(MOST)):
                 received += answered
                 if len(received) > MOST:
                     raise OutsideFailed(f"{self.config.address} answers without end")
@@ -147,31 +157,34 @@ class SpamAssassin(Plugin[Settings]):
         return Answer(changes=changes, notes=notes)
 
     def _fields(self, scan: Scan, message: MessageView) -> Changes:
-        changes = []
+        changes = self._taken_out(message)
         if self.config.headers:
-            word = "Yes" if scan.is_spam else "No"
-            folded = ",\r\n\t".join(scan.rules) or "none"
-            values = {
-                "X-Spam-Score": f"{scan.score:g}",
-                "X-Spam-Status": f"{word}, score={scan.score:g} required={scan.required:g}"
-                f"\r\n\ttests={folded}",
-            }
-            if scan.is_spam:
-                values["X-Spam-Flag"] = "YES"
-            changes += [HeaderChange(HeaderAction.REPLACE, name, value) for name, value in values.items()]
-            if not scan.is_spam and message.header("X-Spam-Flag") is not None:
-                changes.append(HeaderChange(HeaderAction.REMOVE, "X-Spam-Flag"))
+            written = scan.fields if self.config.ask is Ask.HEADERS else self._own_fields(scan)
+            changes += [HeaderChange(HeaderAction.ADD, name, value) for name, value in written]
         if self.config.subject and scan.is_spam:
             raw = next((each.raw for each in message.headers if each.name.lower() == "subject"), b"")
             old = raw.strip().decode("utf-8", "replace")
-            if not old.startswith(self.config.subject):
-                new = f"{self.config.subject} {old}".strip()
+            if not old.startswith(self.config.subject) and len(old) <= _LONGEST_SUBJECT:
+                new = field_value(f"{self.config.subject} {old}".strip())
                 changes.append(HeaderChange(HeaderAction.REPLACE, "Subject", new))
         return Changes(headers=tuple(changes))
 
-    def _without_fields(self, message: MessageView) -> Changes:
+    def _own_fields(self, scan: Scan) -> list[tuple[str, str]]:
+        word = "Yes" if scan.is_spam else "No"
+        folded = ",\r\n\t".join(scan.rules) or "none"
+        status = f"{word}, score={scan.score:g} required={scan.required:g}\r\n\ttests={folded}"
+        fields = [("X-Spam-Score", f"{scan.score:g}"), ("X-Spam-Status", status)]
+        if scan.is_spam:
+            fields.append(("X-Spam-Flag", "YES"))
+            if scan.report:
+                fields.append(("X-Spam-Report", scan.report))
+        return fields
+
+    def _taken_out(self, message: MessageView) -> list[HeaderChange]:
         """What a stranger says of his own message is not left for filters behind us to believe."""
         if not self.config.headers:
-            return Changes()
-        found = [name for name in _FIELDS if message.header(name) is not None]
-        return Changes(headers=tuple(HeaderChange(HeaderAction.REMOVE, name) for name in found))
+            return []
+        there = {each.name.lower() for each in message.headers if _STRANGE.fullmatch(each.name)}
+        known = [name for name in _FIELDS if name.lower() in there]
+        others = sorted(there - {name.lower() for name in _FIELDS})
+        return [HeaderChange(HeaderAction.REMOVE, name) for name in [*known, *others][:_MOST_STRANGE]]
