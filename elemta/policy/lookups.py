@@ -20,7 +20,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 import trio
 
-from elemta.dns import Answer, RecordKind, Resolver, normalize_name
+from elemta.dns import Answer, AsksDns, RecordKind, normalize_name
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ def _run_with(lookups: Lookups) -> Iterator[None]:
 
 async def evaluate(
     code: Callable[[Lookups], T],
-    resolver: Resolver,
+    resolver: AsksDns,
     *,
     rounds: int = MAX_ROUNDS,
     names: int = MAX_NAMES,
@@ -135,7 +135,7 @@ async def evaluate(
     raise TooManyLookups(f"more than {names} lookups or {rounds} in a row")
 
 
-async def _resolve(resolver: Resolver, wanted: list[Question], answers: dict[Question, Answer]) -> None:
+async def _resolve(resolver: AsksDns, wanted: list[Question], answers: dict[Question, Answer]) -> None:
     async def fetch(question: Question) -> None:
         answers[question] = await resolver.query(*question)
 

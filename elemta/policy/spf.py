@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from elemta.config import MessageAction, SpfConfig
-from elemta.dns import Resolver
+from elemta.dns import AsksDns
 from elemta.mail import AuthResult, Domain, MailSyntaxError, Property, Result, ReversePath, parse_domain
 from elemta.runtime import escape_text
 
@@ -74,7 +74,7 @@ async def check_spf(
     hello: str,
     config: SpfConfig,
     *,
-    resolver: Resolver,
+    resolver: AsksDns,
     receiver: str,
 ) -> SpfResults:
     """Check both identities; what is not known within `config.timeout` is TEMPERROR.
@@ -124,7 +124,7 @@ async def check_spf(
     return SpfResults(sender, hello_result)
 
 
-async def _check(blank: SpfResult, question: SpfQuestion, config: SpfConfig, resolver: Resolver) -> SpfResult:
+async def _check(blank: SpfResult, question: SpfQuestion, config: SpfConfig, resolver: AsksDns) -> SpfResult:
     answer = SpfAnswer(Result.TEMPERROR, "not finished in time")  # RFC 7208 §4.6.4
     with trio.move_on_after(config.timeout):
         try:

@@ -1,18 +1,20 @@
 """Lets those come again whom something speaks against: greylisting (RFC 6647) by a condition.
 
 The server can greylist everybody (`[policy.greylist]`), which makes all new correspondents wait. This is the
-same memory of triplets and clients, asked only where a note of another plugin, or the lack of a name in DNS,
-gives a reason.
+same memory of triplets and clients, asked only where a note of another plugin, SPF, or the lack of a name in
+DNS, gives a reason.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from typing import TypeAlias
 
 import attrs
+import trio
 
-from elemta.config import DomainPattern, Duration, GreylistConfig, Network
-from elemta.dns import Iprev, look_up_reverse
+from elemta.config import DomainPattern, Duration, GreylistConfig, MessageAction, Network, SpfConfig
+from elemta.dns import AsksDns, Iprev, look_up_reverse
 from elemta.mail import MailSyntaxError, ReversePath, parse_mailbox
 from elemta.plugin.api import (
     Answer,
@@ -20,13 +22,17 @@ from elemta.plugin.api import (
     EnvelopeView,
     NoteValue,
     Plugin,
+    Result,
     SessionView,
     State,
     hook,
 )
+from elemta.policy import check_spf, parse_peer
 from elemta.policy.greylist import Greylist, Standing
 from elemta.policy.networks import network_of
 from elemta.runtime import WallClock
+
+IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @attrs.frozen
@@ -44,6 +50,9 @@ class Settings:
     """Notes, any of which is a reason to let a client come again."""
     no_name: bool = True
     """A client without a name in DNS that leads back to its address is a reason."""
+    spf: tuple[Result, ...] = (Result.FAIL, Result.SOFTFAIL)
+    """What SPF may say of the sender and the client to be a reason; empty: it is not asked. `none` would be
+    one for all domains without a record."""
     everybody: bool = False
     """No reason is needed."""
     clients: tuple[Network, ...] = ()
@@ -60,7 +69,7 @@ class Settings:
     ipv4_network: int = attrs.field(default=24, validator=[attrs.validators.ge(8), attrs.validators.le(32)])
     ipv6_network: int = attrs.field(default=64, validator=[attrs.validators.ge(16), attrs.validators.le(128)])
     timeout: Duration = 3.0
-    """For the name in DNS and for what is remembered; what is not known then is no reason."""
+    """For what DNS says and for what is remembered; what is not known then is no reason."""
     text: str = "Greylisted, come again in {seconds} seconds"
 
 
@@ -137,7 +146,7 @@ class Greylisting(Plugin[Settings]):
     async def _why(self, session: SessionView, envelope: EnvelopeView, notes: dict[str, NoteValue]) -> str:
         """What is a reason to let it come again; empty where nothing is."""
         config = self.config
-        address = _address(session)
+        address = parse_peer(session.peer)
         if session.trusted or session.identity is not None or address is None:
             return ""
         if any(address in network for network in config.clients if network.version == address.version):
@@ -149,24 +158,47 @@ class Greylisting(Plugin[Settings]):
             value = notes.get(reason.note)
             if isinstance(value, int | float) and value >= reason.at_least:
                 return f"{reason.note} is {value:g}"
-        if config.no_name and self.context.resolver is not None:
-            found = await look_up_reverse(self.context.resolver, address, seconds=config.timeout)
+        resolver = self.context.resolver
+        why = "" if resolver is None else await self._ask_dns(resolver, address, session, envelope)
+        return why or ("everybody is" if config.everybody else "")
+
+    async def _ask_dns(
+        self, resolver: AsksDns, address: IpAddress, session: SessionView, envelope: EnvelopeView
+    ) -> str:
+        """The same of what only DNS knows, asked all at once."""
+        nameless = unwanted = ""
+
+        async def look_up_name() -> None:
+            nonlocal nameless
+            found = await look_up_reverse(resolver, address, seconds=self.config.timeout)
             if found.result in (Iprev.FAIL, Iprev.PERMERROR):
-                return "no name in DNS leads back to it"
-        return "everybody is" if config.everybody else ""
+                nameless = "no name in DNS leads back to it"
+
+        async def ask_spf() -> None:
+            nonlocal unwanted
+            try:
+                path = ReversePath(parse_mailbox(envelope.sender, utf8=True) if envelope.sender else None)
+            except MailSyntaxError:
+                return
+            config = SpfConfig(hello_action=MessageAction.OFF, timeout=self.config.timeout)
+            found = await check_spf(
+                address, path, session.hello, config, resolver=resolver, receiver=self.context.hostname
+            )
+            if found.sender.result in self.config.spf:
+                unwanted = f"SPF says {found.sender.result.value}"
+
+        async with trio.open_nursery() as nursery:
+            if self.config.no_name:
+                nursery.start_soon(look_up_name)
+            if self.config.spf:
+                nursery.start_soon(ask_spf)
+        return nameless or unwanted
 
     def _network(self, session: SessionView) -> str:
-        address = _address(session)
+        address = parse_peer(session.peer)
         if address is None:
             return session.peer
         return network_of(address, self.config.ipv4_network, self.config.ipv6_network)
-
-
-def _address(session: SessionView) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(session.peer)
-    except ValueError:
-        return None  # a socket in the file system
 
 
 def _is_in(domain: str, pattern: DomainPattern) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from elemta.testing import Mta, open_mta
 from elemta.testing.kit import OWN
@@ -77,6 +78,43 @@ async def test_exceptions_pass(mta: Mta) -> None:
 @pytest.mark.plugin(config={"no_name": False})
 async def test_without_a_reason_nobody_waits(mta: Mta) -> None:
     (await mta.send(peer=NAMELESS)).assert_accepted()
+
+
+@pytest.mark.parametrize(
+    ("record", "waits"), [("-all", True), ("~all", True), ("?all", False), ("+all", False)]
+)
+async def test_a_domain_that_did_not_send_it_is_a_reason(mta: Mta, record: str, waits: bool) -> None:
+    name(mta)
+    mta.dns.add("bank.example", "TXT", f"v=spf1 {record}")
+    sent = await mta.send(peer=NAMED, sender="x@bank.example")
+    assert bool(sent.refused) is waits
+    if waits:
+        (decided,) = mta.decisions("greylisting")
+        assert decided.reason == f"greylisted: SPF says {'fail' if record == '-all' else 'softfail'}"
+    (await mta.send(peer=NAMED, sender="x@elsewhere.example")).assert_accepted()
+
+
+async def test_without_a_sender_the_name_of_the_client_is_what_spf_is_asked_about(mta: Mta) -> None:
+    name(mta)
+    mta.dns.add("bank.example", "TXT", "v=spf1 -all")
+    (await mta.send(peer=NAMED, sender="", hello="bank.example")).assert_deferred("Greylisted")
+
+
+@pytest.mark.plugin(config={"spf": [], "no_name": False})
+async def test_dns_is_not_asked_where_that_is_no_reason(mta: Mta) -> None:
+    mta.dns.add("bank.example", "TXT", "v=spf1 -all")
+    (await mta.send(peer=NAMELESS, sender="x@bank.example")).assert_accepted()
+
+
+@pytest.mark.plugin(config={"timeout": "2s"})
+async def test_what_dns_does_not_tell_in_time_is_no_reason(mta: Mta) -> None:
+    mta.dns.add("bank.example", "TXT", "v=spf1 -all")
+    mta.dns.delays = {"bank.example": 9, "9.113.0.203.in-addr.arpa": 9}
+    async with mta.session(peer=NAMELESS) as client:
+        begun = trio.current_time()
+        assert (await client.mail("x@bank.example")).code == 250
+        assert 1.9 < trio.current_time() - begun < 2.5
+        assert (await client.rcpt("bob@example.org")).code == 250
 
 
 @pytest.mark.plugin(config={"everybody": True})
