@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .client import AdminClient, NotRunning
-from .errors import BAD_CONFIG, NOT_DONE, Trouble
+from .errors import BAD_CONFIG, NOT_DONE, TRY_LATER, Trouble
 from .options import config_option, dev_option, json_option, read_for_client
 from .spooled import ask, checked_id
 
@@ -37,6 +37,7 @@ def explain() -> None:
 def route(config_file: Path | None, dev: bool, as_json: bool, address: str) -> None:
     """Say how mail to ADDRESS goes: the route, the hosts, TLS, limits, and how the destination is now."""
     from elemta.mail import MailSyntaxError, parse_mailbox  # noqa: PLC0415
+    from elemta.routing import RecipientsUnavailable  # noqa: PLC0415
 
     config = read_for_client(config_file, dev)
     try:
@@ -44,11 +45,16 @@ def route(config_file: Path | None, dev: bool, as_json: bool, address: str) -> N
     except MailSyntaxError as error:
         raise Trouble(NOT_DONE, f"that is no address: {error}") from error
     router = make_router(config)
-    if not router.exists(mailbox):
+    try:
+        found = router.find_blocking(mailbox)
+    except RecipientsUnavailable as error:
+        raise Trouble(TRY_LATER, str(error)) from error
+    if not found.exists:
         if as_json:
             click.echo(json.dumps({"address": str(mailbox), "refused": "550 5.1.1", "routes": []}, indent=2))
-        raise Trouble(NOT_DONE, f"{mailbox} is not in {config.domains.recipients}: refused with 550 5.1.1")
-    behind = router.expand(mailbox)
+        where = " or ".join(str(each) for each in (config.domains.recipients, config.domains.table) if each)
+        raise Trouble(NOT_DONE, f"{mailbox} is not in {where}: refused with 550 5.1.1")
+    behind = found.behind
     routes = [route_facts(config, router, each) | _live(config, str(router.route(each))) for each in behind]
     if as_json:
         click.echo(json.dumps({"address": str(mailbox), "refused": None, "routes": routes}, indent=2))

@@ -16,6 +16,7 @@ from . import (
     healthcheck,
     plugin,
     queue_actions,
+    recipients,
     run,
     send,
     status,
@@ -58,6 +59,7 @@ main.add_command(status.status)
 main.add_command(healthcheck.healthcheck)
 main.add_command(send.send)
 main.add_command(user.user)
+main.add_command(recipients.recipients)
 main.add_command(tls.tls)
 main.add_command(tail.tail)
 main.add_command(token.token)

@@ -288,6 +288,9 @@ class DomainsConfig:
     recipients: Path | None = None
     """File that says who exists in these domains, and which addresses are aliases; read again at each reload.
     Without it, or for a domain of which it says nothing, everybody exists."""
+    table: Path | None = None
+    """SQLite file with the same as the recipients file, for what other programs change; `elemta recipients`
+    makes it. Each RCPT reads it, so changes hold at once. Lines of the recipients file come first."""
     delimiter: str = "+"
     """What begins the tag in `user+tag`, which is the mailbox of `user` where `user+tag` is not listed
     itself; empty: there are no tags."""

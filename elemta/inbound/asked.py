@@ -45,6 +45,23 @@ async def answer_asked(
     return refusal.reply
 
 
+async def ask_table(
+    command: smtp.Command | smtp.BadCommand, dialogue: Dialogue, deadlines: Deadlines
+) -> Reply | None:
+    """Look a recipient up where a table says who exists; the refusal where that cannot be done now."""
+    transaction = dialogue.transaction
+    if not isinstance(command, smtp.Rcpt) or transaction is None or dialogue.draining:
+        return None
+    if not transaction.has_to_ask(command.path):
+        return None
+    deadlines.enter(Phase.POLICY)
+    reply = await transaction.look_up(command.path)
+    if reply is not None:
+        dialogue.commands += 1
+        dialogue.reason = "recipients cannot be looked up"
+    return reply
+
+
 async def ask_before(
     command: smtp.Command | smtp.BadCommand, panel: Panel, dialogue: Dialogue, deadlines: Deadlines
 ) -> Reply | None:

@@ -7,7 +7,7 @@ of itself: not by the name in EHLO, not by the sender address (RFC 5321 §7.1, �
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -109,14 +109,22 @@ def may_return(router: Router, path: ForwardPath, *, sender: ReversePath, now: f
     return RelayDecision(True, replies.RECIPIENT_OK, path.mailbox, found.mailbox)
 
 
-def may_relay(router: Router, path: ForwardPath, *, trusted: bool, role: ListenerRole) -> RelayDecision:
+def may_relay(
+    router: Router,
+    path: ForwardPath,
+    *,
+    trusted: bool,
+    role: ListenerRole,
+    exists: Callable[[Mailbox], bool] | None = None,
+) -> RelayDecision:
     """Decide about one recipient of a client that is `trusted` (see `is_trusted`, or authenticated) or not.
 
     mx: local and relay domains from anyone, everything from trusted clients. submission: everything
     from trusted clients, nothing from others. lmtp: local domains, everything from trusted clients.
+    `exists` knows more of who exists than the router by itself.
     """
     mailbox = router.mailbox_of(path)
-    if not router.exists(mailbox):  # also for our own users: what they mistyped is told at once
+    if not (exists or router.exists)(mailbox):  # also for our own users: what they mistyped is told at once
         if not trusted and role is ListenerRole.SUBMISSION:
             return RelayDecision(False, replies.AUTH_REQUIRED)
         return RelayDecision(False, replies.MAILBOX_UNKNOWN)  # RFC 5321 §3.3

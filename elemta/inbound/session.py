@@ -24,7 +24,7 @@ from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed
 
-from .asked import answer_asked, ask_before
+from .asked import answer_asked, ask_before, ask_table
 from .context import SessionContext
 from .deadlines import Deadlines, Expiry, Phase
 from .dialogue import AUTH_STEP, Dialogue
@@ -430,6 +430,8 @@ class Session:
         transaction = dialogue.transaction
         recipients = 0 if transaction is None else transaction.recipients
         refused = None if panel is None else await ask_before(command, panel, dialogue, self._deadlines)
+        if refused is None and type(command) is smtp.Rcpt:
+            refused = await ask_table(command, dialogue, self._deadlines)
         if self._patience and self._connection.early_data > self._patience:
             dialogue.cause = "pipelining"
             reply = replies.OUT_OF_TURN

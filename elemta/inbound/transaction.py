@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import trio
+
 from elemta.config import ListenerRole
 from elemta.events import MessageAccepted, MessageRejected, NoticeQueued
 from elemta.mail import (
@@ -27,6 +29,8 @@ from elemta.mail import (
 )
 from elemta.plugin import Changes, EnvelopeView, HeaderChange
 from elemta.policy import Refusal
+from elemta.routing import Found, RecipientsUnavailable
+from elemta.runtime import get_logger
 from elemta.smtp import BodyEnd, BodyProblem, MailParams, RcptParams
 from elemta.spool import Draft, NewMessage, SpoolError, SpoolFull, SpoolUnavailable
 
@@ -40,6 +44,8 @@ from .judge import Judge
 from .promises import Promises
 from .relay import may_relay, may_return
 
+_log = get_logger(__name__)
+
 _PROBLEMS = {
     BodyProblem.BARE_LF: replies.BAD_LINE_ENDS,
     BodyProblem.BARE_CR: replies.BAD_LINE_ENDS,
@@ -49,6 +55,8 @@ _PROBLEMS = {
 }
 _PIECE = 256 * 1024
 """Octets of a message that are copied at a time."""
+_LONGEST_LOOK_UP = 10.0
+"""Seconds for which a recipient may wait for its turn at the table."""
 _MAX_MESSAGE_ID = 250
 """Characters of the Message-ID field that are shown in events."""
 
@@ -75,6 +83,7 @@ class Transaction:
         "_draft",
         "_examination",
         "_fixer",
+        "_found",
         "_hold",
         "_judge",
         "_may_relay",
@@ -86,6 +95,7 @@ class Transaction:
         "_recipients",
         "_refusal",
         "_tags",
+        "_unsure",
         "message",
         "sender",
         "size",
@@ -120,6 +130,10 @@ class Transaction:
         self._deeds: tuple[Deed, ...] = ()
         """What plugins did, for its story."""
         self._recipients: dict[Mailbox, Recipient] = {}
+        self._found: dict[Mailbox, Found] = {}
+        """What the table of recipients says."""
+        self._unsure: set[Mailbox] = set()
+        """Those that are still to be looked up."""
         self._originals: dict[Mailbox, Mailbox] = {}
         """Who is behind those recipients that are senders which we rewrote."""
         self._draft: Draft | None = None
@@ -140,7 +154,7 @@ class Transaction:
         context = self._context
         router, now = context.services.router, context.services.clock.time()
         decision = may_return(router, path, sender=self.sender, now=now) or may_relay(
-            router, path, trusted=self._may_relay, role=context.listener.role
+            router, path, trusted=self._may_relay, role=context.listener.role, exists=self._exists
         )
         mailbox = decision.mailbox
         if mailbox is None:
@@ -157,6 +171,54 @@ class Transaction:
             if decision.original is not None:
                 self._originals[mailbox] = decision.original
         return decision.reply
+
+    def has_to_ask(self, path: ForwardPath) -> bool:
+        """Whether `look_up` would have something to ask."""
+        router = self._context.services.router
+        return router.has_to_ask(router.mailbox_of(path))
+
+    async def look_up(self, path: ForwardPath) -> Reply | None:
+        """Ask the table of recipients about one that is to be added, where there is such a table; None, or
+        why it cannot be added now."""
+        mailbox = self._context.services.router.mailbox_of(path)
+        if mailbox not in self._recipients:
+            self._found.pop(mailbox, None)  # refused before: it may exist by now
+        return await self._find(mailbox)
+
+    async def _find(self, mailbox: Mailbox) -> Reply | None:
+        router = self._context.services.router
+        if mailbox in self._found or mailbox in self._originals or not router.has_to_ask(mailbox):
+            return None
+        with trio.move_on_after(_LONGEST_LOOK_UP):
+            try:
+                self._found[mailbox] = await router.find(mailbox)
+            except RecipientsUnavailable as error:
+                _log.error("recipients cannot be looked up", reason=str(error))
+                return replies.RECIPIENTS_UNAVAILABLE
+            return None
+        _log.error("recipients cannot be looked up", reason="too many questions wait")
+        return replies.RECIPIENTS_UNAVAILABLE
+
+    def _exists(self, mailbox: Mailbox) -> bool:
+        """What was not looked up yet exists until it is: at the end of the message."""
+        found = self._found.get(mailbox)
+        if found is not None:
+            return found.exists
+        router = self._context.services.router
+        if router.has_to_ask(mailbox):
+            self._unsure.add(mailbox)
+            return True
+        return router.exists(mailbox)
+
+    async def _find_all(self) -> Refusal | None:
+        """Look up those that came in no RCPT: of a program, or of a plugin."""
+        for mailbox in self._recipients:
+            reply = await self._find(mailbox)
+            if reply is not None:
+                return Refusal(reply, "recipients cannot be looked up")
+            if mailbox in self._unsure and not self._found[mailbox].exists:
+                return Refusal(replies.MAILBOX_UNKNOWN, f"{mailbox} does not exist")
+        return None
 
     @property
     def recipients(self) -> int:
@@ -281,11 +343,13 @@ class Transaction:
             await self.write(fixer.end())
         if self._examination is not None and self._refusal is None:
             await self._keep(self._examination.end())
-        refusal = self._refusal or self._check(end) or await self._examine()
+        refusal = self._refusal or self._check(end) or await self._find_all() or await self._examine()
         if refusal is None and self._asks is not None:
             refusal = await self._ask(self._asks)
             if self._draft is None:  # a plugin wants it forgotten
                 return self._positive()
+        if refusal is None:
+            refusal = await self._find_all()
         if refusal is None:
             if is_gone():
                 raise ClientGone
@@ -473,7 +537,10 @@ class Transaction:
 
         def behind(recipient: Mailbox) -> tuple[Mailbox, ...]:
             original = self._originals.get(recipient)
-            return router.expand(recipient) if original is None else (original,)
+            if original is not None:
+                return (original,)
+            found = self._found.get(recipient)
+            return router.expand(recipient) if found is None else found.behind
 
         if mailbox is None:
             return expand(self._recipients.items(), behind)

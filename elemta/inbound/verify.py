@@ -19,6 +19,8 @@ def verify(router: Router, argument: str) -> Reply:
     except MailSyntaxError:
         return replies.ARGUMENT_SYNTAX if "@" in argument else replies.CANNOT_VERIFY
     mailbox = router.mailbox_of(path)
+    if router.has_to_ask(mailbox):
+        return replies.CANNOT_VERIFY  # only RCPT asks the table
     if router.is_named(mailbox):
         return replies.VERIFIED
     if router.destination(mailbox) is Destination.FOREIGN or not router.exists(mailbox):

@@ -6,17 +6,22 @@ Not here: whether a client may relay (`elemta.inbound`), connecting (`elemta.del
 from .mx import MxPlan, plan_mx
 from .prohibited import ProhibitedNetworks
 from .recipients import RecipientsFileError
-from .router import Destination, Fallback, Route, Router
+from .recipientstore import RecipientsChange, RecipientsUnavailable, edit_recipients
+from .router import Destination, Fallback, Found, Route, Router
 from .srs import SrsSecretsError
 
 __all__ = [
     "Destination",
     "Fallback",
+    "Found",
     "MxPlan",
     "ProhibitedNetworks",
+    "RecipientsChange",
     "RecipientsFileError",
+    "RecipientsUnavailable",
     "Route",
     "Router",
     "SrsSecretsError",
+    "edit_recipients",
     "plan_mx",
 ]

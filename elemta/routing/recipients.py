@@ -13,7 +13,7 @@ that names itself keeps its own mailbox beside the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -23,7 +23,7 @@ from elemta.mail import Domain, Mailbox, MailSyntaxError, parse_domain, parse_ma
 
 from .tables import fold_local_part
 
-_Key: TypeAlias = tuple[str, str]
+Key: TypeAlias = tuple[str, str]
 """Local part, folded, and domain; an empty local part is everybody's."""
 
 MAX_TARGETS: Final = 1000
@@ -51,7 +51,7 @@ class _BadLine(ValueError):
 
 
 @attrs.frozen
-class _Entry:
+class Entry:
     line: int
     targets: tuple[Mailbox, ...] = ()
     """Empty: it is a mailbox of its own."""
@@ -60,24 +60,27 @@ class _Entry:
 class RecipientTable:
     """What the file says. Each look-up costs two or three dictionary look-ups, whatever its length."""
 
-    __slots__ = ("_delimiter", "_entries", "_listed")
+    __slots__ = ("_delimiter", "entries", "listed")
 
-    def __init__(self, entries: Mapping[_Key, _Entry], delimiter: str) -> None:
-        self._entries = dict(entries)
+    def __init__(
+        self, entries: Mapping[Key, Entry], delimiter: str, *, listed: Container[str] | None = None
+    ) -> None:
+        """`listed`: the domains that have an entry, where that is known without looking at all of them."""
+        self.entries = entries
         self._delimiter = delimiter
-        self._listed = frozenset(domain for _, domain in entries)
+        self.listed = frozenset(domain for _, domain in entries) if listed is None else listed
 
     def exists(self, mailbox: Mailbox) -> bool:
         """Whether mail for it is taken, as far as the file says anything of its domain."""
-        return mailbox.domain.text not in self._listed or self._find(mailbox) is not None
+        return mailbox.domain.text not in self.listed or self._find(mailbox) is not None
 
     def is_named(self, mailbox: Mailbox) -> bool:
         """Whether the file names the mailbox itself, not only everybody of its domain."""
-        return any(key in self._entries for key in self._own_keys(mailbox))
+        return any(key in self.entries for key in self._own_keys(mailbox))
 
     def is_listed(self, mailbox: Mailbox) -> bool:
         """Whether it has a line of its own, tag and all."""
-        return (fold_local_part(mailbox.local_part), mailbox.domain.text) in self._entries
+        return (fold_local_part(mailbox.local_part), mailbox.domain.text) in self.entries
 
     def expand(self, mailbox: Mailbox) -> tuple[Mailbox, ...]:
         """The mailboxes behind it, each once, in the order of the file; often only itself."""
@@ -89,7 +92,7 @@ class RecipientTable:
     def _follow(self, mailbox: Mailbox) -> Iterator[Mailbox]:
         """Every address is followed once, so no loop is endless."""
         followed = {self._identity(mailbox)}
-        kept: set[_Key] = set()
+        kept: set[Key] = set()
         entry = self._find(mailbox)
         waiting = [(self._identity(mailbox), each) for each in reversed(entry.targets if entry else ())]
         while waiting:
@@ -108,22 +111,22 @@ class RecipientTable:
             else:
                 waiting.extend((identity, each) for each in reversed(entry.targets))
 
-    def _identity(self, mailbox: Mailbox) -> _Key:
+    def _identity(self, mailbox: Mailbox) -> Key:
         """Equal for what is the same mailbox: case is ours to judge in our domains only (RFC 5321 §2.4)."""
         domain = mailbox.domain.text
         local_part = mailbox.local_part
-        return (fold_local_part(local_part) if domain in self._listed else local_part), domain
+        return (fold_local_part(local_part) if domain in self.listed else local_part), domain
 
-    def _find(self, mailbox: Mailbox) -> _Entry | None:
+    def _find(self, mailbox: Mailbox) -> Entry | None:
         for key in self._own_keys(mailbox):
-            entry = self._entries.get(key)
+            entry = self.entries.get(key)
             if entry is not None:
                 return entry
-        return self._entries.get(("", mailbox.domain.text))
+        return self.entries.get(("", mailbox.domain.text))
 
-    def _own_keys(self, mailbox: Mailbox) -> Iterator[_Key]:
+    def _own_keys(self, mailbox: Mailbox) -> Iterator[Key]:
         domain = mailbox.domain.text
-        if domain not in self._listed or not mailbox.local_part:
+        if domain not in self.listed or not mailbox.local_part:
             return
         local_part = fold_local_part(mailbox.local_part)
         yield local_part, domain
@@ -133,7 +136,7 @@ class RecipientTable:
 
     def check(self) -> Iterator[tuple[int, str]]:
         """Line and reason of each alias that leads nowhere, or to too many."""
-        for (local_part, domain), entry in self._entries.items():
+        for (local_part, domain), entry in self.entries.items():
             if not entry.targets:
                 continue
             start = Mailbox(local_part or "anybody", parse_domain(domain))
@@ -164,7 +167,7 @@ def read_recipients(path: Path, delimiter: str, is_ours: Callable[[str], bool]) 
         raise RecipientsFileError(path, [(0, error.strerror or str(error))]) from error
     except UnicodeDecodeError as error:
         raise RecipientsFileError(path, [(0, "this is no UTF-8 text")]) from error
-    entries: dict[_Key, _Entry] = {}
+    entries: dict[Key, Entry] = {}
     problems: list[tuple[int, str]] = []
     # Not `splitlines`: it also splits at characters that a quoted local part may hold.
     for number, raw in enumerate(text.split("\n"), 1):
@@ -187,7 +190,7 @@ def read_recipients(path: Path, delimiter: str, is_ours: Callable[[str], bool]) 
     return table
 
 
-def _parse_line(line: str, number: int) -> tuple[_Key, _Entry]:
+def _parse_line(line: str, number: int) -> tuple[Key, Entry]:
     address, colon, rest = _split(line)
     if address.startswith("@"):
         try:
@@ -196,7 +199,7 @@ def _parse_line(line: str, number: int) -> tuple[_Key, _Entry]:
             raise _BadLine(f"{address[1:]!r} is no domain: {error}") from error
         if not isinstance(domain, Domain):
             raise _BadLine("an address literal is no domain of ours")
-        key: _Key = ("", domain.text)
+        key: Key = ("", domain.text)
     else:
         mailbox = _mailbox(address, None)
         if not isinstance(mailbox.domain, Domain):
@@ -204,11 +207,32 @@ def _parse_line(line: str, number: int) -> tuple[_Key, _Entry]:
         domain = mailbox.domain
         key = (fold_local_part(mailbox.local_part), domain.text)
     if not colon:
-        return key, _Entry(number)
-    targets = tuple(dict.fromkeys(_mailbox(target, domain) for target in _list(rest)))
+        return key, Entry(number)
+    targets = parse_targets(rest, domain)
     if not targets:
         raise _BadLine("nothing stands behind the colon: name a target, or leave the colon out")
-    return key, _Entry(number, targets)
+    return key, Entry(number, targets)
+
+
+def parse_targets(text: str, domain: Domain) -> tuple[Mailbox, ...]:
+    """What stands behind the colon of a line about that domain, each mailbox once.
+
+    Raises:
+      ValueError: one of them is none.
+    """
+    return tuple(dict.fromkeys(_mailbox(target, domain) for target in _list(text)))
+
+
+def parse_key(address: str) -> Key:
+    """`local@domain`, or `@domain` for everybody.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    key, _ = _parse_line(address, 0)
+    if _split(address)[1]:
+        raise _BadLine("an address has no colon")
+    return key
 
 
 def _split(line: str) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
+import trio
 
 from elemta.config import (
     Config,
@@ -26,9 +27,11 @@ from elemta.config import (
     TransportKind,
 )
 from elemta.mail import AddressLiteral, Cause, Domain, ForwardPath, Mailbox, parse_domain, parse_mailbox
+from elemta.runtime import ThreadPool, run_in_thread
 
 from .folders import fill_folder
-from .recipients import RecipientTable, read_recipients, strip_tag
+from .recipients import MAX_TARGETS, RecipientTable, read_recipients, strip_tag
+from .recipientstore import RecipientStore, RecipientsUnavailable
 from .srs import Srs, SrsSecretsError, read_srs_secrets
 from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
 
@@ -95,6 +98,15 @@ _NOTHING_TAKEN = frozenset(map(str, FallbackCause))
 
 
 @attrs.frozen
+class Found:
+    """What is known of a recipient."""
+
+    exists: bool
+    behind: tuple[Mailbox, ...]
+    """Who gets its mail, each once; often only itself."""
+
+
+@attrs.frozen
 class OriginalSender:
     """What is to be known of a sender that was rewritten, where mail comes to it."""
 
@@ -127,6 +139,7 @@ class _Tables:
     postmaster: Mailbox
     addresses: frozenset[IpAddress]
     recipients: RecipientTable | None
+    store: RecipientStore | None
     delimiter: str
     has_fallbacks: bool
     srs: Srs | None
@@ -140,6 +153,15 @@ class _Tables:
         domains = config.domains
         local = DomainTable(DomainPattern(domain) for domain in domains.local)
         relay = DomainTable(domains.relay)
+
+        def is_ours(name: str) -> bool:
+            return any(parse_domain(name) in table for table in (local, relay))
+
+        recipients = store = None
+        if domains.recipients is not None:
+            recipients = read_recipients(domains.recipients, domains.delimiter, is_ours)
+        if domains.table is not None:
+            store = RecipientStore(domains.table, recipients, domains.delimiter, is_ours)
         return cls(
             local=local,
             relay=relay,
@@ -152,15 +174,8 @@ class _Tables:
                 else Mailbox("postmaster", hostname)
             ),
             addresses=local_addresses | frozenset(_listener_addresses(config)),
-            recipients=(
-                read_recipients(
-                    domains.recipients,
-                    domains.delimiter,
-                    lambda name: any(parse_domain(name) in table for table in (local, relay)),
-                )
-                if domains.recipients is not None
-                else None
-            ),
+            recipients=recipients,
+            store=store,
             delimiter=domains.delimiter,
             has_fallbacks=any(route.fallback.host is not None for route in config.routes),
             srs=_srs(config.srs),
@@ -177,8 +192,8 @@ class Router:
     be reachable wherever we take mail (RFC 5321 §4.5.1).
 
     Raises:
-      ValueError: of the constructor, `prepare` and `replace`, which block for as long as the recipients file
-        is read: a route lacks what its transport needs (host for lmtp, path for maildir), a name is
+      ValueError: of the constructor, `prepare` and `replace`, which block for as long as the files
+        are read: a route lacks what its transport needs (host for lmtp, path for maildir), a name is
         none, or (`RecipientsFileError`, `SrsSecretsError`) a file cannot be used. Then nothing has changed.
     """
 
@@ -190,6 +205,7 @@ class Router:
         is_our_address: Callable[[str], bool] = lambda address: False,
     ) -> None:
         self._is_our_address = is_our_address
+        self._asking = ThreadPool("recipients-table", 1)
         self._local_addresses = frozenset(_unmap(ipaddress.ip_address(item)) for item in local_addresses)
         self._tables = _Tables.of(config, self._local_addresses)
 
@@ -237,7 +253,9 @@ class Router:
     def exists(self, mailbox: Mailbox) -> bool:
         """Whether there is such a mailbox or alias, as far as we can know: False only for what the recipients
         file leaves out of a domain that it lists. Postmaster always exists (RFC 5321 §4.5.1)."""
-        table = self._tables.recipients
+        return self._exists(mailbox, self._tables.recipients)
+
+    def _exists(self, mailbox: Mailbox, table: RecipientTable | None) -> bool:
         return (
             table is None
             or table.exists(mailbox)
@@ -256,8 +274,10 @@ class Router:
 
     def expand(self, mailbox: Mailbox) -> tuple[Mailbox, ...]:
         """The mailboxes behind a recipient, each once: what its alias says, or itself."""
+        return self._expand(mailbox, self._tables.recipients)
+
+    def _expand(self, mailbox: Mailbox, table: RecipientTable | None) -> tuple[Mailbox, ...]:
         tables = self._tables
-        table = tables.recipients
         if table is None:
             return (mailbox,)
         if (
@@ -267,6 +287,38 @@ class Router:
         ):
             mailbox = tables.postmaster  # the file has none for this domain: the one who is named for all
         return table.expand(mailbox)
+
+    def has_to_ask(self, mailbox: Mailbox) -> bool:
+        """Whether `find` knows more of it than `exists` and `expand`: there is a table for its domain."""
+        tables = self._tables
+        return tables.store is not None and (mailbox.domain in tables.local or mailbox.domain in tables.relay)
+
+    async def find(self, mailbox: Mailbox) -> Found:
+        """What the recipients file and the table say of a recipient. It can be cancelled while it waits for
+        its turn; a question that is asked is answered within about a second.
+
+        Raises:
+          RecipientsUnavailable: the table cannot be read now, or what it says makes no sense.
+        """
+        store = self._tables.store
+        if store is None:
+            await trio.lowlevel.checkpoint()
+            return Found(self.exists(mailbox), self.expand(mailbox))
+        return await run_in_thread(self._asking, self.find_blocking, mailbox)
+
+    def find_blocking(self, mailbox: Mailbox) -> Found:
+        """The same, for one thread at a time."""
+        store = self._tables.store
+
+        def look(table: RecipientTable | None) -> Found:
+            found = Found(self._exists(mailbox, table), self._expand(mailbox, table))
+            if not found.behind:
+                raise RecipientsUnavailable(f"{mailbox}: this alias leads only back to itself")
+            if len(found.behind) > MAX_TARGETS:
+                raise RecipientsUnavailable(f"{mailbox}: more than {MAX_TARGETS} mailboxes stand behind it")
+            return found
+
+        return look(self._tables.recipients) if store is None else store.ask(look)
 
     def forward_sender(self, sender: Mailbox, target: Mailbox, now: float) -> Mailbox | None:
         """Who sends mail of `sender` on to a target of an alias, at `now` (wall clock). None: he does.
