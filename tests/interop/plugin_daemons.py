@@ -68,10 +68,13 @@ class PluginBed:
 
 
 @contextlib.contextmanager
-def running_plugin(folder: Path, name: str, config: str, more: str = "") -> Iterator[PluginBed]:
-    """elemta with that plugin, as its plugin.toml has it but for the table of settings."""
+def running_plugin(
+    folder: Path, name: str, config: str, more: str = "", *, isolation: str = "task"
+) -> Iterator[PluginBed]:
+    """elemta with that plugin, as its plugin.toml has it but for its tier and the table of settings."""
     entry = (ROOT / "plugins" / name / "plugin.toml").read_text().partition("[plugins.config]")[0]
     entry = entry.replace(f'"plugins/{name}"', f'"{ROOT}/plugins/{name}"')
+    entry = entry.replace('isolation = "task"', f'isolation = "{isolation}"')
     mail = folder / "mail"
     text = f"""
 [domains]
