@@ -12,6 +12,7 @@ from elemta.plugin import (
     EnvelopeView,
     Hold,
     HookArguments,
+    MessageView,
     Quarantine,
     RecipientAction,
     RecipientChange,
@@ -86,10 +87,7 @@ class BodyPanel:
         hold = panel.hold or None
         if not panel.has("message"):
             return MessageVerdict(hold=hold)
-        path = await draft.written()
-        # A worker has another working directory
-        where = None if path is None else str(path.absolute())
-        view = message_view(draft.head, draft.size, draft.body, where)
+        view = await _whole_view(draft)
         arguments = HookArguments(session=self._session, envelope=envelope, message=view, results=results)
         verdict = await panel.judge("message", arguments)
         return _meaning("message", verdict, envelope, hold)
@@ -97,11 +95,15 @@ class BodyPanel:
     async def before_queue(
         self, envelope: EnvelopeView, draft: Draft, message: MessageId, results: AuthResults | None
     ) -> MessageVerdict:
-        """Ask for the last time, about the message as it is to be stored."""
+        """Ask for the last time, about the message as it is to be stored.
+
+        Raises:
+          SpoolFull, SpoolUnavailable: as `whole`.
+        """
         panel = self._panel
         if not panel.has("enqueue"):
             return NOTHING_SAID
-        view = message_view(draft.head, draft.size, None, None, message)
+        view = await _whole_view(draft, message)
         arguments = HookArguments(session=self._session, envelope=envelope, message=view, results=results)
         return _meaning("enqueue", await panel.judge("enqueue", arguments), envelope, None)
 
@@ -112,6 +114,13 @@ class BodyPanel:
             self._panel.tell(
                 "enqueued", HookArguments(session=self._session, envelope=envelope, message=view)
             )
+
+
+async def _whole_view(draft: Draft, message: str = "") -> MessageView:
+    path = await draft.written()
+    # A worker has another working directory
+    where = None if path is None else str(path.absolute())
+    return message_view(draft.head, draft.size, draft.body, where, message)
 
 
 NOTHING_SAID = MessageVerdict()

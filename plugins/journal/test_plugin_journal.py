@@ -1,0 +1,231 @@
+"""Journal reports of messages, in a whole server."""
+
+from __future__ import annotations
+
+import email
+import sys
+from contextlib import suppress
+from email.message import Message
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+
+from elemta.config import SettingsError
+from elemta.mail import Identity
+from elemta.plugin.api import EnvelopeView, HeaderView, MessageView, SessionView
+from elemta.testing import Letter, Mta, open_mta
+
+HERE = str(Path(__file__).with_name("plugin.py"))
+TO = "journal@archive.example"
+SERVER = "192.0.2.1:25"
+REPORTS = pytest.mark.plugin(config={"to": TO, "server": SERVER}, timeout="30s")
+ARCHIVE = pytest.mark.mta("[domains]\nrelay = ['archive.example']")
+
+
+def let_in(mta: Mta) -> None:
+    """Clients of the plugin reach the server's own listener."""
+
+    async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        await sink.aclose()
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        async with mta.server.connect(peer="127.0.0.1") as inside, trio.open_nursery() as nursery:
+            nursery.start_soon(pump, stream, inside)
+            await pump(inside, stream)
+            nursery.cancel_scope.cancel()
+
+    mta.listen(SERVER, serve)
+
+
+def copies(mta: Mta) -> list[Letter]:
+    return [each for each in mta.delivered if each.recipients == (TO,)]
+
+
+def read(report: Letter) -> tuple[str, bytes]:
+    """Text of the report, and the message in it as it stands there."""
+    boundary = b"\r\n--" + report.message.get_boundary().encode()  # type: ignore[union-attr]
+    _, text, attached, _ = report.content.split(boundary)
+    return text.partition(b"\r\n\r\n")[2].decode(), attached.partition(b"\r\n\r\n")[2]
+
+
+@REPORTS
+@ARCHIVE
+async def test_a_report_has_the_message_unchanged_and_its_envelope(mta: Mta) -> None:
+    let_in(mta)
+    content = (
+        b"From: a@client.example\r\nTo: Bob <BOB@example.org>\r\nMessage-ID: <1@x>\r\nDate: x\r\n"
+        b"Subject: x\r\n\r\n.\r\n..dots\r\n--journal-\r\nlast line"
+    )
+    sent = await mta.send(["bob@example.org", "hidden@example.org"], content=content)
+    (report,) = copies(mta)
+    assert report.sender == ""
+    text, attached = read(report)
+    assert attached == content + b"\r\n"
+    assert text.splitlines()[:3] == [
+        "Sender: alice@client.example",
+        "Message-ID: <1@x>",
+        "Direction: incoming",
+    ]
+    assert text.splitlines()[-2:] == ["Recipient: bob@example.org", "Bcc: hidden@example.org"]
+    assert f"Queue-ID: {sent.message}" in text
+    inner = report.message.get_payload()[1]  # type: ignore[index]
+    assert inner.get_content_type() == "message/rfc822"  # type: ignore[union-attr]
+    assert len(mta.delivered) == 2  # the message to both, and the report
+    assert mta.counts() == {"reported": 1, "not reported": 1}
+
+
+@REPORTS
+@ARCHIVE
+async def test_octets_beyond_ascii_and_lines_that_are_too_long_come_through(mta: Mta) -> None:
+    let_in(mta)
+    for body in ("ümlaut\r\n".encode(), b"x" * 998 + b"\r\n"):
+        await mta.send(content=b"Subject: x\r\n\r\n" + body)
+        assert read(copies(mta)[-1])[1].endswith(body)
+
+
+@REPORTS
+@ARCHIVE
+async def test_who_forges_the_mark_is_reported_all_the_same(mta: Mta) -> None:
+    let_in(mta)
+    await mta.send(headers={"X-Elemta-Journal": "0" * 64})
+    await mta.send(TO, sender="x@client.example")  # it gets there anyway
+    assert len(copies(mta)) == 2
+    assert mta.counts()["reported"] == 1
+
+
+@pytest.mark.mta("[domains]\nrelay = ['archive.example']")
+@pytest.mark.plugin(config={"to": TO, "server": SERVER}, timeout="30s", on_error="defer")
+async def test_without_a_copy_nothing_is_accepted(mta: Mta) -> None:
+    mta.failures_allowed = True
+    mta.server.network.refuse("192.0.2.1", 25)
+    sent = await mta.send()
+    sent.assert_deferred()
+    assert mta.delivered == []
+    assert "192.0.2.1:25 cannot be reached" in mta.failures[0]
+
+
+@pytest.mark.plugin(
+    config={"to": TO, "server": "mx.far.example:25", "sender": "boss@example.org"}, timeout="30s"
+)
+async def test_a_refusal_of_the_archive_is_told_with_its_words(mta: Mta) -> None:
+    mta.failures_allowed = True
+    mta.remote("far.example").reply("RCPT", "550 5.7.1 Not for you")
+    (await mta.send()).assert_deferred()
+    assert "the archive answered RCPT with 550 5.7.1 Not for you" in mta.failures[0]
+
+
+CONDITIONS = {"to": TO, "server": SERVER, "direction": ["outgoing"], "domains": ["example.org"]}
+
+
+@pytest.mark.plugin(config=CONDITIONS, timeout="30s")
+@ARCHIVE
+async def test_conditions_say_what_is_reported(mta: Mta) -> None:
+    let_in(mta)
+    await mta.send()
+    await mta.send("x@far.example", account="bob@client.example")
+    assert copies(mta) == []
+    await mta.send("x@far.example", account="bob@example.org", sender="bob@example.org")
+    (report,) = copies(mta)
+    assert "Account: bob@example.org\r\n" in read(report)[0]
+    assert "Direction: outgoing\r\n" in read(report)[0]
+
+
+@pytest.mark.plugin(config={"to": TO, "server": SERVER, "sample": 0.5}, timeout="30s")
+@ARCHIVE
+async def test_a_share_of_the_messages_is_reported(mta: Mta) -> None:
+    let_in(mta)
+    for _ in range(40):
+        await mta.send()
+    assert 8 <= len(copies(mta)) <= 32
+
+
+async def test_the_server_of_the_archive_may_be_another(autojump_clock: object) -> None:
+    async with open_mta({"path": HERE, "config": {"to": TO, "server": "mx.far.example:25"}}) as mta:
+        mta.remote("far.example")
+        await mta.send()
+        (report,) = copies(mta)
+        assert report.domain == "far.example"
+
+
+# --- The report ---------------------------------------------------------------------------------------------
+
+
+def record_module() -> Any:
+    """That of the plugin, as a server has loaded it."""
+    from elemta.config import parse_config
+    from elemta.plugin import load_plugin
+
+    text = f'hostname = "x.example"\n[[plugins]]\nname = "journal"\npath = "{Path(HERE).parent}"\n'
+    (entry,) = parse_config(text + f'[plugins.config]\nto = "{TO}"', "test").plugins
+    load_plugin(entry)
+    return sys.modules["elemta_plugin_journal.record"]
+
+
+NOW = 1_767_182_400.0
+
+
+@pytest.mark.parametrize(
+    ("content", "eight_bit", "as_it_is"),
+    [
+        (b"a\r\nb", False, True),
+        (b"", False, True),
+        ("ü\r\n".encode(), True, True),
+        (b"x" * 998 + b"\r\n", False, True),
+        (b"x" * 999 + b"\r\n", False, False),
+        (b"a\nb\r\n", False, False),
+        (b"a\rb\r\n", False, False),
+        (b"a\r", False, False),
+        (b"a\0b\r\n", False, False),
+    ],
+)
+def test_the_form_of_a_message_is_seen_however_it_is_cut(
+    content: bytes, eight_bit: bool, as_it_is: bool
+) -> None:
+    record = record_module()
+    for size in (1, 2, 3, 500, 5000):
+        pieces = [content[start : start + size] for start in range(0, len(content), size)]
+        form = record.form_of(pieces)
+        assert (form.eight_bit, form.as_it_is) == (eight_bit, as_it_is), size
+
+
+def test_what_is_no_text_is_attached_as_a_file() -> None:
+    record = record_module()
+    content = bytes(range(256)) * 300
+    view = MessageView(len(content), (HeaderView("Subject", b" x\r\n\ty"),), content, id="1")
+    session = SessionView("s", "mx", "mx", "192.0.2.9", identity=Identity("ann", "PLAIN"))
+    envelope = EnvelopeView("", ("bob@example.org",))
+    facts = record.record_of(session, envelope, view, NOW)
+    pieces = record.report(
+        facts, record.form_of(view.chunks()), view.chunks(), hostname="mx.example.org", to=TO, key=b"k"
+    )
+    parsed = email.message_from_bytes(b"".join(pieces))
+    text, attached = cast("list[Message]", parsed.get_payload())
+    assert attached.get_payload(decode=True) == content
+    assert "Sender: <>\r\n" in text.get_payload()
+    assert facts.subject == "x\ty".replace("\t", " ")
+    message = MessageView(0, tuple(HeaderView(name, value.encode()) for name, value in parsed.items()))
+    assert record.is_report(b"k", message)
+    assert not record.is_report(b"other", message)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({}, "to"),
+        ({"to": ""}, "to"),
+        ({"to": "nobody"}, "to is 'nobody'"),
+        ({"to": TO, "sample": 0}, "sample"),
+        ({"to": TO, "direction": ["up"]}, "not one of incoming"),
+    ],
+)
+async def test_mistaken_settings_are_refused(
+    autojump_clock: object, config: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        async with open_mta({"path": HERE, "config": config}):
+            pass
