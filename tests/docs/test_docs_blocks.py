@@ -171,6 +171,8 @@ def test_what_is_no_command_is_noticed(words: list[str]) -> None:
 
 REST = """
 hostname = "mx.example.org"
+[domains]
+local = ["example.org"]
 [tls]
 certificate = "/etc/elemta/fullchain.pem"
 key = "/etc/elemta/privkey.pem"
