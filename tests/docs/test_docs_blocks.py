@@ -25,7 +25,7 @@ import toml
 import yaml
 
 from elemta.cli import main
-from elemta.config import parse_config
+from elemta.config import ConfigError, parse_config
 from elemta.plugin import load_plugins
 from elemta.plugin.api import Plugin
 from elemta.testing import open_mta
@@ -169,28 +169,38 @@ def test_what_is_no_command_is_noticed(words: list[str]) -> None:
 # --- What is done with each language ------------------------------------------------------------------------
 
 
-REST = """
+NEEDED = """
 hostname = "mx.example.org"
-[domains]
-local = ["example.org"]
 [tls]
 certificate = "/etc/elemta/fullchain.pem"
 key = "/etc/elemta/privkey.pem"
 [relay]
 networks = ["127.0.0.0/8"]
+"""
+LOCAL = """
+[domains]
+local = ["example.org"]
 [[routes]]
 match = "local"
 transport = "discard"
 """
-"""What stands around the parts of a configuration that pages show."""
+"""What may stand around the parts of a configuration that pages show."""
 
 
 def check_toml(block: Block) -> None:
-    """Strictly. A part of a file is completed with what it leaves to the rest."""
-    document = tomllib.loads(REST)
-    for name, value in tomllib.loads(block.text).items():
-        document[name] = {**document.get(name, {}), **value} if isinstance(value, dict) else value
-    parse_config(toml.dumps(document), str(block))
+    """Strictly. A part of a file may need what it leaves to the rest."""
+    shown = tomllib.loads(block.text)
+    problems = []
+    for rest in (HEAD, NEEDED, NEEDED + LOCAL):
+        document = tomllib.loads(rest)
+        for name, value in shown.items():
+            document[name] = {**document.get(name, {}), **value} if isinstance(value, dict) else value
+        try:
+            parse_config(toml.dumps(document), str(block))
+            return
+        except ConfigError as error:
+            problems.append(error)
+    raise problems[-1]
 
 
 def check_shell(block: Block) -> None:
