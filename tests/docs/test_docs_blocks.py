@@ -222,11 +222,12 @@ def check_ini(block: Block) -> None:
 
 
 def check_sql(block: Block) -> None:
-    with sqlite3.connect(":memory:") as database:
+    database = sqlite3.connect(":memory:")
+    if block.text.upper().startswith("CREATE"):
+        database.executescript(block.text)
+    else:  # tables as pages about them write them
         for line in block.text.splitlines():
-            database.execute(
-                line if line.upper().startswith(("CREATE", "SELECT")) else f"CREATE TABLE {line}"
-            )
+            database.execute(f"CREATE TABLE {line}")
     database.close()
 
 
