@@ -44,12 +44,24 @@ class PluginBed:
     mail: Path
 
     def send(
-        self, message: bytes, to: str = "a@ours.example", sender: str = "s@far.example"
+        self,
+        message: bytes,
+        to: str = "a@ours.example",
+        sender: str = "s@far.example",
+        *,
+        peer: str | None = None,
+        hello: str = "client.example",
     ) -> tuple[int, bytes]:
-        """Code and text of the first reply that is a refusal, or of the last one."""
-        with smtplib.SMTP("127.0.0.1", self.server.port, "client.example", timeout=30) as client:
+        """Code and text of the first reply that is a refusal, or of the last one.
+
+        `peer`: the address of a client elsewhere, for whom this is said; else it is this machine.
+        """
+        with smtplib.SMTP("127.0.0.1", self.server.port, hello, timeout=30) as client:
             try:
                 client.ehlo()
+                if peer is not None:
+                    assert client.docmd("XCLIENT", f"ADDR={peer}")[0] == 220
+                    client.ehlo()
                 for reply in (client.mail(sender), client.rcpt(to)):
                     if reply[0] >= 400:
                         return reply
@@ -69,7 +81,13 @@ class PluginBed:
 
 @contextlib.contextmanager
 def running_plugin(
-    folder: Path, name: str, config: str, more: str = "", *, isolation: str = "task"
+    folder: Path,
+    name: str,
+    config: str,
+    more: str = "",
+    *,
+    isolation: str = "task",
+    nameserver: str = "127.0.0.1:9",
 ) -> Iterator[PluginBed]:
     """elemta with that plugin, as its plugin.toml has it but for its tier and the table of settings."""
     entry = (ROOT / "plugins" / name / "plugin.toml").read_text().partition("[plugins.config]")[0]
@@ -80,8 +98,10 @@ def running_plugin(
 [domains]
 local = ["ours.example"]
 [dns]
-nameservers = ["127.0.0.1:9"]
-query_timeout = "100ms"
+nameservers = ["{nameserver}"]
+query_timeout = "{"100ms" if nameserver == "127.0.0.1:9" else "2s"}"
+[proxies]
+xclient = ["127.0.0.1"]
 [[routes]]
 match = "*"
 transport = "maildir"
