@@ -92,10 +92,12 @@ def parsed(text: bytes) -> EmailMessage:
     return found
 
 
-@pytest.mark.parametrize("ask", ["report", "headers"])
-def test_what_else_can_be_asked_for_over_a_socket(spamd: Spamd, ask: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ask", "isolation"), [("report", "process"), ("headers", "task")])
+def test_what_else_can_be_asked_for_over_a_socket(
+    spamd: Spamd, ask: str, isolation: str, tmp_path: Path
+) -> None:
     config = f'address = "unix:{spamd.socket}"\nown = true\nask = "{ask}"'
-    with running_plugin(tmp_path, "spamassassin", config) as bed:
+    with running_plugin(tmp_path, "spamassassin", config, isolation=isolation) as bed:
         assert bed.send(message("lunch", GTUBE, "X-Spam-Level: none\r\nX-Spam-Flag: NO\r\n"))[0] == 250
         (text,) = bed.delivered(1)
     spam = parsed(text)
