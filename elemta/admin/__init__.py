@@ -15,8 +15,8 @@ from .steering import (
     as_builtins,
     entry_as_json,
     history_as_json,
-    parse_address,
     parse_pause_value,
+    parse_wanted,
 )
 from .tail import TailEnded, TailRefused, follow
 from .tokens import FILE_NAME as TOKENS_FILE
@@ -62,7 +62,7 @@ __all__ = [
     "load_tokens",
     "make_token",
     "open_admin",
-    "parse_address",
     "parse_pause_value",
     "parse_selection",
+    "parse_wanted",
 ]

@@ -192,6 +192,8 @@ class MessageLife(Shape):
     size: int
     sender: str
     origin: HistoryOrigin
+    message_id: str
+    """The Message-ID of its header, without brackets."""
     tags: list[str]
     """That plugins gave it."""
     plugins: list[Deed]

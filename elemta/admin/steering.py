@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -9,10 +10,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from elemta.mail import Mailbox, MailSyntaxError, MessageId, is_id, parse_domain, parse_mailbox
+from elemta.mail import (
+    LONGEST_MESSAGE_ID,
+    Mailbox,
+    MailSyntaxError,
+    MessageId,
+    bare_message_id,
+    is_id,
+    parse_domain,
+    parse_mailbox,
+    subject_mark,
+)
 from elemta.queue import QueueManager
 from elemta.runtime import escape_text
-from elemta.spool import History, PauseKind, QueueEntry, RecipientState, Spool
+from elemta.spool import History, PauseKind, QueueEntry, RecipientState, Spool, Wanted
 
 from . import shapes
 from .operations import Operation, Parameter, read_json, tell_audit
@@ -21,6 +32,7 @@ from .shapes import PauseWish
 from .tokens import Scope
 
 LONGEST_REASON = 200
+SHORTEST_REMOTE_ID = 4
 LONGEST_VALUE = 500
 MOST_FOUND = 50
 """Messages that a search tells of, the last ones of those that are gone."""
@@ -83,6 +95,7 @@ def history_as_json(history: History) -> Any:
             "protocol": origin.protocol,
             "tls": "" if tls is None else f"{tls.version} {tls.cipher}",
         },
+        "message_id": history.marks.message_id,
         "tags": list(history.envelope.tags),
         "plugins": [as_builtins(deed) for deed in history.envelope.deeds],
         "recipients": [
@@ -137,6 +150,28 @@ def parse_address(text: str | None, name: str) -> Mailbox | None:
         raise BadRequest(f"{name}: {error}") from None
 
 
+def parse_wanted(given: Mapping[str, str | None]) -> Wanted:
+    """What is searched for: `sender`, `recipient`, `message_id`, `subject`, `remote_id`.
+
+    Raises:
+      BadRequest: one of them is nothing that could be found.
+    """
+    for name in ("message_id", "subject", "remote_id"):
+        text, most = given.get(name), LONGEST_MESSAGE_ID if name == "message_id" else LONGEST_VALUE
+        if text is not None and not (text.strip() and len(text) <= most + 2):
+            raise BadRequest(f"{name} has 1 to {most} characters")
+    message_id, subject, remote_id = (given.get(name) for name in ("message_id", "subject", "remote_id"))
+    if remote_id is not None and len(remote_id.strip()) < SHORTEST_REMOTE_ID:
+        raise BadRequest(f"remote_id has at least {SHORTEST_REMOTE_ID} characters")
+    return Wanted(
+        parse_address(given.get("sender"), "sender"),
+        parse_address(given.get("recipient"), "recipient"),
+        None if message_id is None else bare_message_id(message_id),
+        None if subject is None else subject_mark(subject),
+        None if remote_id is None else remote_id.strip(),
+    )
+
+
 def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
@@ -176,10 +211,7 @@ class _Steering:
         return json_response(history_as_json(history))
 
     async def find(self, request: Request) -> Response:
-        sender, recipient = (
-            parse_address(request.query_params.get(name), name) for name in ("sender", "recipient")
-        )
-        found = await self._spool.find(sender=sender, recipient=recipient, limit=MOST_FOUND)
+        found = await self._spool.find(parse_wanted(request.query_params), limit=MOST_FOUND)
         return json_response({"messages": [history_as_json(history) for history in found]})
 
     async def audit(self, _: Request) -> Response:
@@ -224,7 +256,11 @@ def steering_operations(queue: QueueManager, spool: Spool) -> list[Operation]:
             query=(
                 Parameter("sender", "Only from this address"),
                 Parameter("recipient", "Only with this recipient"),
+                Parameter("message_id", "Only with this Message-ID, with or without its brackets"),
+                Parameter("subject", "Only with this subject; only a hash of it is kept"),
+                Parameter("remote_id", "Only where a reply had these words, such as the id of the next hop"),
             ),
+            problems=(400,),
             tag="trace",
         ),
         Operation(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 @click.argument("message", required=False)
 @click.option("--sender", help="Search: messages of this sender.")
 @click.option("--recipient", help="Search: messages to this recipient.")
+@click.option("--message-id", help="Search: messages with this Message-ID.")
+@click.option("--subject", help="Search: messages with exactly this subject.")
+@click.option("--remote-id", help="Search: messages of which a reply of another server had these words.")
 def trace(
     config_file: Path | None,
     dev: bool,
@@ -33,16 +36,28 @@ def trace(
     message: str | None,
     sender: str | None,
     recipient: str | None,
+    message_id: str | None,
+    subject: str | None,
+    remote_id: str | None,
 ) -> None:
     """Tell the life of a message: where it came from, each attempt with its reply, what became of it.
 
-    What is gone is known for `queue.retention`. Without an id: search by --sender and --recipient.
+    What is gone is known for `queue.retention`. Without an id: search by what you know of it.
     """
     config = read_for_client(config_file, dev)
     if message is None:
-        if not (sender or recipient):
-            raise click.UsageError("give a message id, or search with --sender or --recipient")
-        _search(config, {"sender": sender, "recipient": recipient}, as_json=as_json)
+        wanted = {
+            "sender": sender,
+            "recipient": recipient,
+            "message_id": message_id,
+            "subject": subject,
+            "remote_id": remote_id,
+        }
+        if not any(wanted.values()):
+            raise click.UsageError(
+                "give a message id, or search: --sender, --recipient, --message-id, --subject, --remote-id"
+            )
+        _search(config, wanted, as_json=as_json)
         return
     id = checked_id(message)
     life = ask(
@@ -102,14 +117,14 @@ def _search(config: Config, wanted: dict[str, str | None], *, as_json: bool) -> 
 
 
 def _search_offline(reader: StoreReader, wanted: dict[str, str | None]) -> list[Any]:
-    from elemta.admin import MOST_FOUND, BadRequest, history_as_json, parse_address  # noqa: PLC0415
+    from elemta.admin import MOST_FOUND, BadRequest, history_as_json, parse_wanted  # noqa: PLC0415
     from elemta.spool import find_lives  # noqa: PLC0415
 
     try:
-        sender, recipient = (parse_address(wanted[name], name) for name in ("sender", "recipient"))
+        parsed = parse_wanted({name: text for name, text in wanted.items() if text})
     except BadRequest as error:
         raise Trouble(NOT_DONE, str(error)) from error
-    lives = find_lives(reader, sender=sender, recipient=recipient, limit=MOST_FOUND)
+    lives = find_lives(reader, parsed, limit=MOST_FOUND)
     return [history_as_json(life) for life in lives]
 
 

@@ -47,6 +47,7 @@ from .envelope import (
 from .errors import MailSyntaxError, PathTooLong
 from .header import HeaderBlock, HeaderField, split_header
 from .ids import MessageId, SessionId, is_id, make_id
+from .marks import LONGEST_MESSAGE_ID, NO_MARKS, Marks, bare_message_id, marks_of, subject_mark
 from .origin import Identity, Origin, TlsFacts
 from .outcome import Cause, Deferred, Delivered, Failed, Outcome, Relay
 from .phases import NO_PHASES, PHASES, Phases
@@ -56,7 +57,9 @@ from .trace import date, received, return_path
 
 __all__ = [
     "DEFAULT_NOTIFY",
+    "LONGEST_MESSAGE_ID",
     "NO_DSN_OPTIONS",
+    "NO_MARKS",
     "NO_PHASES",
     "NULL_PATH",
     "PHASES",
@@ -85,6 +88,7 @@ __all__ = [
     "Identity",
     "MailSyntaxError",
     "Mailbox",
+    "Marks",
     "MessageId",
     "Notify",
     "Origin",
@@ -103,11 +107,13 @@ __all__ = [
     "Severity",
     "TlsFacts",
     "authentication_results",
+    "bare_message_id",
     "build_dsn",
     "claimed_results",
     "date",
     "is_id",
     "make_id",
+    "marks_of",
     "needs_8bit",
     "notice_envelope",
     "parse_domain",
@@ -119,4 +125,5 @@ __all__ = [
     "replies",
     "return_path",
     "split_header",
+    "subject_mark",
 ]

@@ -56,6 +56,7 @@ from .values import (
     ShareKey,
     SpoolStatistics,
     StoredMessage,
+    Wanted,
 )
 from .writer import WriterStatistics
 
@@ -111,6 +112,7 @@ __all__ = [
     "StoredMessage",
     "Tally",
     "TallyError",
+    "Wanted",
     "WriterStatistics",
     "audit_folder",
     "find_lives",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from elemta.mail import (
+    NO_MARKS,
     NULL_PATH,
     PHASES,
     AddressLiteral,
@@ -18,6 +19,7 @@ from elemta.mail import (
     Envelope,
     Identity,
     Mailbox,
+    Marks,
     Notify,
     Origin,
     Outcome,
@@ -112,14 +114,15 @@ class _Details(msgspec.Struct, array_like=True):
     tags: tuple[str, ...] = ()
     deeds: tuple[tuple[str, str, str], ...] = ()
     hold_request: str | None = None
+    marks: tuple[str, str] = ("", "")
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Details)
 
 
-def encode_details(envelope: Envelope, origin: Origin) -> str:
-    """Envelope and origin as one JSON text.
+def encode_details(envelope: Envelope, origin: Origin, marks: Marks = NO_MARKS) -> str:
+    """Envelope, origin and marks as one JSON text.
 
     Raises:
       SpoolError: something in them is no text that can be stored.
@@ -151,6 +154,7 @@ def encode_details(envelope: Envelope, origin: Origin) -> str:
         tuple(plain(tag) for tag in envelope.tags),
         tuple((plain(each.plugin), each.hook, plain(each.what)) for each in envelope.deeds),
         envelope.hold_request,
+        (plain(marks.message_id), marks.subject),
     )
     try:
         return _encoder.encode(details).decode()
@@ -204,6 +208,27 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
         None if origin.identity is None else Identity(*origin.identity),
         origin.traceparent,
     )
+
+
+def decode_marks(text: str) -> Marks:
+    """The marks in what `encode_details` wrote.
+
+    Raises:
+      ValueError: the text is damaged.
+    """
+    return Marks(*_decoder.decode(text).marks)
+
+
+def marks_part(*, message_id: str | None = None, subject: str | None = None) -> str:
+    """What stands in the text of messages with that mark."""
+    if message_id is not None:
+        return f"[{_encoder.encode(plain(message_id)).decode()},"
+    return f',"{subject}"]'
+
+
+def mailbox_part(mailbox: Mailbox) -> str:
+    """What stands in the text of messages in whose envelope that mailbox is, without an opening bracket."""
+    return _encoder.encode((mailbox.local_part, mailbox.domain.text)).decode()[:-1]
 
 
 def _recipient(stored: _StoredRecipient) -> Recipient:

@@ -8,10 +8,20 @@ from typing import Any
 import apsw
 import msgspec
 
-from elemta.mail import Mailbox, MessageId, Phases, is_id
+from elemta.mail import MessageId, Phases, is_id
 
-from .details import decode_details, describe, outcome_detail, phase_list, to_milliseconds, to_seconds
-from .values import AttemptEntry, AttemptRecord, History, RecipientEntry, RecipientState
+from .details import (
+    decode_details,
+    decode_marks,
+    describe,
+    mailbox_part,
+    marks_part,
+    outcome_detail,
+    phase_list,
+    to_milliseconds,
+    to_seconds,
+)
+from .values import AttemptEntry, AttemptRecord, History, RecipientEntry, RecipientState, Wanted
 
 Execute = Callable[..., Any]  # Any: columns have the types of the schema
 
@@ -43,9 +53,13 @@ _RECIPIENTS = """SELECT position, state, attempts, last_attempt, reason, reply, 
  FROM recipient WHERE message = ? ORDER BY position"""
 _OLDEST = "SELECT number, ended FROM ended WHERE number > ? ORDER BY number LIMIT ?"
 _FORGET = "DELETE FROM ended WHERE number = ?"
-_FIND = """SELECT id FROM ended
- WHERE (?1 IS NULL OR substr(details, 1, length(?1)) = ?1) AND (?2 IS NULL OR instr(details, ?2))
- ORDER BY number DESC LIMIT ?3"""
+_DETAILS_MATCH = """(?1 IS NULL OR substr(details, 1, length(?1)) = ?1) AND (?2 IS NULL OR instr(details, ?2))
+ AND (?3 IS NULL OR instr(details, ?3)) AND (?4 IS NULL OR instr(details, ?4))"""
+_FIND_ENDED = f"""SELECT id FROM ended WHERE {_DETAILS_MATCH} AND (?5 IS NULL OR instr(results, ?5))
+ ORDER BY number DESC LIMIT ?6"""  # noqa: S608 - constants
+_FIND_LIVING = f"""SELECT id FROM message WHERE {_DETAILS_MATCH}
+ AND (?5 IS NULL OR seq IN (SELECT message FROM attempt WHERE instr(reply, ?5)))
+ ORDER BY seq LIMIT ?6"""  # noqa: S608 - constants
 _LIVING = "SELECT seq, details, received, size FROM message WHERE id = ?"
 _GONE = """SELECT details, received, size, ended, results FROM ended
  WHERE number BETWEEN ? AND ? AND id = ?"""
@@ -202,19 +216,28 @@ def read_history(query: Execute, message: MessageId, recipients: Sequence[Recipi
     return _history(message, details, received, size, ended, entries, attempts)
 
 
-def find_ended(
-    query: Execute, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int
-) -> list[MessageId]:
+def find_ended(query: Execute, wanted: Wanted, limit: int) -> list[MessageId]:
     """As `StoreReader.find_ended`. Looks through all of them: there is no index, for it would cost each
     message that comes and is asked for seldom."""
-    head = None if sender is None else f"[{_pair(sender)}],"
-    part = None if recipient is None else f"{_pair(recipient)},"
-    return [MessageId(id) for (id,) in query(_FIND, (head, part, limit))]
+    # In the results, too, a reply is text of JSON
+    reply = None if wanted.remote_id is None else _encoder.encode(wanted.remote_id)[1:-1]
+    return [MessageId(id) for (id,) in query(_FIND_ENDED, (*_parts(wanted), reply, limit))]
 
 
-def _pair(mailbox: Mailbox) -> str:
-    """How `encode_details` begins a mailbox."""
-    return msgspec.json.encode((mailbox.local_part, mailbox.domain.text)).decode()[:-1]
+def find_living(query: Execute, wanted: Wanted, limit: int) -> list[MessageId]:
+    """The same among messages that are here, the oldest first."""
+    return [MessageId(id) for (id,) in query(_FIND_LIVING, (*_parts(wanted), wanted.remote_id, limit))]
+
+
+def _parts(wanted: Wanted) -> tuple[str | None, ...]:
+    """What the details of a message begin with, and what else is in them."""
+    sender, recipient = wanted.sender, wanted.recipient
+    return (
+        None if sender is None else f"[{mailbox_part(sender)}],",
+        None if recipient is None else f"{mailbox_part(recipient)},",
+        None if wanted.message_id is None else marks_part(message_id=wanted.message_id),
+        None if wanted.subject is None else marks_part(subject=wanted.subject),
+    )
 
 
 def _history(
@@ -236,6 +259,7 @@ def _history(
         None if ended is None else to_seconds(ended),
         tuple(recipients),
         tuple(_attempt(row) for row in attempts),
+        decode_marks(details),
     )
 
 

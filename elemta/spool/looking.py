@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from elemta.mail import Mailbox, MessageId
+from elemta.mail import MessageId
 from elemta.runtime import ThreadPool, WallClock, run_in_thread
 
 from .audit import YOUNG_FILE, audit_files
@@ -29,6 +29,7 @@ from .values import (
     ShareKey,
     SpoolStatistics,
     StoredMessage,
+    Wanted,
 )
 
 T = TypeVar("T")
@@ -75,12 +76,9 @@ class Looking:
         """The life of a message that is here, or was and is still known."""
         return await self._looks.run(functools.partial(_history, message))
 
-    async def find(
-        self, *, sender: Mailbox | None = None, recipient: Mailbox | None = None, limit: int = 20
-    ) -> tuple[History, ...]:
-        """The lives of messages of a sender, to a recipient: what is here first, then what is gone."""
-        look = functools.partial(find_lives, sender=sender, recipient=recipient, limit=limit)
-        return tuple(await self._looks.run(look))
+    async def find(self, wanted: Wanted, *, limit: int = 20) -> tuple[History, ...]:
+        """The lives of messages that are searched for: what is here first, then what is gone."""
+        return tuple(await self._looks.run(lambda reader: find_lives(reader, wanted, limit=limit)))
 
     async def pauses(self) -> tuple[Pause, ...]:
         """What is paused, or was until its time was over."""
@@ -116,21 +114,16 @@ class Looking:
         return [each for each in found if each in again][:limit]
 
 
-def find_lives(
-    reader: StoreReader, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int
-) -> list[History]:
+def find_lives(reader: StoreReader, wanted: Wanted, *, limit: int) -> list[History]:
     """As `Looking.find`.
 
     Raises:
       SpoolError: what is known of one is damaged.
     """
-    which = QueueFilter(
-        sender=None if sender is None else str(sender),
-        recipient=None if recipient is None else str(recipient),
-    )
-    ids = list(reader.matching(which, after=None, limit=limit).messages)
-    ids += reader.find_ended(sender=sender, recipient=recipient, limit=limit - len(ids))
-    return [life for life in (_history(id, reader) for id in ids) if life is not None]
+    ids = reader.find_living(wanted, limit)
+    ids += reader.find_ended(wanted, limit - len(ids))
+    lives = (_history(id, reader) for id in ids)
+    return [life for life in lives if life is not None and wanted.is_met_by(life)]
 
 
 def _history(message: MessageId, reader: StoreReader) -> History | None:

@@ -10,7 +10,7 @@ import attrs
 
 from elemta.mail import Cause, MessageId
 
-from .details import decode_details, encode_details, plain, to_milliseconds, to_seconds
+from .details import decode_details, decode_marks, encode_details, plain, to_milliseconds, to_seconds
 from .errors import LeaseLost, SpoolError
 from .memory_state import MemoryState
 from .slots import Entry, Slot, after_attempt, given_back, matches, owns, with_attempt
@@ -64,7 +64,8 @@ class MemoryStore(MemoryState):
             received,
         )
         self._seq += 1
-        self._put(Entry(self._seq, stored, slots))
+        marks = decode_marks(encode_details(message.envelope, message.origin, message.marks))
+        self._put(Entry(self._seq, stored, slots, marks=marks))
         self._count(attrs.evolve(self._counters, accepted=self._counters.accepted + len(slots)))
 
     # Record

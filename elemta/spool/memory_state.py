@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import attrs
 
-from elemta.mail import Mailbox, MessageId
+from elemta.mail import MessageId
 
 from .details import to_milliseconds, to_seconds
 from .slots import Entry, Slot, listed, matches
@@ -27,6 +27,7 @@ from .values import (
     ShareKey,
     SpoolStatistics,
     StoredMessage,
+    Wanted,
 )
 
 
@@ -58,6 +59,16 @@ def _history(entry: Entry, ended: float | None) -> History:
         ended,
         listed(entry, range(len(entry.slots))).recipients,
         entry.attempts,
+        entry.marks,
+    )
+
+
+def _is_wanted(life: History, wanted: Wanted) -> bool:
+    envelope, sender, recipient = life.envelope, wanted.sender, wanted.recipient
+    return (
+        (sender is None or envelope.reverse_path.mailbox == sender)
+        and (recipient is None or any(each.mailbox == recipient for each in envelope.recipients))
+        and wanted.is_met_by(life)
     )
 
 
@@ -163,14 +174,13 @@ class MemoryState(Store):
         entry = self._entries.get(message)
         return self._ended.get(message) if entry is None else _history(entry, None)
 
-    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
-        found = [
-            id
-            for id, history in sorted(self._ended.items(), reverse=True)
-            if sender is None or history.envelope.reverse_path.mailbox == sender
-            if recipient is None or any(each.mailbox == recipient for each in history.envelope.recipients)
-        ]
-        return found[:limit]
+    def find_living(self, wanted: Wanted, limit: int) -> Ids:
+        entries = sorted(self._entries.values(), key=lambda entry: entry.seq)
+        return [entry.message.id for entry in entries if _is_wanted(_history(entry, None), wanted)][:limit]
+
+    def find_ended(self, wanted: Wanted, limit: int) -> Ids:
+        lives = sorted(self._ended.items(), reverse=True)
+        return [id for id, life in lives if _is_wanted(life, wanted)][:limit]
 
     def pauses(self) -> Pauses:
         return sorted(self._pauses.values(), key=lambda pause: (pause.kind, pause.value))

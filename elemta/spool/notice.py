@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 
-from elemta.mail import DsnReport, Origin, build_dsn, notice_envelope
+from elemta.mail import DsnReport, Origin, build_dsn, marks_of, notice_envelope
 
 from .values import NewMessage
 
@@ -27,4 +27,5 @@ def new_notice(report: DsnReport, sign: Callable[[bytes], bytes]) -> NewMessage:
         size=len(signatures) + len(body),
         digest=blake2b(body + signatures, digest_size=16).digest(),
         received=report.time,
+        marks=marks_of(body),
     )

@@ -10,11 +10,11 @@ import apsw
 import attrs
 import msgspec
 
-from elemta.mail import Mailbox, MessageId
+from elemta.mail import MessageId
 
 from .audit import audit
 from .details import decode_details, to_seconds
-from .history import find_ended, read_history
+from .history import find_ended, find_living, read_history
 from .selection import bindings, matching, page_sql
 from .store import Differences, Ids, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
 from .values import (
@@ -31,6 +31,7 @@ from .values import (
     ShareKey,
     SpoolStatistics,
     StoredMessage,
+    Wanted,
 )
 
 _MESSAGE_COLUMNS = "m.seq, m.id, m.sender, m.received, m.size, m.peer"
@@ -178,8 +179,17 @@ class SqliteReader(StoreReader):
         entry = self.show(message)
         return read_history(self._query, message, () if entry is None else entry.recipients)
 
-    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
-        return find_ended(self._query, sender=sender, recipient=recipient, limit=limit)
+    def find_living(self, wanted: Wanted, limit: int) -> Ids:
+        if not wanted.has_index:
+            return find_living(self._query, wanted, limit)
+        which = QueueFilter(
+            sender=None if wanted.sender is None else str(wanted.sender),
+            recipient=None if wanted.recipient is None else str(wanted.recipient),
+        )
+        return [*self.matching(which, after=None, limit=limit).messages]
+
+    def find_ended(self, wanted: Wanted, limit: int) -> Ids:
+        return find_ended(self._query, wanted, limit)
 
     def pauses(self) -> Pauses:
         return [

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import attrs
 
+from elemta.mail import NO_MARKS, Marks
+
 from .details import describe, outcome_detail, plain, sender_text, to_milliseconds, to_seconds
 from .history import MOST_RUNS
 from .values import (
@@ -54,6 +56,7 @@ class Entry:
     message: StoredMessage
     slots: tuple[Slot, ...]
     attempts: tuple[AttemptEntry, ...] = ()
+    marks: Marks = NO_MARKS
 
 
 def owns(entry: Entry, index: int, lease: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from elemta.mail import Cause, Envelope, MessageId, Origin
+from elemta.mail import Cause, Envelope, MessageId, Origin, marks_of
 from elemta.runtime import ThreadPool, WallClock
 
 from .bodies import Bodies, BodyReader, StoredContent
@@ -140,6 +140,7 @@ class Spool(Operating):
             draft.digest(prefix),
             self._clock.time(),
             hold,
+            marks_of(draft.head),
         )
         try:
             receipt = await self._writer.submit(Accept(new, self._handover, tuple(notices)))

@@ -71,7 +71,7 @@ class SqliteStore(SqliteClaiming, SqliteAdministering, Store):
                 plain(message.origin.peer),
                 message.digest,
                 message.prefix,
-                encode_details(envelope, message.origin),
+                encode_details(envelope, message.origin, message.marks),
             ),
         )
         seq = self._connection.last_insert_rowid()

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from elemta.mail import Cause, Mailbox, MessageId
+from elemta.mail import Cause, MessageId
 
 from .values import (
     Aftermath,
@@ -32,6 +32,7 @@ from .values import (
     ShareKey,
     SpoolStatistics,
     StoredMessage,
+    Wanted,
 )
 
 # Inside the classes below `list` is a method, so these types have names.
@@ -84,8 +85,12 @@ class StoreReader(ABC):
         """The life of a message that is here, or was and is still known."""
 
     @abstractmethod
-    def find_ended(self, *, sender: Mailbox | None, recipient: Mailbox | None, limit: int) -> Ids:
-        """Messages that are gone and still known, the last ones first; what is None does not restrict."""
+    def find_living(self, wanted: Wanted, limit: int) -> Ids:
+        """Messages that are here, the oldest first. May find some more: `Wanted.is_met_by` is exact."""
+
+    @abstractmethod
+    def find_ended(self, wanted: Wanted, limit: int) -> Ids:
+        """Messages that are gone and still known, the last ones first; as above."""
 
     @abstractmethod
     def pauses(self) -> Pauses:

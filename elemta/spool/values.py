@@ -7,7 +7,20 @@ from collections.abc import Callable
 
 import attrs
 
-from elemta.mail import NO_PHASES, Cause, Envelope, MessageId, Origin, Outcome, Phases, Recipient, TlsFacts
+from elemta.mail import (
+    NO_MARKS,
+    NO_PHASES,
+    Cause,
+    Envelope,
+    Mailbox,
+    Marks,
+    MessageId,
+    Origin,
+    Outcome,
+    Phases,
+    Recipient,
+    TlsFacts,
+)
 
 PRIORITY_SECONDS = 60.0
 """What one level of priority (RFC 6710) is worth in seconds of waiting, wherever mail queues up."""
@@ -46,6 +59,8 @@ class NewMessage:
     received: float
     hold: str | None = None
     """Hold all recipients, for this reason."""
+    marks: Marks = NO_MARKS
+    """By what it can be searched for."""
 
     @property
     def awaits_release(self) -> bool:
@@ -320,6 +335,34 @@ class History:
     recipients: tuple[RecipientEntry, ...]
     attempts: tuple[AttemptEntry, ...]
     """In order of time."""
+    marks: Marks = NO_MARKS
+
+
+@attrs.frozen
+class Wanted:
+    """Messages that are searched for, here or gone; what is None does not restrict."""
+
+    sender: Mailbox | None = None
+    recipient: Mailbox | None = None
+    message_id: str | None = None
+    """Without brackets."""
+    subject: str | None = None
+    """Its mark (`subject_mark`)."""
+    remote_id: str | None = None
+    """Words of a reply, such as the id under which the next hop took it."""
+
+    @property
+    def has_index(self) -> bool:
+        """What is here can be found without looking through all of it."""
+        return self.message_id is None and self.subject is None and self.remote_id is None
+
+    def is_met_by(self, life: History) -> bool:
+        """Whether this is one of them: for stores, which may look less closely."""
+        return (
+            (self.message_id is None or life.marks.message_id == self.message_id)
+            and (self.subject is None or life.marks.subject == self.subject)
+            and (self.remote_id is None or any(self.remote_id in each.reply for each in life.attempts))
+        )
 
 
 @attrs.frozen

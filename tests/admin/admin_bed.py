@@ -121,11 +121,16 @@ class Bed:
                 content += piece
         return found, bytes(content)
 
-    async def accept(self, *recipients: str, sender: str = "anna@client.example") -> MessageId:
+    async def accept(
+        self,
+        *recipients: str,
+        sender: str = "anna@client.example",
+        content: bytes = b"Subject: x\r\n\r\nhello\r\n",
+    ) -> MessageId:
         """Store a message as a session would."""
         message = MessageId(make_id(int(trio.current_time() * 1000), Random(len(recipients)).getrandbits(35)))
         draft = self.spool.new_draft(message)
-        await draft.write(b"Subject: x\r\n\r\nhello\r\n")
+        await draft.write(content)
         envelope = Envelope(
             ReversePath(parse_mailbox(sender)),
             tuple(Recipient(parse_mailbox(recipient)) for recipient in recipients),

@@ -104,3 +104,21 @@ async def test_a_search_by_address_tells_of_what_is_gone(autojump_clock: trio.te
         answer = await bed.request("GET", "/api/v1/trace?recipient=dora@far.example")
         assert answer.json() == {"messages": []}
         assert (await bed.request("GET", "/api/v1/trace?sender=nobody")).status == 400
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_search_by_what_the_header_says(gone: bool, autojump_clock: trio.testing.MockClock) -> None:
+    async with open_bed() as bed:
+        message = await bed.accept(
+            "carl@far.example",
+            content=b"Message-ID: <1%2@x.example>\r\nSubject: =?utf-8?q?H=C3=A9?=\r\n\r\nx\r\n",
+        )
+        await bed.accept("dora@far.example", "emil@far.example")
+        if gone:
+            await post(bed, "queue", action="remove", selection={"all": True})
+        for query in ("message_id=%3C1%252@x.example%3E", "message_id=1%252@x.example", "subject=h%C3%A9"):
+            (life,) = (await bed.request("GET", f"/api/v1/trace?{query}")).json()["messages"]
+            assert (life["id"], life["message_id"]) == (message, "1%2@x.example")
+        assert (await bed.request("GET", "/api/v1/trace?subject=he")).json() == {"messages": []}
+        for bad in ("subject=", "remote_id=abc", f"message_id={'x' * 253}", "subject=%20"):
+            assert (await bed.request("GET", f"/api/v1/trace?{bad}")).status == 400

@@ -234,3 +234,5 @@ def test_a_search_finds_what_is_here_and_what_is_gone() -> None:
     assert run("trace", "--sender", "r1@far.example").exit_code == 1
     assert run("trace", "--recipient", "nobody").exit_code == 1
     assert run("trace").exit_code == 2
+    assert run("trace", "--message-id", "<nothing@x.example>", "--subject", "nothing").exit_code == 1
+    assert "at least 4 characters" in run("trace", "--remote-id", "abc").output

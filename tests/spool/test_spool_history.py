@@ -21,7 +21,7 @@ from spool_builders import (
     spool_folder,
 )
 
-from elemta.mail import Cause, Deferred, MessageId, Phases, Reply, make_id
+from elemta.mail import Cause, Deferred, Marks, MessageId, Phases, Reply, make_id
 from elemta.spool import (
     AttemptEntry,
     AttemptFacts,
@@ -33,6 +33,8 @@ from elemta.spool import (
     RecipientState,
     SqliteStore,
     Store,
+    Wanted,
+    find_lives,
     open_offline,
 )
 from elemta.spool.audit import audit_files
@@ -209,13 +211,54 @@ def test_what_is_gone_is_found_by_its_addresses(store: Store) -> None:
     a, b = (each.mailbox for each in life(store, 1).envelope.recipients)
     sender = life(store, 1).envelope.reverse_path.mailbox
     one, two = message_id(1), message_id(2)
-    assert store.find_ended(sender=None, recipient=a, limit=10) == [one]
-    assert store.find_ended(sender=sender, recipient=b, limit=10) == [one]
-    assert store.find_ended(sender=None, recipient=mailboxes[0], limit=10) == [two]
-    assert store.find_ended(sender=sender, recipient=None, limit=10) == [two, one]
-    assert store.find_ended(sender=sender, recipient=None, limit=1) == [two]
-    assert store.find_ended(sender=a, recipient=None, limit=10) == []
-    assert store.find_ended(sender=None, recipient=sender, limit=10) == []
+    assert store.find_ended(Wanted(None, a), 10) == [one]
+    assert store.find_ended(Wanted(sender, b), 10) == [one]
+    assert store.find_ended(Wanted(None, mailboxes[0]), 10) == [two]
+    assert store.find_ended(Wanted(sender, None), 10) == [two, one]
+    assert store.find_ended(Wanted(sender, None), 1) == [two]
+    assert store.find_ended(Wanted(a, None), 10) == []
+    assert store.find_ended(Wanted(None, sender), 10) == []
+
+
+def mark(store: Store, number: int, marks: Marks, *recipients: str) -> None:
+    store.begin()
+    store.accept(attrs.evolve(new_message(number, *recipients), marks=marks), lease=1, lease_until=NOW + 900)
+    store.commit()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_messages_are_found_by_what_people_know_of_them(store: Store, gone: bool) -> None:
+    first = Marks('a"b\\[1],2@x.example', "00112233445566ff")
+    mark(store, 1, first, "a@x.example", "b@x.example")
+    mark(store, 2, Marks("other@x.example", "00112233445566fe"), "a@x.example", "b@x.example")
+    mark(store, 3, Marks(), "a@x.example", "b@x.example")
+    taken = attrs.evolve(OK, reply=Reply.of(250, "2.0.0", 'Ok: queued as "4cXy"\\é'))
+    rest = (result(1),) if gone else ()
+    record(store, 1, result(outcome=taken), *rest)
+    record(store, 2, result(), *rest)
+    record(store, 3, result(), *rest)
+    sender, recipient = (
+        life(store, 1).envelope.reverse_path.mailbox,
+        life(store, 1).envelope.recipients[1].mailbox,
+    )
+    one, two, three = message_id(1), message_id(2), message_id(3)
+    assert life(store, 1).marks == first
+
+    def found(wanted: Wanted, limit: int = 10) -> list[MessageId]:
+        lives = find_lives(store, wanted, limit=limit)
+        assert all((each.ended is not None) is gone for each in lives)
+        return sorted(each.id for each in lives)
+
+    assert found(Wanted(message_id=first.message_id)) == [one]
+    assert found(Wanted(message_id="x.example")) == []
+    assert found(Wanted(subject="00112233445566fe")) == [two]
+    assert found(Wanted(subject="00112233445566ff", message_id="other@x.example")) == []
+    assert found(Wanted(remote_id='as "4cXy"\\é')) == [one]
+    assert found(Wanted(remote_id="4CXY")) == []
+    assert found(Wanted(sender, recipient, first.message_id, first.subject, "4cXy")) == [one]
+    assert found(Wanted(recipient, recipient, first.message_id)) == []
+    assert found(Wanted(sender, recipient)) == [one, two, three]
+    assert len(found(Wanted(sender), 2)) == 2
 
 
 def test_a_batch_that_is_rolled_back_leaves_no_history(store: Store) -> None:

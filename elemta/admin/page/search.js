@@ -1,6 +1,15 @@
-// Messages of a sender or to a recipient, also those that are gone.
+// Messages by what people know of them, also those that are gone.
 import { el, fill, link, moment, table } from "./dom.js";
 import { get } from "./api.js";
+
+// What a text can be, by the name that the API has for it.
+const WAYS = [
+  ["sender", (text) => text.includes("@")],
+  ["recipient", (text) => text.includes("@")],
+  ["message_id", (text) => text.length <= 250],
+  ["subject", () => true],
+  ["remote_id", (text) => text.trim().length >= 4 && !text.includes("@")],
+];
 
 export const search = {
   title: "Search",
@@ -10,7 +19,8 @@ export const search = {
       async refresh() {
         const found = new Map();
         const troubles = [];
-        for (const by of ["sender", "recipient"]) {
+        const ways = WAYS.filter(([by, may]) => may(wanted)).map(([by]) => by);
+        for (const by of ways) {
           try {
             for (const life of (await get("/api/v1/trace", { [by]: wanted })).messages) found.set(life.id, life);
           } catch (trouble) {
@@ -22,7 +32,7 @@ export const search = {
           table("Found", [["message", ""], ["received", ""], ["sender", ""], ["recipients", "wide"], ["state", ""]],
             lives.map((life) => [link(life.id), moment(life.received), life.sender || "<>",
               life.recipients.map((each) => `${each.address} (${each.state})`).join(", "), life.ended ? "gone" : "in the queue"]),
-            troubles.length === 2 ? troubles[0] : "No message of that sender or to that recipient is known."));
+            troubles.length === ways.length ? troubles[0] : "No message is known with that sender, recipient, Message-ID, subject or words in a reply."));
       },
     };
   },
