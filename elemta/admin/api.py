@@ -8,6 +8,7 @@ from typing import Protocol
 import attrs
 
 from elemta.config import Config
+from elemta.delivery import Verifier
 from elemta.events import EventBus, FlightRecorder, ServerReloaded
 from elemta.inbound import Listeners, SessionView
 from elemta.plugin import PluginHost
@@ -61,6 +62,8 @@ class Facts:
     """How busy we are."""
     keeper: PluginFace | None = None
     """What steers plugins. Set once they run."""
+    verifier: Verifier | None = None
+    """Who asks next hops about recipients."""
     gate: Gate | None = None
     """Who judges clients."""
     watchers: Watchers | None = None

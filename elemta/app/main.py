@@ -27,6 +27,7 @@ from elemta.delivery import (
     Transport,
     mail_hosts,
     make_transport,
+    open_verifier,
 )
 from elemta.dns import CachingResolver, Resolver, open_resolver
 from elemta.events import (
@@ -61,7 +62,7 @@ from .environment import Environment
 from .judges import open_judges
 from .logs import Logs
 from .ourselves import Ourselves
-from .parts import auth_part, listeners_part, plugins_part, queue_part, router_part, tls_part
+from .parts import auth_part, listeners_part, plugins_part, queue_part, router_part, simple_part, tls_part
 from .plugins import load_at_start, open_plugin_keeper
 from .reload import Reloader
 from .signals import begin_drain, handle_signals
@@ -179,11 +180,12 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         open_plugin_keeper(
             start, environment, memo, resolver, bus, config.hostname, config.state_dir
         ) as keeper,
+        open_verifier(config, router, make := carriers.make_with(resolver, memo), bus, clock) as verifier,
         open_queue(
             config,
             spool,
             router,
-            carriers.make_with(resolver, memo),
+            make,
             bus,
             clock=clock,
             random=random,
@@ -221,6 +223,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             plugins=keeper.host,
             load=judges.load,
             flights=flights,
+            verifier=None if capture is not None else verifier,
             inherited=inherited,
             most_sessions=raise_descriptor_limit(),
         ) as listeners,
@@ -240,6 +243,10 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         facts.begin_drain = lambda reason: begin_drain(drain, reloader.config.timeouts, reason)
         facts.load = judges.load
         facts.gate = judges.gate
+        facts.verifier = verifier
+        reloader.add(
+            simple_part(frozenset({"verification"}), verifier.replace, uses=frozenset({"domains", "routes"}))
+        )
         reloader.add(queue_part(queue, carriers.replace, config))
         reloader.add(auth_part(listeners, judges.make_authenticator))
         reloader.add(plugins_part(keeper))

@@ -34,6 +34,7 @@ from .choices import (
     SyslogProtocol,
     TlsVersion,
     TransportKind,
+    VerificationUnknown,
 )
 from .describe import AttemptDeadline, Description, Fact, Phase, attempt_deadline, describe
 from .documentation import field_sentence
@@ -84,6 +85,7 @@ from .schema import (
     TlsConfig,
     TlsReportsConfig,
     TracingConfig,
+    VerificationConfig,
 )
 from .units import (
     LIST_ERRORS,
@@ -205,6 +207,8 @@ __all__ = [
     "TlsVersion",
     "TracingConfig",
     "TransportKind",
+    "VerificationConfig",
+    "VerificationUnknown",
     "attempt_deadline",
     "config_as_plain",
     "describe",

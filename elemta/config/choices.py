@@ -71,6 +71,15 @@ class RouteTls(enum.StrEnum):
     DANE_ONLY = "dane-only"
 
 
+class VerificationUnknown(enum.StrEnum):
+    """What becomes of a recipient that could not be verified."""
+
+    ACCEPT = "accept"
+    """It is taken, and bounces if it turns out not to exist."""
+    DEFER = "defer"
+    """It is answered 450, so that the client comes again."""
+
+
 class FallbackCause(enum.StrEnum):
     """Why mail leaves its route for the fallback of it."""
 

@@ -91,6 +91,7 @@ def find_contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _listener_options(config)
     yield from _domains(config)
     yield from _srs(config)
+    yield from _verification(config)
     yield from _local_routes(config)
     yield from _route_options(config)
     yield from _dead_routes(config)
@@ -307,6 +308,18 @@ def _domains(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(
                 path, f"{name} is already in domains.local", "a domain is one or the other", (earlier,)
             )
+
+
+def _verification(config: Config) -> Iterator[Contradiction]:
+    ours = {DomainPattern(domain) for domain in config.domains.local} | set(config.domains.relay)
+    wide = {pattern.domain.text for pattern in config.domains.relay if pattern.subdomains}
+    for index, pattern in enumerate(config.verification.domains):
+        name = pattern.domain.text
+        if pattern in ours or any(name.endswith(f".{above}") for above in wide):
+            continue
+        reason = f"{pattern} is neither in domains.local nor in domains.relay"
+        others: tuple[KeyPath, ...] = (("domains", "local"), ("domains", "relay"))
+        yield Contradiction(("verification", "domains", index), reason, "name domains of ours", others)
 
 
 def _srs(config: Config) -> Iterator[Contradiction]:

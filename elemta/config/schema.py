@@ -47,6 +47,7 @@ from .choices import (
     SyslogProtocol,
     TlsVersion,
     TransportKind,
+    VerificationUnknown,
 )
 from .kinds import (
     ACCOUNT_FILTER,
@@ -294,6 +295,29 @@ class DomainsConfig:
     delimiter: str = "+"
     """What begins the tag in `user+tag`, which is the mailbox of `user` where `user+tag` is not listed
     itself; empty: there are no tags."""
+
+
+@attrs.frozen
+class VerificationConfig:
+    """Recipients that are asked for at their next hop before mail for them is taken, so that what it does not
+    know is refused at RCPT instead of bounced."""
+
+    domains: tuple[DomainPattern, ...] = ()
+    """Which of our domains, local or relay, whose routes are smtp or lmtp. Empty: nobody is asked for."""
+    unknown: VerificationUnknown = VerificationUnknown.ACCEPT
+    """What becomes of a recipient where the next hop cannot be asked or says neither: `accept` or `defer`."""
+    timeout: Annotated[Duration, Range(minimum=1, maximum=240, because="RFC 5321 4.5.3.2.3")] = 20.0
+    """Seconds that RCPT waits for the answer; clients wait at least 5 minutes for ours."""
+    exists_for: Annotated[Duration, Range(minimum=1)] = 86400.0
+    """How long it is remembered that a recipient exists."""
+    refused_for: Annotated[Duration, Range(minimum=1)] = 3600.0
+    """How long it is remembered that there is none."""
+    unknown_for: Annotated[Duration, Range(minimum=1)] = 60.0
+    """How long nobody is asked again after a question that got no answer."""
+    probes: Count = 20
+    """Questions at the same time; with more a recipient counts as unknown."""
+    remembered: Count = 10000
+    """Recipients that are remembered; the oldest are forgotten first."""
 
 
 @attrs.frozen
@@ -1212,6 +1236,8 @@ class Config:
     """Accounts, and how clients prove that one is theirs."""
     domains: DomainsConfig = DomainsConfig()
     """Domains this server is responsible for."""
+    verification: VerificationConfig = VerificationConfig()
+    """Recipients that are asked for at their next hop."""
     srs: SrsConfig = SrsConfig()
     """Senders of mail that aliases send on."""
     relay: RelayConfig = RelayConfig()
@@ -1263,6 +1289,7 @@ SECTIONS: tuple[type, ...] = (
     LdapConfig,
     AuthConfig,
     DomainsConfig,
+    VerificationConfig,
     SrsConfig,
     RelayConfig,
     ProxiesConfig,

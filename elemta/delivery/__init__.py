@@ -30,6 +30,7 @@ from .transport import (
     SessionLimits,
     Transport,
 )
+from .verification import Verdict, Verifier, VerifierStatistics, open_verifier
 
 __all__ = [
     "RESULTS_FILE",
@@ -67,7 +68,11 @@ __all__ = [
     "TlsResult",
     "TlsResults",
     "Transport",
+    "Verdict",
+    "Verifier",
+    "VerifierStatistics",
     "mail_hosts",
     "make_transport",
+    "open_verifier",
     "parse_rua",
 ]

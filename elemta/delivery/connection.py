@@ -13,14 +13,17 @@ import trio
 
 from elemta.events import Entry, Mark
 from elemta.mail import (
+    NULL_PATH,
     BodyType,
     Cause,
     Deferred,
     Delivered,
     EnhancedCode,
     Failed,
+    Mailbox,
     MessageId,
     Outcome,
+    Recipient,
     Relay,
     Reply,
     Severity,
@@ -28,7 +31,7 @@ from elemta.mail import (
     replies,
 )
 from elemta.runtime import WallClock
-from elemta.smtp import Command, Data, Mail, Rcpt, RemoteProtocolError, Rset, Side, State
+from elemta.smtp import Command, Data, Mail, MailParams, Rcpt, RemoteProtocolError, Rset, Side, State
 
 from .conversion import convert
 from .hosts import HostMemory
@@ -200,6 +203,35 @@ class SmtpConnection(Connection):
             async with open_content(content) as reader:
                 await self._converse(attempt, reader)
         return attempt.result()
+
+    async def probe(self, mailbox: Mailbox) -> Outcome:
+        wire = self._wire
+        utf8 = not mailbox.is_ascii
+        rcpt = rcpt_command(Recipient(mailbox), wire.machine.capabilities, utf8=utf8)
+        if isinstance(rcpt, Failed) or (utf8 and not wire.machine.capabilities.smtputf8):
+            await trio.lowlevel.checkpoint()
+            return Failed(Cause.UNSUPPORTED, replies.REMOTE_SMTPUTF8_NEEDED, self.remote)
+        said: Outcome | None = None
+        with wire.converse("mail", wire.timeouts.mail) as scope:
+            try:
+                reply = await wire.ask(Mail(NULL_PATH, MailParams(smtputf8=utf8)))
+                if reply.severity is Severity.POSITIVE:
+                    wire.begin("rcpt", wire.timeouts.rcpt)
+                    said = self._outcome(await wire.ask(rcpt))
+                else:  # it says nothing of the recipient
+                    said = Deferred(Cause.REMOTE_REPLY, reply, self.remote, from_remote=True)
+            except PeerGone as gone:
+                said = self._lost(gone)
+            except RemoteProtocolError as error:
+                wire.broken = True
+                said = self._unknown(Cause.PROTOCOL, replies.REMOTE_PROTOCOL, str(error))
+            except BaseException:
+                wire.broken = True
+                raise
+        if scope.cancelled_caught or said is None:
+            said = self._unknown(Cause.TIMEOUT, replies.REMOTE_TIMEOUT, f"no progress in {wire.phase}")
+        wire.end()
+        return said
 
     async def _converted(self, parcel: Parcel) -> tuple[Parcel, EightBit]:
         """The parcel in the form in which it can be sent here, if there is one."""

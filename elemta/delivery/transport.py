@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import attrs
+import trio
 
 from elemta.events import Entry
 from elemta.mail import (
@@ -17,6 +18,7 @@ from elemta.mail import (
     Deferred,
     Domain,
     Envelope,
+    Mailbox,
     MessageId,
     Outcome,
     Recipient,
@@ -189,6 +191,12 @@ class Connection(ABC):
           ConnectionStale: a kept connection was closed meanwhile; nothing was taken.
           Exception: of the spool, where the content cannot be read.
         """
+
+    async def probe(self, mailbox: Mailbox) -> Outcome:
+        """Ask whether mail from `<>` is taken for it, and send none; the connection is to be closed then.
+        Never raises for what the remote did."""
+        await trio.lowlevel.checkpoint()
+        return Deferred(Cause.PROTOCOL, replies.REMOTE_PROTOCOL, detail="this next hop cannot be asked")
 
     @property
     @abstractmethod

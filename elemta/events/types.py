@@ -384,6 +384,21 @@ class SiteResumed(Event):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class RecipientVerified(Event):
+    """A next hop was asked whether it knows a recipient."""
+
+    type = "recipient.verified"
+    recipient: str
+    route: str
+    remote: str
+    verdict: str
+    """`exists`, `refused` or `unknown`."""
+    reply: str
+    """What it said, or why it said nothing."""
+    seconds: float
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class SourceFailed(Event):
     """An address of ours could not be used to connect from; it is left out for a while."""
 

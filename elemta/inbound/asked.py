@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from elemta import smtp
-from elemta.mail import Reply
+from elemta.delivery import Verdict, Verifier
+from elemta.mail import Reply, replies
 from elemta.plugin import HookArguments
 
 from .deadlines import Deadlines, Phase
@@ -60,6 +61,31 @@ async def ask_table(
         dialogue.commands += 1
         dialogue.reason = "recipients cannot be looked up"
     return reply
+
+
+async def answer_verified(
+    command: smtp.Rcpt,
+    verifier: Verifier,
+    dialogue: Dialogue,
+    deadlines: Deadlines,
+    reply: Reply,
+    before: int,
+) -> Reply:
+    """The reply to a recipient that nothing here is against, or what follows from its next hop's word.
+    Of recipients there were so many `before` it."""
+    transaction = dialogue.transaction
+    if transaction is None or transaction.recipients == before:
+        return reply
+    mailbox = transaction.last_to_verify
+    if mailbox is None or not verifier.may_ask(mailbox):
+        return reply
+    deadlines.enter(Phase.POLICY)
+    verdict = await verifier.ask(mailbox)
+    if verdict is Verdict.EXISTS or (verdict is Verdict.UNKNOWN and not verifier.defers_unknown):
+        return reply
+    transaction.forget_last_recipient()
+    dialogue.reason = f"its next hop says: {verdict}"
+    return replies.MAILBOX_UNKNOWN if verdict is Verdict.REFUSED else replies.CANNOT_BE_VERIFIED
 
 
 async def ask_before(

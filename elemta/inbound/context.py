@@ -9,6 +9,7 @@ import attrs
 from elemta import smtp
 from elemta.auth import Authenticator
 from elemta.config import Config, LineEndPolicy, ListenerAuth, ListenerConfig, ListenerRole, NulPolicy
+from elemta.delivery import Verifier
 from elemta.events import EventBus, FlightRecorder, TaskCrashed
 from elemta.mail import Domain, make_id, parse_domain
 from elemta.plugin import PluginHost
@@ -46,6 +47,9 @@ class Services:
     """None: there is never too much to do."""
     flights: FlightRecorder | None = None
     """Who keeps what was said in sessions that failed."""
+
+    verifier: Verifier | None = None
+    """None: next hops are not asked about recipients."""
 
     def make_id(self) -> str:
         """A fresh id for a session or a message."""

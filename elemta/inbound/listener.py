@@ -19,6 +19,7 @@ import trio
 from elemta import smtp
 from elemta.auth import Authenticator
 from elemta.config import Config, HostPort, ListenerConfig, ListenerTls
+from elemta.delivery import Verifier
 from elemta.events import EventBus, FlightRecorder
 from elemta.mail import Reply, replies
 from elemta.plugin import PluginHost
@@ -370,6 +371,7 @@ async def open_listeners(
     plugins: PluginHost | None = None,
     load: LoadGauge | None = None,
     flights: FlightRecorder | None = None,
+    verifier: Verifier | None = None,
     inherited: Inherited | None = None,
     most_sessions: int | None = None,
 ) -> AsyncGenerator[Listeners, None]:
@@ -382,6 +384,7 @@ async def open_listeners(
 
     Args:
       flights: keeps what was said in sessions that failed.
+      verifier: asks next hops about recipients.
       inherited: what a reload may find further sockets in.
       most_sessions: bounds the sessions beside `limits.sessions`, by what the system allows.
     """
@@ -399,6 +402,7 @@ async def open_listeners(
         plugins=plugins,
         load=load,
         flights=flights,
+        verifier=verifier,
     )
     async with trio.open_nursery() as nursery:
         listeners = Listeners(bound, config, services, inherited=inherited, most_sessions=most_sessions)

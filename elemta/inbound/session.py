@@ -24,7 +24,7 @@ from elemta.smtp import NEED_DATA, ServerConnection, State
 from elemta.spool import SpoolUnavailable
 from elemta.tls import TlsFailed
 
-from .asked import answer_asked, ask_before, ask_table
+from .asked import answer_asked, answer_verified, ask_before, ask_table
 from .context import SessionContext
 from .deadlines import Deadlines, Expiry, Phase
 from .dialogue import AUTH_STEP, Dialogue
@@ -441,6 +441,9 @@ class Session:
             reply = dialogue.answer(command)
         else:
             reply = await answer_judged(command, judge, dialogue, self._deadlines)
+        verifier = self._context.services.verifier
+        if verifier is not None and type(command) is smtp.Rcpt and reply.code < 400:
+            reply = await answer_verified(command, verifier, dialogue, self._deadlines, reply, recipients)
         if reply is AUTH_STEP:
             assert isinstance(command, (smtp.Auth, smtp.AuthResponse))
             reply = await self._login.answer(command)

@@ -230,6 +230,16 @@ class Transaction:
         """The one that was added last."""
         return str(next(reversed(self._recipients)))
 
+    @property
+    def last_to_verify(self) -> Mailbox | None:
+        """The one that was added last, where it stands for itself: who is behind an alias is our own word."""
+        mailbox = next(reversed(self._recipients))
+        if mailbox in self._originals:
+            return None
+        found = self._found.get(mailbox)
+        behind = self._context.services.router.expand(mailbox) if found is None else found.behind
+        return mailbox if behind == (mailbox,) else None
+
     def envelope_view(self) -> EnvelopeView:
         """The envelope as plugins see it."""
         params, mailbox = self._params, self.sender.mailbox

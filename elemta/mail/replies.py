@@ -121,6 +121,8 @@ RELAY_DENIED = Reply.of(550, "5.7.1", "relaying denied")
 """§3.6.2, §7.9: neither is the domain ours nor may this client send anywhere."""
 DOMAIN_NOT_OURS = Reply.of(550, "5.1.2", "mail for this domain is not accepted here")
 """§3.6.2; where no client may relay at all, such as over LMTP."""
+CANNOT_BE_VERIFIED = Reply.of(450, "4.1.1", "it cannot be verified for now that there is such a mailbox")
+"""§4.2.3: its host could not be asked."""
 RECIPIENTS_UNAVAILABLE = Reply.of(450, "4.3.0", "it cannot be found out for now who that is, try again later")
 """§4.2.3: who exists is not known, so neither yes nor no may be said."""
 BOUNCES_ONLY = Reply.of(550, "5.7.1", "this address takes nothing but bounces")

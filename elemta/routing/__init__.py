@@ -9,9 +9,11 @@ from .recipients import RecipientsFileError
 from .recipientstore import RecipientsChange, RecipientsUnavailable, edit_recipients
 from .router import Destination, Fallback, Found, Route, Router
 from .srs import SrsSecretsError
+from .tables import DomainTable
 
 __all__ = [
     "Destination",
+    "DomainTable",
     "Fallback",
     "Found",
     "MxPlan",

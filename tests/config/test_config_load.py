@@ -218,6 +218,7 @@ SINGLE_MISTAKES = [
     ('[tls]\ncertificate = "x"', "f:3: tls.certificate: a certificate needs its key; set tls.key"),
     ('[tls]\nkey = "x"', "f:3: tls.key: a key needs its certificate; set tls.certificate"),
     ('[domains]\nlocal = ["a.example"]', "f:3: domains.local[0]: no route takes a.example: its mail would be sent to its MX, which is this server; add [[routes]] with match = \"a.example\""),
+    ('[verification]\ndomains = ["a.example"]', "f:3: verification.domains[0]: a.example is neither in domains.local nor in domains.relay; name domains of ours"),
     ('[srs]\nsecrets = "x"', "f:3: srs.secrets: secrets for senders that are not rewritten; set srs.domain"),
     ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "*"\ntransport = "discard"\n[srs]\ndomain = "a.example"', "f:8: srs.domain: there is no secret to prove senders by"),
     ('[srs]\ndomain = "a.example"\nsecrets = "x"', "f:3: srs.domain: a.example is not in domains.local"),

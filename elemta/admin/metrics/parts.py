@@ -87,6 +87,22 @@ def judges(facts: Facts) -> Iterator[Metric]:
         yield done
 
 
+def verifier(facts: Facts) -> Iterator[Metric]:
+    """What next hops were asked about recipients."""
+    if facts.verifier is None:
+        return
+    found = facts.verifier.statistics()
+    asked = CounterMetricFamily(
+        "elemta_verifications", "Questions to next hops about recipients", labels=["verdict"]
+    )
+    for verdict, count in found.verdicts:
+        asked.add_metric([verdict], count)
+    yield asked
+    yield counter("elemta_verifications_remembered", "Such questions answered from memory", found.answered)
+    yield gauge("elemta_verifications_running", "Such questions under way", found.under_way)
+    yield gauge("elemta_verified_recipients", "Recipients of which is known what was said", found.remembered)
+
+
 def plugins(facts: Facts) -> Iterator[Metric]:
     """Plugins: how they do, and what they count themselves."""
     if facts.plugins is None:

@@ -17,7 +17,7 @@ from elemta.spool import QueueFilter, RecipientState, SpoolStatistics
 
 from ..counts import Counts
 from .families import add_histogram, counter, gauge, histogram, tally
-from .parts import certificates, dns, judges, plugins
+from .parts import certificates, dns, judges, plugins, verifier
 
 if TYPE_CHECKING:
     from ..api import Facts
@@ -64,6 +64,7 @@ def families(facts: Facts, looked: Looked) -> Iterator[Metric]:
     yield from certificates(facts)
     yield from dns(facts)
     yield from judges(facts)
+    yield from verifier(facts)
     yield from plugins(facts)
 
 

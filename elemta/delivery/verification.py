@@ -1,0 +1,214 @@
+"""Asks a next hop whether it knows a recipient before we take mail for him: MAIL FROM:<>, RCPT, no message.
+
+What it says is remembered for as long as the configuration says. Of one recipient one question is under way,
+however many sessions want to know; all wait for its answer, and none longer than the configuration says.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from elemta.config import Config, TransportKind, VerificationUnknown
+from elemta.events import EventBus, RecipientVerified, TaskCrashed
+from elemta.mail import Delivered, Failed, Mailbox, Outcome
+from elemta.routing import Destination, DomainTable, Route, Router
+from elemta.runtime import WallClock, summarize
+
+from .transport import ConnectFailed, Transport
+
+_POLICY = 7
+"""Subject of enhanced codes that are about who asks (RFC 3463 §3.8): of another sender it may be taken."""
+
+
+class Verdict(enum.StrEnum):
+    """What is known of a recipient."""
+
+    EXISTS = "exists"
+    REFUSED = "refused"
+    """The next hop said no for good."""
+    UNKNOWN = "unknown"
+    """It could not be asked, or did not say."""
+
+
+@attrs.frozen
+class VerifierStatistics:
+    """A verifier at one moment."""
+
+    remembered: int
+    under_way: int
+    verdicts: tuple[tuple[str, int], ...]
+    """Questions since the start, by what was said."""
+    answered: int
+    """Answers from memory since the start."""
+
+
+@attrs.frozen
+class _Known:
+    verdict: Verdict
+    until: float
+    """Trio time."""
+
+
+class Verifier:
+    """What is known of recipients at next hops. Made by `open_verifier`."""
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        make_transport: Callable[[Route], Transport],
+        bus: EventBus,
+        clock: WallClock,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._config = config.verification
+        self._domains = DomainTable(self._config.domains)
+        self._router = router
+        self._make_transport = make_transport
+        self._bus = bus
+        self._clock = clock
+        self._nursery = nursery
+        self._known: dict[tuple[Mailbox, Route], _Known] = {}
+        self._under_way: dict[tuple[Mailbox, Route], trio.Event] = {}
+        self._answered = 0
+        self._verdicts = dict.fromkeys(Verdict, 0)
+
+    def replace(self, config: Config) -> None:
+        """Use other settings from now on; what is known stays known."""
+        self._config = config.verification
+        self._domains = DomainTable(self._config.domains)
+
+    def statistics(self) -> VerifierStatistics:
+        return VerifierStatistics(
+            len(self._known), len(self._under_way), tuple(self._verdicts.items()), self._answered
+        )
+
+    def may_ask(self, mailbox: Mailbox) -> bool:
+        """Whether recipients of that domain are to be verified, and can be."""
+        if mailbox.domain not in self._domains:
+            return False
+        # elsewhere anybody who may relay could have strangers' servers asked
+        return self._router.destination(mailbox) is not Destination.FOREIGN and self._router.route(
+            mailbox
+        ).transport in (TransportKind.SMTP, TransportKind.LMTP)
+
+    @property
+    def defers_unknown(self) -> bool:
+        """Whether a recipient that could not be verified is put off; else it is taken."""
+        return self._config.unknown is VerificationUnknown.DEFER
+
+    async def ask(self, mailbox: Mailbox) -> Verdict:
+        """What the next hop of a recipient says of it, within `verification.timeout`.
+
+        Cancelled, the question goes on for others, and for who asks again.
+        """
+        config, key = self._config, (mailbox, self._router.route(mailbox))
+        known = self._known.get(key)
+        if known is not None and trio.current_time() < known.until:
+            self._answered += 1
+            await trio.lowlevel.checkpoint()
+            return known.verdict
+        done = self._under_way.get(key)
+        if done is None:
+            if len(self._under_way) >= config.probes:
+                await trio.lowlevel.checkpoint()
+                return Verdict.UNKNOWN
+            done = self._under_way[key] = trio.Event()
+            self._nursery.start_soon(partial(self._probe, *key, done), name=f"verify {mailbox.domain.text}")
+        with trio.move_on_after(config.timeout):
+            await done.wait()
+        known = self._known.get(key)
+        if known is None or not done.is_set():
+            return Verdict.UNKNOWN
+        return known.verdict
+
+    async def _probe(self, mailbox: Mailbox, route: Route, done: trio.Event) -> None:
+        key, began = (mailbox, route), trio.current_time()
+        outcome: Outcome | None = None
+        reason = "no answer in time"
+
+        def settle(said: Outcome) -> None:
+            nonlocal outcome, reason
+            outcome, reason = said, str(said.reply)
+            self._remember(key, _verdict(said))
+            done.set()
+
+        try:
+            with trio.move_on_after(self._config.timeout):
+                await self._talk(mailbox, route, settle)
+        except Exception as error:  # of a bug: the sessions only know that they do not know
+            reason = summarize(error)
+            self._bus.publish(TaskCrashed(time=self._clock.time(), task="verification", error=reason))
+        finally:
+            if outcome is None:
+                self._remember(key, Verdict.UNKNOWN)
+            del self._under_way[key]
+            done.set()
+        self._bus.publish(
+            RecipientVerified(
+                time=self._clock.time(),
+                recipient=str(mailbox),
+                route=str(route),
+                remote="" if outcome is None else outcome.remote,
+                verdict=str(_verdict(outcome)),
+                reply=reason,
+                seconds=trio.current_time() - began,
+            )
+        )
+
+    async def _talk(self, mailbox: Mailbox, route: Route, settle: Callable[[Outcome], None]) -> None:
+        try:
+            connection = await self._make_transport(route).connect()
+        except ConnectFailed as failed:
+            settle(failed.outcome)
+            return
+        try:
+            settle(await connection.probe(mailbox))
+        finally:
+            await connection.aclose()
+
+    def _remember(self, key: tuple[Mailbox, Route], verdict: Verdict) -> None:
+        config = self._config
+        seconds = {
+            Verdict.EXISTS: config.exists_for,
+            Verdict.REFUSED: config.refused_for,
+            Verdict.UNKNOWN: config.unknown_for,
+        }[verdict]
+        self._verdicts[verdict] += 1
+        self._known.pop(key, None)
+        while len(self._known) >= config.remembered:
+            del self._known[next(iter(self._known))]  # the oldest
+        self._known[key] = _Known(verdict, trio.current_time() + seconds)
+
+
+@asynccontextmanager
+async def open_verifier(
+    config: Config,
+    router: Router,
+    make_transport: Callable[[Route], Transport],
+    bus: EventBus,
+    clock: WallClock,
+) -> AsyncGenerator[Verifier, None]:
+    """A verifier for as long as the block runs; what is under way at its end is given up."""
+    async with trio.open_nursery() as nursery:
+        yield Verifier(config, router, make_transport, bus, clock, nursery)
+        nursery.cancel_scope.cancel(reason="nobody is verified any more")
+
+
+def _verdict(outcome: Outcome | None) -> Verdict:
+    match outcome:
+        case Delivered():
+            return Verdict.EXISTS
+        case Failed(from_remote=True):
+            enhanced = outcome.reply.enhanced
+            if enhanced is not None and enhanced.subject == _POLICY:
+                return Verdict.UNKNOWN
+            return Verdict.REFUSED
+        case _:
+            return Verdict.UNKNOWN
