@@ -1,0 +1,312 @@
+"""Return paths, bounces and the list of addresses, in a whole server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from elemta.config import SettingsError
+from elemta.testing import Mta, PluginBroken, open_mta
+
+HERE = str(Path(__file__).with_name("plugin.py"))
+NEWS = "news@example.org"
+SETTINGS = """
+[domains]
+local = ["example.org", "bounces.example.org"]
+[[routes]]
+match = "example.org"
+transport = "smtp"
+host = "mx.example.org"
+[[routes]]
+match = "bounces.example.org"
+transport = "smtp"
+host = "192.0.2.1"
+"""
+
+
+@asynccontextmanager
+async def sending(folder: Path, **config: Any) -> AsyncIterator[Mta]:
+    secret = folder / "secret"
+    secret.write_text("0123456789abcdef0123456789abcdef\n")
+    settings = {
+        "senders": ["example.org"],
+        "domain": "bounces.example.org",
+        "secret_file": str(secret),
+        **config,
+    }
+    async with open_mta({"path": HERE, "config": settings, "timeout": "10s"}, settings=SETTINGS) as mta:
+        let_in(mta)
+        yield mta
+
+
+def let_in(mta: Mta) -> None:
+    """Notices of the server reach its own listener."""
+
+    async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(65536):
+                await sink.send_all(data)
+        await sink.aclose()
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        async with mta.server.connect(peer="192.0.2.1") as inside, trio.open_nursery() as nursery:
+            nursery.start_soon(pump, stream, inside)
+            await pump(inside, stream)
+            nursery.cancel_scope.cancel()
+
+    mta.listen("192.0.2.1:25", serve)
+
+
+async def send(mta: Mta, *to: str, sender: str = NEWS) -> Any:
+    return await mta.send(list(to), sender=sender, account=NEWS)
+
+
+def bounce(status: str, recipient: str, action: str = "failed", more: str = "") -> str:
+    return f"""From: MAILER-DAEMON@far.example
+To: x
+Subject: Undelivered
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+Sorry.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.far.example
+
+Final-Recipient: rfc822; {recipient}
+Action: {action}
+Status: {status}
+{more}
+--b--
+"""
+
+
+async def come_back(mta: Mta, path: str, content: str) -> Any:
+    return await mta.send(path, sender="", content=content)
+
+
+async def test_mail_goes_out_with_a_return_path_that_only_we_can_make(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with sending(tmp_path, lifetime="2h") as mta:
+        await send(mta, "bob@far.example")
+        path = mta.letter().sender
+        local, _, domain = path.partition("@")
+        assert (local[:8], len(local), domain) == ("bounces+", 40, "bounces.example.org")
+        forged = local[:-1] + ("a" if local[-1] != "a" else "b")
+        for wrong in (forged, "bounces+", "bounces+x", "bounces+" + "a" * 32, f"{local}a"):
+            (await mta.send(f"{wrong}@{domain}", sender="")).assert_rejected("No such return path")
+        await mta.send("dave@example.org", sender="x@far.example")
+        await send(mta, "carol@far.example", sender="news@other.example")
+        assert [each.sender for each in mta.delivered[1:]] == ["x@far.example", "news@other.example"]
+        await mta.advance("185m")
+        (await come_back(mta, path, bounce("5.1.1", "bob@far.example"))).assert_rejected("its time is over")
+
+
+async def test_who_bounced_for_good_gets_nothing_more_and_the_sender_is_told(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with sending(tmp_path, keep="2h") as mta:
+        await send(mta, "Bob@far.example", "carol@far.example")
+        path = mta.letter().sender
+        content = bounce("5.0.0", "bob@FAR.example", more="Diagnostic-Code: smtp; 550 5.1.1 no such user")
+        await come_back(mta, path.upper(), content)
+        assert mta.delivered[-1].recipients == (NEWS,)
+        assert mta.delivered[-1].header("Subject") == "Undelivered"
+        sent = await send(mta, "bob@far.example", "carol@far.example")
+        assert str(sent.refused["bob@far.example"]) == "550 5.1.6 This address does not exist any more: 5.1.1"
+        assert mta.delivered[-1].recipients == ("carol@far.example",)
+        # mail of others is not our affair
+        (await send(mta, "bob@far.example", sender="news@other.example")).assert_accepted()
+        assert mta.counts() == {"bounces": 1, "suppressed": 1, "rejected": 1}
+        await mta.advance("2h")
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+async def test_failures_for_now_count(tmp_path: Path, autojump_clock: object) -> None:
+    async with sending(tmp_path, soft_limit=3, forward=False) as mta:
+        for number in range(3):
+            (await send(mta, "bob@far.example")).assert_accepted()
+            path = mta.delivered[-1].sender
+            await come_back(mta, path, bounce("4.4.1", "bob@far.example", "delayed"))
+            await come_back(mta, path, bounce(("4.4.7", "5.2.2", "5.7.1")[number], "bob@far.example"))
+        (await send(mta, "bob@far.example")).assert_rejected("5.7.1, again and again")
+        assert len(mta.delivered) == 3
+        assert mta.counts()["soft bounces"] == 3
+
+
+async def test_old_failures_for_now_are_forgotten(tmp_path: Path, autojump_clock: object) -> None:
+    async with sending(tmp_path, soft_limit=2, soft_window="1h") as mta:
+        for _ in range(3):
+            await send(mta, "bob@far.example")
+            path = next(each.sender for each in reversed(mta.delivered) if each.domain == "far.example")
+            await come_back(mta, path, bounce("4.4.7", "bob@far.example"))
+            await mta.advance("61m")
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+async def test_what_a_next_hop_says_at_once_counts_and_our_notice_reaches_the_sender(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with sending(tmp_path) as mta:
+        mta.remote("far.example").reply("RCPT", "550 5.1.1 No such user")
+        await send(mta, "bob@far.example")
+        await mta.settle()
+        notice = mta.letter(to=NEWS)
+        assert notice.sender == ""
+        assert b"Action: failed" in notice.content
+        (await send(mta, "bob@far.example")).assert_rejected("5.1.1")
+        mta.remote("far.example").reply("RCPT", "550 5.7.1 We do not like you")
+        await send(mta, "carol@far.example")
+        (await send(mta, "carol@far.example")).assert_accepted()
+
+
+async def test_the_sender_need_not_be_told(tmp_path: Path, autojump_clock: object) -> None:
+    async with sending(tmp_path, suppressed="discard") as mta:
+        await send(mta, "bob@far.example")
+        await come_back(mta, mta.letter().sender, bounce("5.1.1", "bob@far.example"))
+        (await send(mta, "bob@far.example", "carol@far.example")).assert_accepted()
+        assert mta.delivered[-1].recipients == ("carol@far.example",)
+        count = len(mta.delivered)
+        (await send(mta, "bob@far.example")).assert_accepted()
+        assert len(mta.delivered) == count
+        assert mta.counts()["left out"] == 2
+
+
+async def test_a_bounce_suppresses_nobody_but_recipients_of_its_message(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with sending(tmp_path) as mta:
+        await send(mta, "bob@far.example", "carol@far.example")
+        path = mta.letter().sender
+        await come_back(mta, path, bounce("5.1.1", "victim@far.example"))
+        (await send(mta, "victim@far.example")).assert_accepted()
+        await come_back(mta, path, "Subject: I am away\n\nSo long.\n")
+        assert mta.delivered[-1].recipients == (NEWS,)
+        assert mta.counts() == {"bounces": 1, "bounces of nobody known": 1, "other answers": 1}
+        await send(mta, "bob@far.example")
+        # of one recipient alone, whatever name the other side has for it
+        await come_back(mta, mta.delivered[-1].sender, bounce("5.1.1", "bob.b@inside.far.example"))
+        (await send(mta, "bob@far.example")).assert_rejected()
+        (await mta.send([path, "dave@example.org"], sender="")).assert_rejected("has one recipient")
+
+
+async def test_the_list_can_be_changed_by_hand(tmp_path: Path, autojump_clock: object) -> None:
+    file = tmp_path / "list"
+    file.write_text("Stop@far.example  # asked us to\nnonsense\n")
+    async with sending(tmp_path, file=str(file)) as mta:
+        (await send(mta, "stop@far.example")).assert_rejected("suppressed")
+        assert [each["reason"] for each in mta.log if "left out" in each["text"]] == [
+            f"{file}:2: 'nonsense' is no address"
+        ]
+        await send(mta, "bob@far.example")
+        path = mta.letter().sender
+        await come_back(mta, path, bounce("5.1.1", "bob@far.example"))
+        (await send(mta, "bob@far.example")).assert_rejected()
+        file.write_text("! bob@far.example\n")
+        os.utime(file, (1, 1))
+        await mta.advance("1m")
+        (await send(mta, "bob@far.example")).assert_accepted()
+        (await send(mta, "stop@far.example")).assert_accepted()
+        await come_back(mta, path, bounce("5.1.1", "bob@far.example"))
+        file.write_text("\n")
+        await mta.advance("1m")
+        (await send(mta, "bob@far.example")).assert_accepted()
+        file.unlink()
+        await mta.advance("1m")
+        assert any(each["text"] == "the file of addresses cannot be read" for each in mta.log)
+
+
+async def test_what_is_known_outlives_the_instance(tmp_path: Path, autojump_clock: object) -> None:
+    async with sending(tmp_path) as mta:
+        await send(mta, "bob@far.example")
+        path = mta.letter().sender
+        await mta.server.server.facts.keeper.reload("suppression")  # type: ignore[union-attr]
+        await come_back(mta, path, bounce("5.1.1", "bob@far.example"))
+        await mta.server.server.facts.keeper.reload("suppression")  # type: ignore[union-attr]
+        (await send(mta, "bob@far.example")).assert_rejected("5.1.1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bounce("5.1.1", "x" * 400 + "@far.example"),
+        bounce("five", "bob@far.example"),
+        bounce("5.1.1", "bob@far.example", ""),
+        bounce("5.1.1", "bob"),
+        bounce("5.1.1", "bob@far.example").replace("rfc822;", "x400;"),
+        bounce("5.1.1", "bob@far.example").replace("\n\n", "\n"),
+        "Content-Type: message/delivery-status\n\nx",
+        "Content-Type: multipart/report; boundary=b\n\n" + "--b\n" * 5000,
+        "x" * 900,
+    ],
+)
+async def test_what_makes_no_sense_suppresses_nobody(
+    tmp_path: Path, autojump_clock: object, content: str
+) -> None:
+    async with sending(tmp_path) as mta:
+        await send(mta, "bob@far.example", "carol@far.example")
+        (await come_back(mta, mta.letter().sender, content)).assert_accepted()
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"domain": "-"}, "domain is '-'"),
+        ({"prefix": "A+"}, "prefix"),
+        ({"suppressed": "hold"}, "not one of reject"),
+        ({"soft_limit": -1}, "soft_limit"),
+    ],
+)
+async def test_mistaken_settings_are_refused(
+    tmp_path: Path, autojump_clock: object, config: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        async with sending(tmp_path, **config):
+            pass
+
+
+@pytest.mark.parametrize(("content", "complaint"), [("short", "16 octets"), (None, "cannot be read")])
+async def test_a_secret_that_is_none_is_told(
+    tmp_path: Path, autojump_clock: object, content: str | None, complaint: str
+) -> None:
+    other = tmp_path / "other"
+    if content is not None:
+        other.write_text(content)
+    with pytest.raises(PluginBroken, match=complaint):
+        async with sending(tmp_path, secret_file=str(other)):
+            pass
+
+
+def test_a_value_of_the_state_holds_the_most_recipients() -> None:
+    from elemta.config import parse_config
+    from elemta.plugin import load_plugin
+
+    toml = Path(HERE).with_name("plugin.toml").read_text()
+    (entry,) = parse_config(f'hostname = "x.example"\n{toml}', "test").plugins
+    load_plugin(entry)
+    memory = sys.modules["elemta_plugin_suppression.memory"]
+    kept: dict[str, bytes] = {}
+
+    class State:
+        def put(self, key: str, value: bytes, seconds: float) -> None:
+            kept[key] = value
+
+    many = tuple(f"{number}@far.example" for number in range(300))
+    memory.Memory(State(), None, 1, 1, 1).remember(
+        b"123456", memory.Sent.of("s" * 300 + "@x.example", many), 1
+    )
+    (value,) = kept.values()
+    assert len(value) <= 4096
