@@ -180,6 +180,7 @@ networks = ["127.0.0.0/8"]
 LOCAL = """
 [domains]
 local = ["example.org"]
+relay = ["relayed.example"]
 [[routes]]
 match = "local"
 transport = "discard"
