@@ -50,6 +50,8 @@ from .wire import PeerGone, Wire
 
 BLOCK = 64 * 1024
 """Octets of the body in one write; each has `timeouts.block`, and slow lines exist."""
+CHUNK = 256 * 1024
+"""Octets of a chunk where a message needs BDAT."""
 SMALL = 16 * 1024
 """Up to that a message always fits into the socket's buffer, so its write takes no time of its own."""
 
@@ -79,6 +81,11 @@ class _Attempt:
     sent: bool = False
     """Whether MAIL, RCPT and DATA have gone ahead behind the last message."""
 
+    @property
+    def in_chunks(self) -> bool:
+        """Whether its content goes with BDAT, for it has lines of no form (RFC 3030 §3)."""
+        return self.mail is not None and self.mail.params.body_type is BodyType.BINARY_MIME
+
     def settle_rest(self, outcome: Outcome) -> None:
         """Give the outcome to all who have none yet."""
         self.outcomes = [outcome if known is None else known for known in self.outcomes]
@@ -92,7 +99,8 @@ class _Attempt:
 def _envelope_commands(attempt: _Attempt) -> tuple[Command, ...]:
     """RFC 2920 §3.1: they may go in one group, DATA last."""
     assert attempt.mail is not None
-    return (attempt.mail, *(rcpt for _, rcpt in attempt.rcpts), Data())
+    rcpts = (rcpt for _, rcpt in attempt.rcpts)
+    return (attempt.mail, *rcpts) if attempt.in_chunks else (attempt.mail, *rcpts, Data())
 
 
 class _InMemory:
@@ -327,7 +335,10 @@ class SmtpConnection(Connection):
             if ahead:
                 for _ in attempt.rcpts:
                     await wire.reply()
-        if attempt.accepted:
+        if attempt.in_chunks:
+            if attempt.accepted:
+                await self._send_chunks(attempt, reader)
+        elif attempt.accepted:
             wire.begin("data", timeouts.data)
             reply = await self._say(Data(), ahead=ahead)
             if reply.severity is Severity.INTERMEDIATE:
@@ -413,6 +424,26 @@ class SmtpConnection(Connection):
         self._dot_sent = True  # before the write: what of it gets there is not known if it fails
         await wire.send(end)
 
+    async def _send_chunks(self, attempt: _Attempt, reader: ContentReader) -> None:
+        """The same with BDAT (RFC 3030 §2): each chunk but the last has its reply before the next is sent."""
+        wire, timeouts = self._wire, self._wire.timeouts
+        held = attempt.content.prefix
+        while piece := await reader.read():
+            held += piece
+            while len(held) > CHUNK:
+                wire.begin("body", timeouts.block)
+                await wire.send(wire.machine.send_chunk(held[:CHUNK]))
+                reply = await wire.reply()
+                if not reply.is_positive:
+                    attempt.settle_rest(self._outcome(reply))
+                    return
+                held = held[CHUNK:]
+        wire.expect_silence()
+        wire.begin("final-dot", timeouts.final_dot)
+        self._dot_sent = True  # before the write, as of a dot
+        await wire.send(wire.machine.send_chunk(held, last=True))
+        await self._final_replies(attempt)
+
     def _go_ahead(self, parcel: Parcel | None) -> bytes:
         """Name the next message in the write that ends this one, where the next hop allows and is prompt.
 
@@ -425,7 +456,7 @@ class SmtpConnection(Connection):
             return b""
         assert parcel.content.body is not None
         attempt = self._plan(parcel, eight_bit_in_memory(parcel.content))
-        if not attempt.rcpts:
+        if not attempt.rcpts or attempt.in_chunks:
             return b""
         attempt.sent = True
         self._ahead = parcel, attempt

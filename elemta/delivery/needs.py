@@ -79,7 +79,9 @@ def eight_bit_in_memory(content: Content) -> EightBit:
 
 def needs_conversion(envelope: Envelope, eight_bit: EightBit, offered: Capabilities) -> bool:
     """Whether the next hop takes the message only as 7-bit lines (RFC 6152 §3, RFC 3030 §3)."""
-    return envelope.body_type is BodyType.BINARY_MIME or (eight_bit.anywhere and not offered.eight_bit_mime)
+    if envelope.body_type is BodyType.BINARY_MIME:
+        return not (offered.binary_mime and offered.chunking)
+    return eight_bit.anywhere and not offered.eight_bit_mime
 
 
 def mail_command(
@@ -118,7 +120,7 @@ def mail_command(
         path,
         MailParams(
             size=size if offered.size is not None else None,
-            body_type=BodyType.EIGHT_BIT_MIME if eight_bit.anywhere else None,
+            body_type=_body_type(envelope, eight_bit),
             smtputf8=utf8,
             # RFC 3461 §5.2.1: passed on as they came
             ret=envelope.ret if offered.dsn else None,
@@ -128,6 +130,12 @@ def mail_command(
             deliver_by=by,
         ),
     )
+
+
+def _body_type(envelope: Envelope, eight_bit: EightBit) -> BodyType | None:
+    if envelope.body_type is BodyType.BINARY_MIME:
+        return BodyType.BINARY_MIME
+    return BodyType.EIGHT_BIT_MIME if eight_bit.anywhere else None
 
 
 def _time_left(by: DeliverBy, offered: Capabilities, now: float) -> ByTime | None:

@@ -18,9 +18,11 @@ from elemta.smtp import (
     NEED_DATA,
     PAUSED,
     BadCommand,
+    Bdat,
     BodyChunk,
     BodyEnd,
     Capabilities,
+    ChunkEnd,
     Command,
     CommandReceived,
     ConnectionClosed,
@@ -187,7 +189,7 @@ class SinkPeer:
     """A small server that behaves, takes everything and remembers it; serves many connections.
 
     `answers` replaces the reply at a stage: `greeting`, or a verb in upper case (`MAIL`, `RCPT`,
-    `DATA` …), or `BODY` for the reply to a message. Change it at any time.
+    `DATA` …), `BODY` for the reply to a message, or `CHUNK` for that to a part of one. Change it at any time.
     """
 
     def __init__(
@@ -260,6 +262,8 @@ class _SinkSession:
                     output += self._reply(command)
                 case BodyChunk(data):
                     self._body += data
+                case ChunkEnd(size):
+                    output += machine.reply(sink.answer("CHUNK", Data(), replies.chunk_ok(size)))
                 case BodyEnd():
                     output += self._finish()
                 case ConnectionClosed():
@@ -285,6 +289,7 @@ class _SinkSession:
                     sink.hellos.append(hello)
                 case Mail():
                     self._mail, self._recipients = command, []
+                    self._body.clear()
                 case Rcpt():
                     self._recipients.append(command)
                 case Data():
@@ -301,7 +306,7 @@ class _SinkSession:
                 return replies.SENDER_OK
             case Rcpt():
                 return replies.RECIPIENT_OK
-            case Data():
+            case Data() | Bdat():
                 return replies.START_DATA
             case Rset():
                 return replies.RESET_OK
