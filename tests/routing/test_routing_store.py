@@ -6,6 +6,7 @@ from pathlib import Path
 import apsw
 import attrs
 import pytest
+import trio
 
 from elemta.config import Config, DomainsConfig
 from elemta.mail import Domain, parse_mailbox
@@ -195,3 +196,33 @@ def test_a_change_that_makes_no_sense_is_not_made(table: Path, address: str, tar
 def _prepare_loop(change) -> None:
     change.put("loop@ours.example")
     change.put("loop2@ours.example", "loop")
+
+
+async def test_many_ask_at_once_while_others_write(table: Path):
+    router = router_of(table)
+    answers: list[Found] = []
+
+    async def ask_often() -> None:
+        for _ in range(20):
+            answers.append(await router.find(parse_mailbox("all@ours.example")))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask_often)
+            for number in range(5):
+                await trio.to_thread.run_sync(fill, table, {f"n{number}@ours.example": "all"})
+    assert len(answers) == 100
+    assert {len(each.behind) for each in answers} == {3}
+
+
+async def test_a_table_that_somebody_keeps_locked_is_no_answer(table: Path):
+    router = router_of(table)
+    writer = apsw.Connection(str(table))
+    writer.execute("BEGIN EXCLUSIVE")
+    with trio.fail_after(20):
+        with pytest.raises(RecipientsUnavailable, match="somebody else is changing it"):
+            await router.find(parse_mailbox("alice@ours.example"))
+        writer.execute("ROLLBACK")
+        assert (await router.find(parse_mailbox("alice@ours.example"))).exists
+    writer.close()
