@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import smtplib
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,7 @@ FLAGS = (
 )
 WITHIN = 30_000
 """Milliseconds for whatever the page does."""
+HELLO = Path(__file__).parents[2] / "plugins/hello"
 HOSTILE = "<img src=x onerror=window.broken=1>"
 SETTINGS = """hostname = "mx.ours.example"
 state_dir = "state"
@@ -54,6 +57,9 @@ port = {closed}
 tls = "none"
 [admin]
 address = "127.0.0.1:{admin}"
+[[plugins]]
+name = "hello"
+path = "{hello}"
 """
 
 
@@ -94,7 +100,7 @@ def _open_desk(folder: Path) -> Generator[Desk, None, None]:
     from playwright.sync_api import sync_playwright
 
     smtp, admin, closed = free_port(), free_port(), free_port()
-    (folder / "elemta.toml").write_text(SETTINGS.format(smtp=smtp, admin=admin, closed=closed))
+    (folder / "elemta.toml").write_text(SETTINGS.format(smtp=smtp, admin=admin, closed=closed, hello=HELLO))
     with (
         serving(folder, smtp, "-c", folder / "elemta.toml", cwd=folder) as server,
         sync_playwright() as driver,
@@ -209,6 +215,78 @@ def test_text_from_strangers_stays_text(desk: Desk) -> None:
         desk.go(view)
         desk.page.get_by_text(HOSTILE).first.wait_for(timeout=WITHIN)
         assert desk.page.locator("main img").count() == 0
+
+
+@pytest.mark.parametrize(
+    "wanted", ["found@far.example", "<77@found.example>", "where is it", "nobody has this"]
+)
+def test_a_message_is_found_by_what_people_know_of_it(desk: Desk, wanted: str) -> None:
+    with smtplib.SMTP("127.0.0.1", desk.server.port, local_hostname="client.example", timeout=30) as client:
+        content = b"Message-ID: <77@found.example>\r\nSubject: Where  is it\r\n\r\nx\r\n"
+        client.sendmail("anna@client.example", ["found@far.example"], content)
+    desk.go("overview")
+    desk.page.get_by_role("searchbox").fill(wanted)
+    desk.press("Find")
+    if wanted == "nobody has this":
+        desk.see("No message is known with that")
+    else:
+        desk.see("found@far.example (queued)")
+
+
+def test_pictures_of_each_view(desk: Desk, tmp_path: Path) -> None:
+    """For the documents: with ELEMTA_PICTURES=docs/images they are kept, and there is more to see."""
+    folder = Path(os.environ.get("ELEMTA_PICTURES", tmp_path)).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_traffic(desk.server, 150 if folder != tmp_path else 0)
+    page = desk.page
+    views = {
+        "overview": ("What waits, by domain", "light", (1180, 900)),
+        "queue": ("erin@slow.example", "light", (1180, 560)),
+        "destinations": ("Nothing is paused.", "light", (1180, 640)),
+        "plugins": ("hello", "light", (1180, 420)),
+        "running": ("scheduler", "dark", (1180, 700)),
+        "events": ("live", "dark", (1180, 560)),
+    }
+    for view, (text, scheme, (width, height)) in views.items():
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": height})
+        desk.go(view)
+        desk.see(text)
+        if view == "events":
+            send(desk.server, "bob@ours.example")
+            desk.see("bob@ours.example")
+        _take(page, folder / f"{view}.png")
+    page.emulate_media(color_scheme="light")
+    desk.go("queue?recipient=erin@slow.example")
+    page.locator("a.id").first.click(timeout=WITHIN)
+    desk.see("Why does it wait?")
+    page.set_viewport_size({"width": 1180, "height": 820})
+    _take(page, folder / "message.png")
+    page.set_viewport_size({"width": 390, "height": 780})
+    _take(page, folder / "message-phone.png")
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.emulate_media(color_scheme="no-preference")
+
+
+def _take(page: Any, file: Path) -> None:
+    page.wait_for_timeout(500)  # what was just asked for is drawn
+    page.screenshot(path=str(file))
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert 5_000 < file.stat().st_size < 200_000
+
+
+def _make_traffic(server: RunningServer, seconds: int) -> None:
+    send(server, "erin@slow.example", 2)
+    send(server, "bob@ours.example", 5)
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        send(server, f"user{number % 7}@ours.example", 1 + number % 9)
+        if number % 40 == 0:
+            send(server, f"user{number}@far.example")
+            send(server, "guest@other.example")
+        time.sleep(0.15)
 
 
 def test_a_domain_is_paused_and_resumed(desk: Desk) -> None:

@@ -99,6 +99,7 @@ document.getElementById("search").addEventListener("submit", (event) => {
   const wanted = event.target.elements.q.value.trim();
   if (!wanted) return;
   location.hash = /^[0-9a-z]{16}$/.test(wanted) ? `#/message/${wanted}` : `#/search?q=${encodeURIComponent(wanted)}`;
+  event.target.reset();
 });
 addEventListener("hashchange", async () => {
   scrollTo(0, 0);

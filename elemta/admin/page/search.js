@@ -2,10 +2,11 @@
 import { el, fill, link, moment, table } from "./dom.js";
 import { get } from "./api.js";
 
+const isAddress = (text) => /^("[^"]+"|[^\s<>"@]+)@[^\s<>"@]+$/.test(text);
 // What a text can be, by the name that the API has for it.
 const WAYS = [
-  ["sender", (text) => text.includes("@")],
-  ["recipient", (text) => text.includes("@")],
+  ["sender", isAddress],
+  ["recipient", isAddress],
   ["message_id", (text) => text.length <= 250],
   ["subject", () => true],
   ["remote_id", (text) => text.trim().length >= 4 && !text.includes("@")],
