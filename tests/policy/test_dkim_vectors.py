@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
 from dkim_bed import verify
+from pypi_source import source_of
 
 from elemta.testing.dns import Zone
 
@@ -92,25 +92,12 @@ async def test_rfc_8463_appendix_a() -> None:
 # --- dkimpy ---------------------------------------------------------------------------------------------
 
 
-def dkimpy_data() -> Path | None:
-    """The folder with the messages of dkimpy's tests: its source archive has them, its wheel does not."""
-    places = [
-        Path(text) / "dkim" / "tests" / "data" for text in [os.environ.get("DKIMPY_SOURCE", "")] if text
-    ]
-    spec = importlib.util.find_spec("dkim")
-    if spec is not None and spec.origin is not None:
-        places.append(Path(spec.origin).parent / "tests" / "data")
-    return next((place for place in places if place.is_dir()), None)
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = dkimpy_data()
-    if folder is None:
-        pytest.skip(
-            "no source of dkimpy: pip download --no-deps --no-binary dkimpy dkimpy, unpack, set DKIMPY_SOURCE"
-        )
-    return folder
+@pytest.fixture(scope="module")
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Messages and keys. DKIMPY_SOURCE names an unpacked archive."""
+    given = os.environ.get("DKIMPY_SOURCE")
+    part = "dkim/tests/data"
+    return Path(given) / part if given else source_of(request, "dkimpy==1.1.8", part, tmp_path_factory)
 
 
 def message_of(data: Path, name: str) -> bytes:

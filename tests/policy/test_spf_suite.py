@@ -2,13 +2,11 @@
 
 import ipaddress
 import os
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pypi_source import source_of
 
 from elemta.dns import RecordKind, normalize_name
 from elemta.mail import Result
@@ -24,30 +22,11 @@ CASES = 203
 
 @pytest.fixture(scope="module")
 def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The scenarios; fetched once and kept in the cache of pytest. PYSPF_SOURCE names an unpacked archive."""
+    """The scenarios. PYSPF_SOURCE names an unpacked archive."""
     given = os.environ.get("PYSPF_SOURCE")
-    cache: pytest.Cache | None = getattr(request.config, "cache", None)
-    path = Path(given) if given else cache.mkdir("pyspf") if cache else tmp_path_factory.mktemp("pyspf")
-    name = "rfc7208-tests.yml"
-    if not given and not (path / name).exists():
-        fetch(path, name)
-    found = path / "test" / name if given else path / name
-    return list(yaml.load_all(found.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-
-
-def fetch(folder: Path, name: str) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "pyspf"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), ARCHIVE], capture_output=True, text=True, timeout=120, check=False
-    )
-    archives = list(folder.glob("pyspf-*.tar.gz"))
-    if done.returncode or not archives:
-        reason = (done.stderr.strip().splitlines() or ["pip says nothing"])[-1]
-        pytest.skip(f"the source archive of pyspf could not be fetched: {reason}")
-    with tarfile.open(archives[0]) as archive:
-        member = archive.extractfile(f"{archives[0].name.removesuffix('.tar.gz')}/test/{name}")
-        assert member is not None
-        (folder / name).write_bytes(member.read())
+    folder = Path(given) / "test" if given else source_of(request, ARCHIVE, "test", tmp_path_factory)
+    text = (folder / "rfc7208-tests.yml").read_bytes()
+    return list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def resolver_of(zonedata: dict[str, list[Any]]) -> FakeResolver:
