@@ -1006,6 +1006,9 @@ class PolicyConfig:
     and postmaster can be reached (RFC 5321 4.5.1), or at `once`."""
     exempt: tuple[Network, ...] = ()
     """Client networks that no check of this section is made for."""
+    quarantine_mailbox: Annotated[str, MAILBOX] | None = None
+    """Who gets what a check with the action `quarantine` marks, in the place of its recipients, which then
+    stand in X-Elemta-Recipient fields. Without one it goes on to them, marked."""
     early_talkers: CheckAction = CheckAction.NOTE
     """What to do with clients that send before they are greeted (RFC 5321 4.3.1)."""
     greeting_delay: Annotated[Duration, Range(maximum=60)] = 0.0

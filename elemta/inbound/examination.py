@@ -182,6 +182,11 @@ class Examination:
         """What `judge` has found out; None: nothing was looked at."""
         return None if self._verdict is None else self._verdict.results
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether a check wants it quarantined."""
+        return self._verdict is not None and self._verdict.action is MessageAction.QUARANTINE
+
     # --- It is complete ---------------------------------------------------------------------------------
 
     async def judge(self, envelope: Envelope) -> Refusal | None:

@@ -20,10 +20,12 @@ from elemta.mail import (
     HeaderBlock,
     Mailbox,
     MessageId,
+    Notify,
     Origin,
     Recipient,
     Reply,
     ReversePath,
+    parse_mailbox,
     received,
     replies,
 )
@@ -87,6 +89,7 @@ class Transaction:
         "_hold",
         "_judge",
         "_may_relay",
+        "_meant_for",
         "_origin",
         "_originals",
         "_params",
@@ -140,6 +143,8 @@ class Transaction:
         self._fixer: HeaderFixer | None = None
         """Where the header may be mended (RFC 6409 §8)."""
         self._examination: Examination | None = None
+        self._meant_for: tuple[str, ...] = ()
+        """The recipients of what is quarantined in another mailbox."""
         """Where the message is checked or signed."""
         self._refusal: Refusal | None = None
         """Why the body will not be accepted, known before its end: told there."""
@@ -481,13 +486,29 @@ class Transaction:
         if self._examination is None:
             return None
         try:
-            return await self._examination.judge(self._envelope(self._expansion().recipients))
+            refusal = await self._examination.judge(self._envelope(self._expansion().recipients))
+            if refusal is None and self._examination.is_suspect:
+                self._quarantine()
+            return refusal
         except Exception as error:  # a bug with this one message; nothing was given to the spool
             services = self._context.services
             services.report_crash(
                 "examination", error, session=self._origin.session, message=self.message or ""
             )
             return Refusal(replies.LOCAL_ERROR, "internal error")
+
+    def _quarantine(self) -> None:
+        """Let another mailbox have it, where the configuration names one. Strangers hear nothing of it."""
+        text = self._context.config.policy.quarantine_mailbox
+        if text is None:
+            return
+        self._meant_for = self._recipient_texts()
+        mailbox = parse_mailbox(text, utf8=True)
+        self._recipients = {mailbox: Recipient(mailbox, DsnOptions(Notify.NEVER))}
+        self._originals = {}
+
+    def _quarantine_fields(self) -> bytes:
+        return b"".join(f"X-Elemta-Recipient: {each}\r\n".encode() for each in self._meant_for)
 
     async def _commit(self) -> Refusal | None:
         context, draft, message = self._context, self._draft, self.message
@@ -503,6 +524,7 @@ class Transaction:
                 prefix += missing_fields(draft.head, message, config.hostname, now)
             if self._examination is not None:
                 prefix = await self._examination.fields(draft.head, prefix, envelope) + prefix
+            prefix += self._quarantine_fields()
             accepted = self._accepted_event(draft, len(prefix), message)
             notices = self._notices(expansion, envelope, message, prefix)
             judged = None if self._judge is None else self._judge.hold(message, self.recipients)

@@ -28,7 +28,7 @@ from elemta.events import (
     MessageSigned,
     TaskCrashed,
 )
-from elemta.mail import Domain
+from elemta.mail import Domain, Notify
 from elemta.policy import (
     MessageHasher,
     Notary,
@@ -123,6 +123,29 @@ async def test_what_dmarc_found_is_counted_for_reports(autojump_clock):
         assert (row.domain, row.count) == ("else.example", 2)
         assert STRANGER in row.found
         assert "a@" not in row.found  # no local part of anybody
+
+
+@pytest.mark.parametrize("mailbox", [None, "suspect@ours.example"])
+async def test_what_is_suspect_goes_to_the_mailbox_for_it(autojump_clock, mailbox: str | None):
+    config = with_policy(dmarc=DmarcConfig(MessageAction.QUARANTINE), quarantine_mailbox=mailbox)
+    spool = FakeSpool()
+    async with open_bed(config, spool=spool, notary=notary(config, resolver("v=spf1 -all"))) as bed:
+        client = bed.dial(STRANGER)
+        await client.hello()
+        await client.say("MAIL FROM:<a@else.example>")
+        for name in ("bob", "carol"):
+            assert (await client.say(f"RCPT TO:<{name}@ours.example> NOTIFY=SUCCESS"))[:3] == "250"
+        assert (await client.data(MAIL))[:3] == "250"
+        [(envelope, _, prefix, _)] = spool.stored.values()
+        assert prefix.startswith(b"X-Elemta-Quarantine: dmarc\r\n")
+        named = b"X-Elemta-Recipient: bob@ours.example\r\nX-Elemta-Recipient: carol@ours.example\r\n"
+        assert (named in prefix) is (mailbox is not None)
+        found = [str(each.mailbox) for each in envelope.recipients]
+        assert found == ([mailbox] if mailbox else ["bob@ours.example", "carol@ours.example"])
+        if mailbox:
+            assert envelope.recipients[0].notify is Notify.NEVER
+        [accepted] = bed.seen(MessageAccepted)
+        assert list(accepted.recipients) == found
 
 
 @pytest.mark.parametrize(
