@@ -163,13 +163,17 @@ def parse_wanted(given: Mapping[str, str | None]) -> Wanted:
     message_id, subject, remote_id = (given.get(name) for name in ("message_id", "subject", "remote_id"))
     if remote_id is not None and len(remote_id.strip()) < SHORTEST_REMOTE_ID:
         raise BadRequest(f"remote_id has at least {SHORTEST_REMOTE_ID} characters")
-    return Wanted(
+    wanted = Wanted(
         parse_address(given.get("sender"), "sender"),
         parse_address(given.get("recipient"), "recipient"),
         None if message_id is None else bare_message_id(message_id),
         None if subject is None else subject_mark(subject),
         None if remote_id is None else remote_id.strip(),
     )
+    for name, mark in (("message_id", wanted.message_id), ("subject", wanted.subject)):
+        if mark == "":  # all messages without one have the same
+            raise BadRequest(f"{name} says nothing")
+    return wanted
 
 
 def json_response(value: object, status: int = 200) -> Response:

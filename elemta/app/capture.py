@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from pathlib import Path
 
@@ -106,7 +107,11 @@ def _describe(parcel: Parcel, path: Path, head: bytes) -> Captured:
         raw = field.raw.partition(b":")[2].decode("utf-8", "replace")
         try:
             subject = str(make_header(decode_header(" ".join(raw.split()))))
-        except (ValueError, LookupError):  # an unknown charset or broken encoded word: as it stands
+        except (
+            MessageError,
+            ValueError,
+            LookupError,
+        ):  # an unknown charset or broken encoded word: as it stands
             subject = " ".join(raw.split())
     lines = head[end:].decode("utf-8", "replace").split("\r\n")
     return Captured(

@@ -7,8 +7,9 @@ the hash does not learn the subject (unless by trying).
 from __future__ import annotations
 
 import re
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
+from encodings.aliases import aliases
 from hashlib import blake2b
 
 import attrs
@@ -19,6 +20,9 @@ LONGEST_MESSAGE_ID = 250
 """Characters of a Message-ID that are looked at."""
 _LONGEST_SUBJECT = 1000
 _BLANKS = re.compile(r"\s+")
+_CHARSET = re.compile(r"(?i)=\?([^?]*)\?[qb]\?")
+# Python remembers each name of a charset that it was ever asked for, and strangers make them up
+_CHARSETS = frozenset(aliases) | frozenset(aliases.values()) | {"cp874", "koi8_u", "utf_8_sig"}
 
 
 @attrs.frozen(slots=True)
@@ -40,7 +44,7 @@ def marks_of(header: bytes) -> Marks:
     for field in HeaderBlock(header).fields():
         name = field.name.lower()
         if name == b"message-id" and not message_id:
-            message_id = bare_message_id(field.value[:LONGEST_MESSAGE_ID].decode("utf-8", "replace"))
+            message_id = bare_message_id(field.value[: LONGEST_MESSAGE_ID + 2].decode("utf-8", "replace"))
         elif name == b"subject" and not subject:
             subject = subject_mark(field.value[:_LONGEST_SUBJECT].decode("utf-8", "replace"))
         if message_id and subject:
@@ -59,10 +63,14 @@ def subject_mark(text: str) -> str:
     Empty for an empty one.
     """
     text = text[:_LONGEST_SUBJECT]
-    if "=?" in text:  # RFC 2047
+    if "=?" in text and all(_is_known(name) for name in _CHARSET.findall(text)):  # RFC 2047
         try:
             text = str(make_header(decode_header(text)))
-        except (HeaderParseError, LookupError, ValueError):
+        except (MessageError, LookupError, ValueError):
             pass  # it is what it says
     plain = _BLANKS.sub(" ", text).strip().casefold()
     return blake2b(plain.encode("utf-8", "replace"), digest_size=8).hexdigest() if plain else ""
+
+
+def _is_known(charset: str) -> bool:
+    return charset.lower().replace("-", "_") in _CHARSETS

@@ -120,5 +120,12 @@ async def test_a_search_by_what_the_header_says(gone: bool, autojump_clock: trio
             (life,) = (await bed.request("GET", f"/api/v1/trace?{query}")).json()["messages"]
             assert (life["id"], life["message_id"]) == (message, "1%2@x.example")
         assert (await bed.request("GET", "/api/v1/trace?subject=he")).json() == {"messages": []}
-        for bad in ("subject=", "remote_id=abc", f"message_id={'x' * 253}", "subject=%20"):
+        for bad in (
+            "subject=",
+            "remote_id=abc",
+            f"message_id={'x' * 253}",
+            "subject=%20",
+            "message_id=%3C%3E",
+            "subject=%3D?utf-8?q??%3D",
+        ):
             assert (await bed.request("GET", f"/api/v1/trace?{bad}")).status == 400

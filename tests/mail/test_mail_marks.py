@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import encodings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,9 @@ def test_a_subject_has_one_mark_however_it_is_written(subject: str) -> None:
     assert len(HELLO) == 16
 
 
-@pytest.mark.parametrize("subject", ["=?x?q?Hello?=", "=?utf-8?q?=ff?=", "=?nope?b?SGVsbG8=?=", "\udcff"])
+@pytest.mark.parametrize(
+    "subject", ["=?x?q?Hello?=", "=?utf-8?q?=ff?=", "=?nope?b?SGVsbG8=?=", "\udcff", "=?\xe9?q?a?="]
+)
 def test_what_cannot_be_decoded_has_a_mark_all_the_same(subject: str) -> None:
     assert len(subject_mark(subject)) == 16
 
@@ -47,6 +51,29 @@ def test_a_message_without_them_has_none(header: bytes) -> None:
 def test_a_message_id_is_compared_without_brackets() -> None:
     assert bare_message_id(" <a@x> ") == bare_message_id("a@x") == "a@x"
     assert len(marks_of(b"Message-ID: <" + b"x" * 9999 + b">\r\n").message_id) < 251
+
+
+def test_a_charset_that_is_no_ascii_is_no_error() -> None:
+    assert marks_of("Subject: =?\xe9?q?Hello?=\r\n\r\n".encode()).subject
+    assert marks_of(b"Subject: =?\xff?b?SGVsbG8=?=\r\n\r\n").subject
+
+
+def test_python_is_not_asked_for_charsets_that_strangers_make_up() -> None:
+    before = len(encodings._cache)  # type: ignore[attr-defined]  # where it remembers them
+    for number in range(20):
+        subject_mark(f"=?made-up-{number}?q?Hello?=")
+    assert len(encodings._cache) == before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("charset", ["KOI8-R", "koi8-u", "windows-1251", "gb2312", "ISO-2022-JP"])
+def test_charsets_of_mail_are_known(charset: str) -> None:
+    assert subject_mark(f"=?{charset}?q?Hello?= you") == HELLO
+
+
+@pytest.mark.parametrize("length", [200, 248, 249, 250, 300])
+def test_a_long_message_id_is_cut_where_a_search_cuts_it(length: int) -> None:
+    identity = "x" * length
+    assert marks_of(f"Message-ID: <{identity}>\r\n".encode()).message_id == bare_message_id(f"<{identity}>")
 
 
 @given(st.binary())
