@@ -77,8 +77,11 @@ class Sink:
 
 
 @contextlib.contextmanager
-def elemta(folder: Path, sink: Sink | None) -> Iterator[tuple[int, int]]:
-    """A running elemta that relays to the sink, or discards; yields port and process id."""
+def elemta(
+    folder: Path, sink: Sink | None, *, more: str = '[logging]\nlevel = "info"\n'
+) -> Iterator[tuple[int, int]]:
+    """A running elemta that relays to the sink, or discards; yields port and process id. `more` ends the
+    configuration."""
     port = free_port()
     route = (
         f'transport = "smtp"\nhost = "127.0.0.1"\nport = {sink.port}\ntls = "none"'
@@ -90,7 +93,7 @@ def elemta(folder: Path, sink: Sink | None) -> Iterator[tuple[int, int]]:
         f'hostname = "mx.example.org"\nstate_dir = "{folder}/state"\n[[listeners]]\nname = "mx"\n'
         f'address = "127.0.0.1:{port}"\n[relay]\nnetworks = ["127.0.0.0/8"]\n[[routes]]\nmatch = "*"\n{route}\n'
         "[limits]\nsessions_per_client = 10000\nsessions = 10000\nmessages_per_session = 1000000\n"
-        '[logging]\nlevel = "info"\n'
+        f"{more}"
     )
     log = (folder / "elemta.log").open("wb")
     process = subprocess.Popen(
