@@ -95,7 +95,7 @@ export const queue = {
         const now = Date.now() / 1000;
         following = page.next;
         showActions();
-        fill(list, table("Messages", [["", "check"], ["message", ""], ["age", "number"], ["sender", ""], ["recipient", ""], ["state", ""], ["why", "wide"]],
+        fill(list, table("Messages", [["", "check"], ["message", ""], ["age", "number"], ["sender", "address"], ["recipient", "address"], ["state", ""], ["why", "wide"]],
           page.messages.flatMap((message) => message.recipients.map((recipient, place) => [
             place ? "" : el("input", {
               type: "checkbox", checked: chosen.has(message.id), "aria-label": `Choose message ${message.id}`, "data-key": `c${message.id}`,
