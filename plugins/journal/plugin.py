@@ -21,7 +21,7 @@ from elemta.plugin.api import (
 )
 
 from .handing import Conversation
-from .record import Record, form_of, is_ours, is_report, needs_eight_bit, record_of, report
+from .record import Form, Record, form_of, is_ours, is_report, needs_eight_bit, record_of, report
 
 KEY_KEPT: Final = 366 * 86400.0
 """Seconds for which the key is remembered by which reports are known again."""
@@ -89,8 +89,11 @@ class Journal(Plugin[Settings]):
         if not self._is_wanted(session, envelope, message):
             self.context.metrics.count("not reported")
             return
-        record = record_of(session, envelope, message, self.context.clock.time())
-        await self._report(record, message)
+        # Large messages, and large headers, take their time to look through
+        record, form = await self.context.in_thread(
+            _look, session, envelope, message, self.context.clock.time()
+        )
+        await self._report(record, form, message)
         self.context.metrics.count("reported")
 
     def _is_wanted(self, session: SessionView | None, envelope: EnvelopeView, message: MessageView) -> bool:
@@ -107,14 +110,19 @@ class Journal(Plugin[Settings]):
             return False
         return self.config.sample >= 1.0 or zlib.crc32(message.id.encode()) < self.config.sample * 2**32
 
-    async def _report(self, record: Record, message: MessageView) -> None:
-        form = form_of(message.chunks())
+    async def _report(self, record: Record, form: Form, message: MessageView) -> None:
         hostname = self.context.hostname or "localhost"
         pieces = report(record, form, message.chunks(), hostname=hostname, to=self.config.to, key=self._key)
         async with self.context.connect(self.config.server, tls=self.config.tls) as stream:
             await Conversation(stream, hostname).hand_in(
                 self.config.sender, self.config.to, eight_bit=needs_eight_bit(record, form), message=pieces
             )
+
+
+def _look(
+    session: SessionView | None, envelope: EnvelopeView, message: MessageView, time: float
+) -> tuple[Record, Form]:
+    return record_of(session, envelope, message, time), form_of(message.chunks())
 
 
 def _is_in(address: str, patterns: tuple[DomainPattern, ...]) -> bool:

@@ -8,7 +8,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from email.utils import getaddresses
 from typing import Final
 
 import attrs
@@ -20,6 +19,8 @@ MARK: Final = "X-Elemta-Journal"
 """The field by which a journal report is known again: it has an HMAC of its Message-ID."""
 _LONGEST_LINE: Final = 998
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_BETWEEN: Final = re.compile(r"[\s,;:<>()]+")
+"""What stands between addresses and other words of a field."""
 _BASE64_PIECE: Final = 57 * 1000
 """Octets that become whole lines of 76 characters."""
 
@@ -51,15 +52,16 @@ def record_of(
     session: SessionView | None, envelope: EnvelopeView, message: MessageView, time: float
 ) -> Record:
     """What is to be kept. Text of strangers comes without control characters, in one line each."""
-    fields = [each.value for each in message.headers if each.name.lower() in ("to", "cc")]
-    named = {address.lower() for _, address in getaddresses(fields)}
+    # By words, not by syntax: strangers write it, and a parser could give up or take its time
+    fields = " ".join(each.value for each in message.headers if each.name.lower() in ("to", "cc")).lower()
+    named = frozenset(_BETWEEN.split(fields))
     return Record(
         id=message.id,
         time=time,
         direction="outgoing" if is_ours(session) else "incoming",
         sender=envelope.sender,
         recipients=envelope.recipients,
-        bcc=tuple(each for each in envelope.recipients if each.lower() not in named),
+        bcc=tuple(each for each in envelope.recipients if not _is_named(each.lower(), named, fields)),
         message_id=_line(message.header("Message-ID")),
         subject=_line(message.header("Subject")),
         account=session.identity.name if session is not None and session.identity is not None else "",
@@ -67,6 +69,11 @@ def record_of(
         session=session.id if session is not None else "",
         size=message.size,
     )
+
+
+def _is_named(address: str, words: frozenset[str], fields: str) -> bool:
+    # A quoted local part may have blanks in it
+    return address in words or (address.startswith('"') and address in fields)
 
 
 def is_ours(session: SessionView | None) -> bool:

@@ -229,3 +229,33 @@ async def test_mistaken_settings_are_refused(
     with pytest.raises(SettingsError, match=complaint):
         async with open_mta({"path": HERE, "config": config}):
             pass
+
+
+@REPORTS
+@ARCHIVE
+@pytest.mark.parametrize("to", ["(" * 3000, "a:" * 3000, "<" * 3000, '"' * 3001])
+async def test_a_field_that_no_parser_likes_is_reported_all_the_same(mta: Mta, to: str) -> None:
+    let_in(mta)
+    folded = "\r\n ".join(to[start : start + 900] for start in range(0, len(to), 900))
+    content = f"From: a@client.example\r\nTo: {folded} bob@example.org\r\n\r\nHello\r\n".encode()
+    (await mta.send("bob@example.org", content=content)).assert_accepted()
+    (report,) = copies(mta)
+    assert "Recipient: bob@example.org" in read(report)[0]
+
+
+@REPORTS
+@ARCHIVE
+@pytest.mark.parametrize(
+    ("to", "named"),
+    [
+        ("Bob <BOB@example.org>", True),
+        ("friends:carol@x.example,bob@example.org;", True),
+        ("notbob@example.org", False),
+        ("bob@example.org.example", False),
+    ],
+)
+async def test_who_is_not_in_the_header_is_bcc(mta: Mta, to: str, named: bool) -> None:
+    let_in(mta)
+    await mta.send("bob@example.org", content=f"From: a@client.example\r\nTo: {to}\r\n\r\nx\r\n".encode())
+    (report,) = copies(mta)
+    assert f"{'Recipient' if named else 'Bcc'}: bob@example.org" in read(report)[0].splitlines()
