@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import email
-import email.policy
 import re
 from email.message import Message
+from email.policy import Compat32
 from typing import Final
 
 import attrs
@@ -14,6 +14,22 @@ _STATUS: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _MOST: Final = 1000
 """Recipients in one notice that are looked at, and parts of it."""
 _LONGEST: Final = 320
+_LONGEST_VALUE: Final = 2000
+"""Characters of a field that are looked at."""
+_NESTING: Final = re.compile(rb"(?i)(?:multipart|message)/")
+_MOST_NESTED: Final = 16
+"""Parts that may have parts. The parser compares each line with all boundaries it is inside of."""
+
+
+class _Bounded(Compat32):
+    """Fields cut off: what reads their parameters takes the square of their length."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[:_LONGEST_VALUE]
+
+
+_POLICY: Final = _Bounded()
 
 
 @attrs.frozen
@@ -30,7 +46,11 @@ class Told:
 
 def read_notice(content: bytes) -> tuple[Told, ...]:
     """What it says; nothing, where it is no such notice."""
-    message = email.message_from_bytes(content, policy=email.policy.compat32)
+    for number, match in enumerate(_NESTING.finditer(content)):
+        if number >= _MOST_NESTED:  # what the notice says comes before the message that it is about
+            content = content[: match.start()]
+            break
+    message = email.message_from_bytes(content, policy=_POLICY)
     for number, part in enumerate(message.walk()):
         if number >= _MOST:
             break
@@ -63,7 +83,7 @@ def _told(block: Message) -> Told | None:
 
 def _text(block: Message, name: str) -> str:
     value = block.get(name)
-    return "" if value is None else str(value).strip()[:2000]
+    return "" if value is None else str(value).strip()
 
 
 def _address(block: Message, name: str) -> str:

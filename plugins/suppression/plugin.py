@@ -75,7 +75,17 @@ class Settings:
     """How long an address is on the list."""
     hard: tuple[str, ...] = ("5.*",)
     """Codes that bring an address on it at once."""
-    not_hard: tuple[str, ...] = ("5.2.2", "5.2.3", "5.3.*", "5.4.*", "5.5.*", "5.6.*", "5.7.*")
+    not_hard: tuple[str, ...] = (
+        "5.1.7",
+        "5.1.8",
+        "5.2.2",
+        "5.2.3",
+        "5.3.*",
+        "5.4.*",
+        "5.5.*",
+        "5.6.*",
+        "5.7.*",
+    )
     """Among these, those that only count: of the message or of us rather than of the address."""
     soft_limit: int = attrs.field(default=5, validator=attrs.validators.ge(0))
     """So many other failures bring it on the list as well; 0: none do."""
@@ -146,6 +156,8 @@ class Suppression(Plugin[Settings]):
 
     def _is_about(self, session: SessionView | None, envelope: EnvelopeView) -> bool:
         ours = session is None or session.trusted or session.identity is not None
+        if self._verp.is_ours(envelope.sender):
+            return False  # it comes back from a filter, and has its return path
         return ours and any(_is_in(envelope.sender, each) for each in self.config.senders)
 
     async def _why(self, address: str) -> str | None:
@@ -171,8 +183,14 @@ class Suppression(Plugin[Settings]):
             self.context.metrics.count("bounces of nothing known")
             return Discard("a bounce of a message that is not remembered")
         told = await self.context.in_thread(self._read, message)
+        heard = set[str]()
         for each in told:
-            await self._hear(sent.find(each.addresses), each)
+            recipient = sent.find(each.addresses)
+            if recipient.lower() in heard:
+                continue  # several names of one recipient, as behind an alias, are one failure
+            if recipient and each.action == "failed":
+                heard.add(recipient.lower())
+            await self._hear(recipient, each)
         self.context.metrics.count("bounces" if told else "other answers")
         if not self.config.forward:
             return Discard("a bounce that was read")

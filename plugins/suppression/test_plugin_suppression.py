@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ import trio
 
 from elemta.config import SettingsError
 from elemta.testing import Mta, PluginBroken, open_mta
+from elemta.testing.kit import OWN
 
 HERE = str(Path(__file__).with_name("plugin.py"))
 NEWS = "news@example.org"
@@ -310,3 +313,69 @@ def test_a_value_of_the_state_holds_the_most_recipients() -> None:
     )
     (value,) = kept.values()
     assert len(value) <= 4096
+
+
+def notice() -> Any:
+    """The module of that name beside the plugin."""
+    return runpy.run_path(str(Path(HERE).with_name("notice.py")))
+
+
+def nested(depth: int) -> bytes:
+    return b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (each, each)
+        for each in range(depth)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        nested(150) + b"\r\n" + b"--\n" * 80_000,
+        nested(2000),
+        b'Content-Type: multipart/mixed; a="' + b";" * 200_000 + b'"; boundary=x\r\n\r\n--x\r\n\r\n',
+    ],
+    ids=["lines", "depth", "parameters"],
+)
+def test_a_notice_that_is_made_to_cost_time_costs_little(content: bytes) -> None:
+    began = time.process_time()
+    assert notice()["read_notice"](content) == ()
+    assert time.process_time() - began < 1
+
+
+def test_a_notice_in_front_of_a_message_of_many_parts_is_read() -> None:
+    content = bounce("5.1.1", "bob@far.example").replace("\n--b--", "\n--b\n").encode()
+    content += b"Content-Type: message/rfc822\n\n" + nested(100) + b"x\n--b--\n"
+    (told,) = notice()["read_notice"](content)
+    assert (told.addresses, told.status) == (("bob@far.example",), "5.1.1")
+
+
+async def test_several_failures_of_one_recipient_in_one_bounce_count_once(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    again = "".join(
+        f"\nFinal-Recipient: rfc822; {each}@far.example\nOriginal-Recipient: rfc822; bob@far.example\n"
+        "Action: failed\nStatus: 4.2.2\n"
+        for each in "abcdef"
+    )
+    async with sending(tmp_path, soft_limit=2) as mta:
+        await send(mta, "bob@far.example")
+        await come_back(mta, mta.letter().sender, bounce("4.2.2", "bob@far.example", more=again))
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+@pytest.mark.parametrize("status", ["5.1.7", "5.1.8"])
+async def test_what_is_wrong_with_the_sender_suppresses_no_recipient(
+    tmp_path: Path, autojump_clock: object, status: str
+) -> None:
+    async with sending(tmp_path) as mta:
+        await send(mta, "bob@far.example")
+        await come_back(mta, mta.letter().sender, bounce(status, "bob@far.example"))
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+async def test_a_message_that_has_its_return_path_keeps_it(tmp_path: Path, autojump_clock: object) -> None:
+    async with sending(tmp_path, senders=["*.example.org", "example.org"]) as mta:
+        await send(mta, "bob@far.example")
+        path = mta.letter().sender
+        await mta.send("bob@far.example", sender=path, peer=OWN)
+        assert mta.delivered[-1].sender == path
