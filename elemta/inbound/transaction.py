@@ -221,7 +221,9 @@ class Transaction:
             reply = await self._find(mailbox)
             if reply is not None:
                 return Refusal(reply, "recipients cannot be looked up")
-            if mailbox in self._unsure and not self._found[mailbox].exists:
+            if mailbox in self._unsure and not self._exists(
+                mailbox
+            ):  # a reload may have taken the table away
                 return Refusal(replies.MAILBOX_UNKNOWN, f"{mailbox} does not exist")
         return None
 
@@ -239,10 +241,11 @@ class Transaction:
     def last_to_verify(self) -> Mailbox | None:
         """The one that was added last, where it stands for itself: who is behind an alias is our own word."""
         mailbox = next(reversed(self._recipients))
-        if mailbox in self._originals:
+        router = self._context.services.router
+        if mailbox in self._originals or mailbox == router.postmaster:  # RFC 5321 §4.5.1: he always exists
             return None
         found = self._found.get(mailbox)
-        behind = self._context.services.router.expand(mailbox) if found is None else found.behind
+        behind = router.expand(mailbox) if found is None else found.behind
         return mailbox if behind == (mailbox,) else None
 
     def envelope_view(self) -> EnvelopeView:

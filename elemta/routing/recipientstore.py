@@ -86,6 +86,8 @@ class RecipientStore:
             raise RecipientsUnavailable(f"{self._path}: {cause}") from cause
         except RecipientsFileError as error:
             raise RecipientsUnavailable(str(error)) from error
+        except UnicodeDecodeError as error:  # SQLite keeps what others write, whether it is text or not
+            raise RecipientsUnavailable(f"{self._path}: a row is no UTF-8 text") from error
         except RecipientsUnavailable as error:
             raise RecipientsUnavailable(f"{self._path}: {error}") from error
 
@@ -182,10 +184,14 @@ class RecipientsChange:
         """Write `local@domain` or `@domain` in place of what there was of it.
 
         Raises:
-          ValueError: it is no address, the targets are none, or lead only back to it.
+          ValueError: it is no address, the targets are none, or lead only back to it. Nothing is written.
         """
         local_part, domain = parse_key(address)
         parse_targets(targets, Domain(domain))
+        with self._connection:  # a savepoint: undone where it raises
+            self._write(local_part, domain, targets)
+
+    def _write(self, local_part: str, domain: str, targets: str) -> None:
         self._connection.execute(
             "INSERT INTO recipients VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET targets = excluded.targets",
             (domain, local_part, targets),
@@ -226,15 +232,14 @@ def edit_recipients(path: Path, delimiter: str) -> Iterator[RecipientsChange]:
       RecipientsFileError: the file cannot be used as it is.
       RecipientsUnavailable: it is being changed by somebody else, or cannot be written.
     """
-    fresh = not path.exists()
-    if not fresh:
-        _checked(path)
+    # SQLite leaves an empty file behind where its first change is not committed.
+    fresh = not path.exists() or _checked(path).st_size == 0
     try:
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if fresh else 0)
         connection = _connect(path, flags, fresh=fresh)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            if fresh:
+            if fresh and connection.pragma("application_id") != APPLICATION_ID:  # nobody was faster
                 connection.execute(_TABLES)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -246,6 +251,8 @@ def edit_recipients(path: Path, delimiter: str) -> Iterator[RecipientsChange]:
         raise RecipientsUnavailable(f"{path}: somebody else is changing it") from cause
     except apsw.Error as cause:
         raise RecipientsUnavailable(f"{path}: {cause}") from cause
+    except UnicodeDecodeError as cause:
+        raise RecipientsUnavailable(f"{path}: a row is no UTF-8 text") from cause
 
 
 def _connect(path: Path, flags: int, *, fresh: bool = False) -> apsw.Connection:

@@ -226,3 +226,51 @@ async def test_a_table_that_somebody_keeps_locked_is_no_answer(table: Path):
         writer.execute("ROLLBACK")
         assert (await router.find(parse_mailbox("alice@ours.example"))).exists
     writer.close()
+
+
+def test_a_first_change_that_is_not_made_leaves_nothing_in_the_way_of_the_next(tmp_path: Path):
+    path = tmp_path / "table"
+    with pytest.raises(ValueError, match="no address"):
+        fill(path, {"nonsense": ""})
+    fill(path, {"alice@ours.example": ""})
+    assert ask(router_of(path), "alice@ours.example")[0]
+
+
+def test_what_is_refused_is_not_written_though_others_of_the_change_are(table: Path):
+    with edit_recipients(table, "+") as change:
+        with pytest.raises(ValueError, match="leads only back to itself"):
+            change.put("bob@ours.example", "bob2")
+            change.put("bob2@ours.example", "bob")
+        change.put("carol@ours.example")
+    router = router_of(table)
+    assert ask(router, "bob@ours.example") == (True, ["bob2@ours.example"])
+    assert not ask(router, "bob2@ours.example")[0]
+    assert ask(router, "carol@ours.example")[0]
+
+
+def test_a_row_that_is_no_text_is_neither_a_yes_nor_a_no(table: Path):
+    other = apsw.Connection(str(table))
+    other.execute("UPDATE recipients SET targets = CAST(x'e9' AS TEXT) WHERE local_part = 'bob'")
+    router = router_of(table)
+    with pytest.raises(RecipientsUnavailable, match="no UTF-8 text"):
+        ask(router, "bob@ours.example")
+    assert ask(router, "alice@ours.example")[0]
+    with pytest.raises(RecipientsUnavailable, match="no UTF-8 text"), edit_recipients(table, "+") as change:
+        list(change.all())
+
+
+def test_what_a_writer_left_half_done_is_no_answer_until_one_has_undone_it(table: Path):
+    half = table.parent / "half"
+    other = apsw.Connection(str(table))
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("DELETE FROM recipients WHERE local_part = 'bob'")
+    other.cache_flush()
+    half.write_bytes(table.read_bytes())
+    journal = table.with_name(f"{table.name}-journal")
+    half.with_name("half-journal").write_bytes(journal.read_bytes())
+    other.close()
+    with pytest.raises(RecipientsFileError):
+        router_of(half)
+    with edit_recipients(half, "+") as change:
+        assert len(list(change.all())) == len(ROWS)
+    assert ask(router_of(half), "bob@ours.example")[0]
