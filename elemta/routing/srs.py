@@ -93,6 +93,10 @@ class Srs:
             return None
         text = mailbox.local_part[5:]
         found = self._reverse_first(text, now) if mark[1] == "0" else self._reverse_later(text)
+        if found is not None and found.domain == self.domain:
+            # It was sent on by us, by another, and by us again: we are the first host as well.
+            first = _MARK.match(found.local_part)
+            found = None if first is None else self._reverse_first(found.local_part[5:], now)
         if found is None or not _ROUTING.isdisjoint(found.local_part):
             return None
         return found

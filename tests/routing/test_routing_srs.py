@@ -70,6 +70,19 @@ def test_what_another_host_sent_on_goes_back_to_that_host_however_long_the_way()
     assert FIRST.reverse(made, NOW) == parse_mailbox("alice@o.example")
 
 
+def test_what_came_back_by_way_of_another_host_goes_to_who_wrote_it():
+    sender = parse_mailbox("alice@o.example")
+    again = SRS.rewrite(FIRST.rewrite(SRS.rewrite(sender, NOW), NOW), NOW)
+    assert again.local_part.startswith("SRS1=")
+    assert SRS.reverse(again, NOW) == sender
+    assert SRS.reverse(again, NOW + 23 * DAY) is None
+
+
+def test_another_host_cannot_say_who_is_behind_an_address_of_ours():
+    forged = Mailbox("SRS1=AAAA=ours.example==AAAAAA=AA=o.example=alice", Domain("first.example"))
+    assert SRS.reverse(SRS.rewrite(forged, NOW), NOW) is None
+
+
 def test_a_host_with_another_separator_finds_its_own_address_again():
     made = Mailbox("SRS0+abcd=XY=o.example=alice", Domain("first.example"))
     assert SRS.reverse(SRS.rewrite(made, NOW), NOW) == made
