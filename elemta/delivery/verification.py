@@ -25,6 +25,9 @@ from .transport import ConnectFailed, Transport
 _POLICY = 7
 """Subject of enhanced codes that are about who asks (RFC 3463 §3.8): of another sender it may be taken."""
 
+_FULL = 552
+"""A mailbox that is full exists, and as too many recipients it is for a time (RFC 5321 §4.5.3.1.10)."""
+
 
 class Verdict(enum.StrEnum):
     """What is known of a recipient."""
@@ -142,8 +145,8 @@ class Verifier:
         try:
             with trio.move_on_after(self._config.timeout):
                 await self._talk(mailbox, route, settle)
-        except Exception as error:  # of a bug: the sessions only know that they do not know
-            reason = summarize(error)
+        except* Exception as errors:  # of a bug: the sessions only know that they do not know
+            reason = summarize(errors)
             self._bus.publish(TaskCrashed(time=self._clock.time(), task="verification", error=reason))
         finally:
             if outcome is None:
@@ -207,6 +210,8 @@ def _verdict(outcome: Outcome | None) -> Verdict:
             return Verdict.EXISTS
         case Failed(from_remote=True):
             enhanced = outcome.reply.enhanced
+            if outcome.reply.code == _FULL:
+                return Verdict.UNKNOWN
             if enhanced is not None and enhanced.subject == _POLICY:
                 return Verdict.UNKNOWN
             return Verdict.REFUSED

@@ -17,8 +17,11 @@ from elemta.config import (
     VerificationConfig,
     VerificationUnknown,
 )
-from elemta.events import RecipientVerified
-from elemta.mail import Domain, Reply
+from elemta.delivery import Connection, Transport, open_verifier
+from elemta.events import EventBus, RecipientVerified
+from elemta.mail import Domain, Reply, parse_mailbox
+from elemta.routing import Router
+from elemta.runtime import TrioWallClock
 from elemta.smtp import Command, Rcpt
 from elemta.testing import Fault, MemoryStream, ScriptedPeer, SinkPeer, open_test_server
 from elemta.testing.peers import GREETING
@@ -48,6 +51,8 @@ def knows_alice(command: Command) -> Reply:
         return Reply.of(451, "4.3.0", "not now")
     if mailbox is not None and mailbox.local_part == "closed":
         return Reply.of(550, "5.7.1", "members only")
+    if mailbox is not None and mailbox.local_part == "full":
+        return Reply.of(552, "5.2.2", "mailbox full")
     return Reply.of(550, "5.1.1", "nobody here")
 
 
@@ -119,6 +124,8 @@ async def test_of_what_is_not_known_the_configuration_decides(
         assert await client.rcpt("later") == answer
         # RFC 3463 §3.8: it is about who asks, and `<>` is not who will write
         assert await client.rcpt("closed") == answer
+        # RFC 5321 §4.5.3.1.10: it is not for good, and who is full exists
+        assert await client.rcpt("full") == answer
         sink.answers["MAIL"] = Reply.of(550, "5.1.8", "no null sender here")
         assert await client.rcpt("y") == answer
 
@@ -202,3 +209,34 @@ async def test_an_lmtp_server_is_asked_in_its_own_words(autojump_clock) -> None:
         client = await Client(server.connect()).begin()
         assert await client.rcpt("nobody") == "550 5.1.1"
         assert sink.commands == ["LHLO", "MAIL", "RCPT", "QUIT"]
+
+
+async def test_our_postmaster_exists_whatever_the_next_hop_says(autojump_clock) -> None:
+    sink = SinkPeer(answers={"RCPT": knows_alice})
+    config = attrs.evolve(config_with(), postmaster="pm@relayed.example")
+    async with open_test_server(config) as server:
+        server.network.listen(HOST, 25, sink.serve)
+        client = await Client(server.connect()).begin()
+        assert (await client.say("RCPT TO:<postmaster>"))[:9] == "250 2.1.5"
+        assert await client.rcpt("other") == "550 5.1.1"
+
+
+async def test_a_transport_that_fails_while_all_ends_does_not_end_the_server_badly(autojump_clock) -> None:
+    class Broken(Transport):
+        async def connect(self) -> Connection:
+            async def part() -> None:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise ValueError("a bug")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(part)
+                nursery.start_soon(trio.sleep_forever)
+            raise AssertionError
+
+    config, bus, clock = config_with(), EventBus(), TrioWallClock()
+    async with open_verifier(config, Router(config), lambda route: Broken(), bus, clock) as verifier:
+        with trio.move_on_after(1):
+            await verifier.ask(parse_mailbox("bob@relayed.example"))
+        assert verifier.statistics().under_way == 1
