@@ -24,6 +24,8 @@ ACCEPTED: Final = "accepted.jsonl"
 class Folder:
     root: Path
     compress: bool = True
+    _settled: set[str] = attrs.field(factory=set, init=False, eq=False, repr=False)
+    """Days whose entry in the root is on stable storage."""
 
     def keep(self, now: float, pieces: Iterable[bytes], record: dict[str, Any]) -> str:
         """Write the message, and the record beside it; both are on stable storage when this returns.
@@ -78,21 +80,33 @@ class Folder:
         finally:
             os.close(handle)
 
-    def clean(self, now: float, seconds: float) -> int:
-        """Remove the days that ended so long ago; returns how many."""
-        last = datetime.datetime.fromtimestamp(now - seconds, datetime.UTC).date()
-        removed = 0
+    def clean(self, now: float, seconds: float) -> tuple[int, list[str]]:
+        """Remove the days that ended so long ago; returns how many, and what was in the way of others.
+
+        Raises:
+          OSError: the root cannot be read.
+        """
+        last = f"{datetime.datetime.fromtimestamp(now - seconds, datetime.UTC):%Y-%m-%d}"
+        removed, wrong = 0, []
         for day in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if _DAY.fullmatch(day.name) and datetime.date.fromisoformat(day.name) < last:
-                shutil.rmtree(day)
-                removed += 1
-        return removed
+            if _DAY.fullmatch(day.name) and day.name < last:
+                try:
+                    shutil.rmtree(day)
+                except OSError as error:
+                    wrong.append(str(error))
+                else:
+                    removed += 1
+        return removed, wrong
 
     def _day(self, moment: datetime.datetime) -> Path:
         day = self.root / f"{moment:%Y-%m-%d}"
-        if not day.is_dir():
+        if day.name not in self._settled or not day.is_dir():
+            missing = [each for each in day.parents if not each.exists()]
             day.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _settle_folder(self.root)
+            # Also where another thread has just made it: that one may not be as far yet
+            for parent in dict.fromkeys((self.root, *(each.parent for each in missing))):
+                _settle_folder(parent)
+            self._settled.add(day.name)
         return day
 
 

@@ -111,7 +111,12 @@ class Archive(Plugin[Settings]):
         if self._folder is None or not self.config.keep:
             return
         remove = partial(self._folder.clean, self.context.clock.time(), self.config.keep)
-        removed = await self.context.in_thread(remove)
+        try:
+            removed, wrong = await self.context.in_thread(remove)
+        except OSError as error:  # what cannot be removed is no reason to take no mail
+            removed, wrong = 0, [str(error)]
+        for each in wrong:
+            self.context.log.error("old copies cannot be removed", reason=each)
         self.context.metrics.count("days removed", removed)
 
     def _is_wanted(self, session: SessionView | None, envelope: EnvelopeView) -> bool:

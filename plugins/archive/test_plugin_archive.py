@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from elemta.config import SettingsError
 from elemta.testing import Mta, open_mta
@@ -111,7 +112,7 @@ def test_days_are_removed_when_their_time_is_over(tmp_path: Path) -> None:
     for number in range(5):
         folder.keep(number * day, [b"x"], {})
     (tmp_path / "other").mkdir()
-    assert folder.clean(5 * day + 1, 2 * day) == 3
+    assert folder.clean(5 * day + 1, 2 * day) == (3, [])
     assert sorted(each.name for each in tmp_path.iterdir()) == ["1970-01-04", "1970-01-05", "other"]
 
 
@@ -124,3 +125,37 @@ def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
         folder_at(tmp_path).keep(0.0, pieces(), {})
     assert [each.name for each in tmp_path.iterdir()] == ["1970-01-01"]
     assert list((tmp_path / "1970-01-01").iterdir()) == []
+
+
+def test_a_day_that_cannot_be_removed_does_not_keep_the_others(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "archive")
+    folder.keep(86400.0, [b"x"], {})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "archive" / "1970-01-01").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "archive" / "1970-02-31").mkdir()  # no day at all
+    removed, (wrong,) = folder.clean(86400.0 * 400, 86400.0)
+    assert removed == 2
+    assert "symbolic link" in wrong
+
+
+async def test_what_cannot_be_removed_is_no_reason_to_take_no_mail(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    (tmp_path / "2000-01-01").symlink_to(tmp_path)
+    async with open_mta(entry(folder=str(tmp_path), keep="1d")) as mta:
+        (await mta.send()).assert_accepted()
+        await trio.sleep(7200)
+        (await mta.send()).assert_accepted()
+
+
+def test_new_folders_are_settled_up_to_the_first_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_at(tmp_path / "a" / "b")
+    settled = []
+    monkeypatch.setitem(type(folder).keep.__globals__, "_settle_folder", settled.append)
+    folder.keep(0.0, [b"x"], {})
+    assert set(settled) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a/b/1970-01-01"}
+    settled.clear()
+    folder.keep(1.0, [b"x"], {})
+    assert settled == [tmp_path / "a/b/1970-01-01"]
