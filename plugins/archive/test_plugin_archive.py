@@ -152,7 +152,7 @@ def test_new_folders_are_settled_up_to_the_first_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_at(tmp_path / "a" / "b")
-    settled = []
+    settled = list[Path]()
     monkeypatch.setitem(type(folder).keep.__globals__, "_settle_folder", settled.append)
     folder.keep(0.0, [b"x"], {})
     assert set(settled) == {tmp_path, tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a/b/1970-01-01"}
