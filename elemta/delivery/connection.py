@@ -431,6 +431,7 @@ class SmtpConnection(Connection):
         while piece := await reader.read():
             held += piece
             while len(held) > CHUNK:
+                wire.expect_silence()  # else all replies would count for a chunk too early, the last one too
                 wire.begin("body", timeouts.block)
                 await wire.send(wire.machine.send_chunk(held[:CHUNK]))
                 reply = await wire.reply()

@@ -8,8 +8,8 @@ import trio
 
 from elemta.events import RecipientDeferred, RecipientDelivered
 from elemta.mail import BodyType, Reply
-from elemta.testing import SinkPeer, open_test_server
-from elemta.testing.peers import SINK_CAPABILITIES
+from elemta.testing import ScriptedPeer, SinkPeer, open_test_server
+from elemta.testing.peers import GREETING, MAIL_OK, SINK_CAPABILITIES
 
 ZONE = {
     "example.org": {"MX": [(10, "store.example.org")]},
@@ -82,3 +82,14 @@ async def test_a_refusal_of_all_recipients_sends_nothing(autojump_clock) -> None
         assert sink.commands[:3] == ["EHLO", "MAIL", "RCPT"]
         assert "BDAT" not in sink.commands
         assert sink.messages == []
+
+
+async def test_a_reply_before_the_first_chunk_is_not_taken_for_the_one_to_it(autojump_clock) -> None:
+    hello = b"250-x\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250 CHUNKING\r\n"
+    early = (b"RCPT", b"250 2.1.5 ok\r\n250 2.0.0 ok\r\n")
+    peer = ScriptedPeer(GREETING, (b"EHLO", hello), MAIL_OK, early)
+    async with open_test_server(zone=ZONE) as server:
+        server.network.listen("192.0.2.25", 25, peer.serve)
+        await send(server.connect(), BINARY * 3000)
+        await server.wait_for(RecipientDeferred)
+        assert not [each for each in peer.commands if each.startswith(b"BDAT")]
