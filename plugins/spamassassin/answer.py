@@ -133,5 +133,10 @@ def _rules(words: Iterable[str]) -> tuple[str, ...]:
 
 def _value(text: str) -> str:
     """Bounded, with folds where there are ends of lines."""
-    lines = [line.rstrip()[:_LONGEST_LINE] for line in text[:_LONGEST_VALUE].splitlines()]
+    lines, left = list[str](), _LONGEST_VALUE
+    for line in text[:_LONGEST_VALUE].splitlines():
+        lines.append(line.rstrip()[:_LONGEST_LINE])
+        left -= len(lines[-1]) + 3  # with its fold
+        if left < 0:
+            break
     return field_value("\n".join(lines))

@@ -164,8 +164,8 @@ class SpamAssassin(Plugin[Settings]):
         if self.config.subject and scan.is_spam:
             raw = next((each.raw for each in message.headers if each.name.lower() == "subject"), b"")
             old = raw.strip().decode("utf-8", "replace")
-            if not old.startswith(self.config.subject) and len(old) <= _LONGEST_SUBJECT:
-                new = field_value(f"{self.config.subject} {old}".strip())
+            new = field_value(f"{self.config.subject} {old}".strip())
+            if not old.startswith(self.config.subject) and len(new) <= _LONGEST_SUBJECT:
                 changes.append(HeaderChange(HeaderAction.REPLACE, "Subject", new))
         return Changes(headers=tuple(changes))
 

@@ -267,3 +267,18 @@ async def test_an_answer_may_come_in_pieces(mta: Mta) -> None:
     spamd.piece = 1
     (await mta.send()).assert_accepted()
     assert mta.letter().header("X-Spam-Score") == "1"
+
+
+@pytest.mark.plugin(config={"ask": "report"})
+async def test_a_report_of_many_lines_is_no_failure(mta: Mta) -> None:
+    Spamd(mta, answer("7.5", "True", b"a\n" * 20_000))
+    (await mta.send()).assert_accepted()
+    assert len(mta.letter().header("X-Spam-Report") or "") > 1000
+
+
+@pytest.mark.plugin(config={"subject": "[SPAM]" * 50})
+async def test_a_subject_that_grows_too_long_is_no_failure(mta: Mta) -> None:
+    Spamd(mta, answer("7.5", "True"))
+    head = b"Subject: " + b"\r\n ".join([b"x" * 880] * 9) + b"\r\nFrom: s@client.example\r\n\r\nbody\r\n"
+    (await mta.send(content=head)).assert_accepted()
+    assert mta.letter().header("X-Spam-Flag") == "YES"
