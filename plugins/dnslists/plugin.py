@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -36,12 +37,17 @@ from elemta.plugin.api import (
     hook,
     periodic,
 )
+from elemta.policy import find_authors
+from elemta.policy.head import MessageHead
 from elemta.policy.lists import DnsLists, Listing, ListStatistics
 
 from .links import domains_of
 
 MOST_FIELD = 8_000
-"""Characters of a From field that are looked through."""
+"""Octets of From fields that are looked through."""
+MOST_AUTHORS = 8
+"""Domains of a From field that are asked about."""
+_AUTHOR = re.compile(r"@([A-Za-z0-9.-]{1,253})")
 LOOK_EVERY = 300.0
 """Seconds between two looks for lists that are of no use."""
 
@@ -184,7 +190,7 @@ class DnsListScore(Plugin[Settings]):
         config, name = self.config, self.context.name
         before = notes.get(f"{name}.lists")
         found = Found(_number(notes.get(f"{name}.score")), tuple(str(before).split(", ")) if before else ())
-        listed = await self._ask(self._content(message))
+        listed = await self._ask(await self._content(message))
         found = Found(found.score + listed.score, tuple(dict.fromkeys(found.lists + listed.lists)))
         added = sum(_number(notes.get(each)) for each in config.add)
         found = attrs.evolve(found, score=found.score + added)
@@ -229,15 +235,14 @@ class DnsListScore(Plugin[Settings]):
         asked.append((Of.SENDER, _domains((envelope.sender.rpartition("@")[2],))))
         return asked
 
-    def _content(self, message: MessageView) -> list[Question]:
+    async def _content(self, message: MessageView) -> list[Question]:
         asked: list[Question] = []
         if Of.AUTHOR in self._lists:
-            value = (message.header("From") or "")[:MOST_FIELD]
-            names = [part.partition("@")[2] for part in value.replace(">", " ").replace(",", " ").split()]
-            asked.append((Of.AUTHOR, _domains(name.strip("\"'();:") for name in names)[:4]))
+            asked.append((Of.AUTHOR, _authors(message)))
         if Of.LINKS in self._lists:
-            start = next(message.chunks(self.config.scan), b"")
-            asked.append((Of.LINKS, domains_of(start[: self.config.scan], self.config.links)))
+            config = self.config
+            links = await self.context.in_thread(_links, message, config.scan, config.links)
+            asked.append((Of.LINKS, links))
         return asked
 
     async def _ask(self, asked: list[Question], named: Address | None = None) -> Found:
@@ -323,6 +328,24 @@ def _reason(found: Found) -> str:
 
 def _number(value: NoteValue) -> int:
     return round(value) if isinstance(value, int | float) and abs(value) < 1e6 else 0
+
+
+def _authors(message: MessageView) -> tuple[Domain, ...]:
+    raw = b"".join(b"From:%b\r\n" % each.raw for each in message.headers if each.name.lower() == "from")
+    found = find_authors(MessageHead(raw)).domains
+    if found:
+        return tuple(domain for domain in found if "." in domain.text)[:MOST_AUTHORS]
+    # Nobody knows who it is: whatever it names, and of much the two ends, which readers show
+    names = list(dict.fromkeys(_AUTHOR.findall(raw[:MOST_FIELD].decode("utf-8", "replace"))))
+    half = MOST_AUTHORS // 2
+    return _domains(dict.fromkeys(names[:half] + names[-half:]))
+
+
+def _links(message: MessageView, scan: int, most: int) -> tuple[Domain, ...]:
+    """Blocking: a large message is in a file, and there can be much to unpack."""
+    for start in message.chunks(scan):
+        return domains_of(start[:scan], most)
+    return ()
 
 
 def _domains(names: Iterable[str]) -> tuple[Domain, ...]:

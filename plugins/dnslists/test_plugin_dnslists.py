@@ -210,3 +210,30 @@ async def test_all_is_asked_at_the_same_time_and_within_one_deadline(mta: Mta) -
     (await mta.send(peer=PEER, wait=False)).assert_rejected("bad.example (client)")
     assert 3.9 < trio.current_time() - begun < 4.5
     assert mta.counts()["no answer"] == 1
+
+
+@zones({"zone": "dbl.example", "of": ["author"]}, tag=1)
+@pytest.mark.parametrize(
+    "author",
+    [
+        '"a@b.example c@d.example e@f.example g@h.example" <x@evil.example>',
+        '"<a@b.example> <c@d.example> <e@f.example> <g@h.example>" <x@evil.example>',
+        "(a@b.example c@d.example e@f.example g@h.example) x@evil.example (i@j.example k@l.example)",
+        "<a@b.example> <c@d.example> <e@f.example> <g@h.example> <i@j.example> <x@evil.example>",
+    ],
+)
+async def test_names_in_front_of_the_author_do_not_hide_him(mta: Mta, author: str) -> None:
+    serve(mta, "dbl.example", "evil.example", domains=True)
+    await examined(mta)
+    await mta.send(peer=PEER, headers={"From": author})
+    assert mta.delivered[-1].header("X-DNS-Lists") == "score 1: dbl.example (author)"
+
+
+@zones({"zone": "dbl.example", "of": ["author"]}, tag=1)
+async def test_an_author_of_many_words_is_asked_about_with_a_bound(mta: Mta) -> None:
+    serve(mta, "dbl.example", "evil.example", domains=True)
+    await examined(mta)
+    names = ",\r\n ".join(f"<a@n{number}.example> <" for number in range(500))
+    before = len(mta.dns.queries)
+    await mta.send(peer=PEER, headers={"From": names})
+    assert len(mta.dns.queries) - before <= 40
