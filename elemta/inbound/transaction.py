@@ -221,9 +221,8 @@ class Transaction:
             reply = await self._find(mailbox)
             if reply is not None:
                 return Refusal(reply, "recipients cannot be looked up")
-            if mailbox in self._unsure and not self._exists(
-                mailbox
-            ):  # a reload may have taken the table away
+            # asked by the router where a reload has taken the table away
+            if mailbox in self._unsure and not self._exists(mailbox):
                 return Refusal(replies.MAILBOX_UNKNOWN, f"{mailbox} does not exist")
         return None
 

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import attrs
+import pytest
 from inbound_bed import FakeSpool, make_config, open_bed
 
+from elemta.inbound.injection import NotTaken, Wishes
+from elemta.mail import NULL_PATH, parse_mailbox
 from elemta.routing import edit_recipients
 from elemta.runtime.threads import in_place
 
@@ -52,3 +55,33 @@ async def test_without_the_table_nobody_is_refused_for_good(autojump_clock, tmp_
             assert (await client.say(f"RCPT TO:<{name}@ours.example>"))[:9] == "450 4.3.0"
         away.rename(table)
         assert (await client.say("RCPT TO:<alice@ours.example>"))[:3] == "250"
+
+
+@pytest.mark.parametrize(("name", "is_taken"), [("alice", True), ("nobody", False)])
+async def test_a_program_is_told_at_the_end_who_does_not_exist(
+    autojump_clock, tmp_path, name: str, is_taken: bool
+):
+    in_place.set(True)
+    _, config = table_config(tmp_path)
+    async with open_bed(config, spool=FakeSpool()) as bed:
+        wishes = Wishes(NULL_PATH, [parse_mailbox(f"{name}@ours.example")], "program", "192.0.2.9")
+        injection = bed.listeners.begin_injection(wishes, 100)
+        await injection.write(b"Subject: x\r\n\r\nhello\r\n")
+        if is_taken:
+            await injection.finish()
+        else:
+            with pytest.raises(NotTaken, match=r"550 5\.1\.1"):
+                await injection.finish()
+        assert len(bed.spool.stored) == is_taken
+
+
+async def test_a_table_that_a_reload_takes_away_is_missed_by_no_message(autojump_clock, tmp_path):
+    in_place.set(True)
+    _, config = table_config(tmp_path)
+    async with open_bed(config, spool=FakeSpool()) as bed:
+        wishes = Wishes(NULL_PATH, [parse_mailbox("nobody@ours.example")], "program", "192.0.2.9")
+        injection = bed.listeners.begin_injection(wishes, 100)
+        await injection.write(b"Subject: x\r\n\r\nhello\r\n")
+        bed.listeners._services.router.replace(make_config())
+        await injection.finish()
+        assert len(bed.spool.stored) == 1
