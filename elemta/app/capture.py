@@ -107,11 +107,7 @@ def _describe(parcel: Parcel, path: Path, head: bytes) -> Captured:
         raw = field.raw.partition(b":")[2].decode("utf-8", "replace")
         try:
             subject = str(make_header(decode_header(" ".join(raw.split()))))
-        except (
-            MessageError,
-            ValueError,
-            LookupError,
-        ):  # an unknown charset or broken encoded word: as it stands
+        except (MessageError, ValueError, LookupError):  # a strange charset or a broken encoded word
             subject = " ".join(raw.split())
     lines = head[end:].decode("utf-8", "replace").split("\r\n")
     return Captured(
