@@ -78,14 +78,9 @@ class Journal(Plugin[Settings]):
         self._archives = {each.lower() for each in (config.to, *config.not_to) if each}
         self._key = b""
 
-    @hook("startup")
-    async def start(self) -> None:
-        state = self.context.state
-        self._key = await state.get("key") or secrets.token_bytes(32)
-        state.put("key", self._key, KEY_KEPT)
-
     @hook("enqueue")
     async def tell(self, session: SessionView | None, envelope: EnvelopeView, message: MessageView) -> None:
+        await self._find_key()
         if not self._is_wanted(session, envelope, message):
             self.context.metrics.count("not reported")
             return
@@ -95,6 +90,14 @@ class Journal(Plugin[Settings]):
         )
         await self._report(record, form, message)
         self.context.metrics.count("reported")
+
+    async def _find_key(self) -> None:
+        # Not at startup: a worker process has no answers of its server by then
+        if not self._key:
+            state = self.context.state
+            # Another call may have found one in the meantime
+            self._key = await state.get("key") or self._key or secrets.token_bytes(32)
+            state.put("key", self._key, KEY_KEPT)
 
     def _is_wanted(self, session: SessionView | None, envelope: EnvelopeView, message: MessageView) -> bool:
         if is_report(self._key, message):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import socketserver
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -54,3 +57,31 @@ def test_mail_goes_out_with_a_return_path_and_its_bounce_comes_back(isolation: s
         bed.delivered(1, "s")
         code, text = bed.send(MESSAGE, sender="s@far.example")
         assert (code, text) == (550, b"5.1.6 This address does not exist any more: 5.1.1")
+
+
+class _Archive(socketserver.StreamRequestHandler):
+    """Takes one message over SMTP."""
+
+    taken: ClassVar[list[bytes]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 x\r\n")
+        while line := self.rfile.readline():
+            if line == b"DATA\r\n":
+                self.wfile.write(b"354 go on\r\n")
+                self.taken.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+            self.wfile.write(b"250 yes\r\n")
+
+
+@pytest.mark.parametrize("isolation", ["task", "process"])
+def test_a_large_message_is_reported(isolation: str, tmp_path: Path) -> None:
+    message = HEAD + (b"x" * 76 + b"\r\n") * 100_000
+    _Archive.taken.clear()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Archive) as archive:
+        threading.Thread(target=archive.serve_forever, daemon=True).start()
+        config = f'to = "j@archive.example"\nserver = "127.0.0.1:{archive.server_address[1]}"'
+        with running_plugin(tmp_path, "journal", config, isolation=isolation) as bed:
+            assert bed.send(message)[0] == 250
+        archive.shutdown()
+    (report,) = _Archive.taken
+    assert message in report
