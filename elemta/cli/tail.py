@@ -70,7 +70,7 @@ def tail(
     shown = Printer(_write, as_json=as_json, colour=not as_json and sys.stdout.isatty())
     follower = Follower(config.state_dir, query, last, shown, reconnect=not no_reconnect)
     try:
-        trio.run(follower.run)
+        trio.run(_until_interrupted, follower)
     except BaseExceptionGroup as group:  # what happens within the connection comes in the groups of its tasks
         found = list(leaves(group))
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
@@ -79,6 +79,39 @@ def tail(
             raise
         # as `elemta tail | head` ends; nothing more may be written there, also at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def _until_interrupted(follower: Follower) -> None:
+    """Follow until Ctrl-C. The signal is waited for: a KeyboardInterrupt that Python raises wherever it is at
+    that moment is lost in a callback of an import or of the garbage collector.
+
+    Raises:
+      KeyboardInterrupt, Trouble
+    """
+    import signal  # noqa: PLC0415
+
+    import trio  # noqa: PLC0415
+
+    interrupted, trouble = False, None
+    with trio.open_signal_receiver(signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                nonlocal interrupted
+                async for _ in signals:
+                    interrupted = True
+                    nursery.cancel_scope.cancel(reason="interrupted")
+
+            nursery.start_soon(wait)
+            try:
+                await follower.run()
+            except Trouble as found:
+                trouble = found
+            nursery.cancel_scope.cancel(reason="there is nothing more to show")
+    if interrupted:
+        raise KeyboardInterrupt
+    if trouble is not None:
+        raise trouble
 
 
 def _write(line: bytes) -> None:
