@@ -26,11 +26,7 @@ class SenderPattern:
             return _folded(self.mailbox) == _folded(mailbox)
         if self.domain is None:
             return True
-        if not isinstance(mailbox.domain, Domain):
-            return False
-        text, pattern = mailbox.domain.text, self.domain.domain.text
-        # with the dot: `notexample.org` is not below `example.org`
-        return text.endswith("." + pattern) if self.domain.subdomains else text == pattern
+        return isinstance(mailbox.domain, Domain) and self.domain.covers(mailbox.domain.text)
 
 
 def _folded(mailbox: Mailbox) -> tuple[str, str]:

@@ -101,6 +101,12 @@ class DomainPattern:
     def __str__(self) -> str:
         return f"*.{self.domain}" if self.subdomains else str(self.domain)
 
+    def covers(self, domain: str) -> bool:
+        """Whether this domain, in small letters, is meant. With the dot: `notexample.org` is not below
+        `example.org`."""
+        text = self.domain.text
+        return domain.endswith("." + text) if self.subdomains else domain == text
+
 
 @attrs.frozen(slots=True)
 class RoutePattern:

@@ -98,7 +98,4 @@ def _recipients_of(arguments: HookArguments) -> tuple[str, ...]:
 
 def _is_in(address: str, patterns: tuple[DomainPattern, ...]) -> bool:
     domain = address.rpartition("@")[2].lower()
-    return any(
-        domain.endswith("." + pattern.domain.text) if pattern.subdomains else domain == pattern.domain.text
-        for pattern in patterns
-    )
+    return any(pattern.covers(domain) for pattern in patterns)

@@ -75,16 +75,10 @@ def trusted_sealer(arc: ArcResult | None, trusted: Sequence[DomainPattern]) -> s
         sealer = parse_domain(arc.sealers[0])
     except MailSyntaxError:
         return ""
-    if not isinstance(sealer, Domain) or not any(_matches(pattern, sealer) for pattern in trusted):
+    if not isinstance(sealer, Domain) or not any(pattern.covers(sealer.text) for pattern in trusted):
         return ""
     passed = any(_DMARC_PASS.match(part) for part in split_results(arc.results))
     return sealer.text if passed else ""
-
-
-def _matches(pattern: DomainPattern, domain: Domain) -> bool:
-    if pattern.subdomains:
-        return domain.text.endswith(f".{pattern.domain.text}")
-    return domain == pattern.domain
 
 
 def _dispositions(findings: Findings, policy: PolicyConfig) -> Iterator[Disposition]:

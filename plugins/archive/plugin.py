@@ -126,9 +126,4 @@ class Archive(Plugin[Settings]):
         if not self.config.domains:
             return True
         names = {each.rpartition("@")[2].lower() for each in (envelope.sender, *envelope.recipients)}
-        return any(_is_in(name, pattern) for name in names for pattern in self.config.domains)
-
-
-def _is_in(name: str, pattern: DomainPattern) -> bool:
-    text = pattern.domain.text
-    return name.endswith("." + text) if pattern.subdomains else name == text
+        return any(pattern.covers(name) for name in names for pattern in self.config.domains)

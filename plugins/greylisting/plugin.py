@@ -152,7 +152,7 @@ class Greylisting(Plugin[Settings]):
         if any(address in network for network in config.clients if network.version == address.version):
             return ""
         domain = envelope.sender.rpartition("@")[2].lower()
-        if any(_is_in(domain, pattern) for pattern in config.senders):
+        if any(pattern.covers(domain) for pattern in config.senders):
             return ""
         for reason in config.reasons:
             value = notes.get(reason.note)
@@ -199,8 +199,3 @@ class Greylisting(Plugin[Settings]):
         if address is None:
             return session.peer
         return network_of(address, self.config.ipv4_network, self.config.ipv6_network)
-
-
-def _is_in(domain: str, pattern: DomainPattern) -> bool:
-    text = pattern.domain.text
-    return domain.endswith("." + text) if pattern.subdomains else domain == text

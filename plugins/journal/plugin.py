@@ -130,7 +130,4 @@ def _look(
 
 def _is_in(address: str, patterns: tuple[DomainPattern, ...]) -> bool:
     domain = address.rpartition("@")[2].lower()
-    return any(
-        domain == each.domain.text if not each.subdomains else domain.endswith(f".{each.domain.text}")
-        for each in patterns
-    )
+    return any(each.covers(domain) for each in patterns)

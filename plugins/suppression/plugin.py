@@ -158,7 +158,8 @@ class Suppression(Plugin[Settings]):
         ours = session is None or session.trusted or session.identity is not None
         if self._verp.is_ours(envelope.sender):
             return False  # it comes back from a filter, and has its return path
-        return ours and any(_is_in(envelope.sender, each) for each in self.config.senders)
+        domain = envelope.sender.rpartition("@")[2].lower()
+        return ours and any(each.covers(domain) for each in self.config.senders)
 
     async def _why(self, address: str) -> str | None:
         if address.lower() in self._by_hand.never:
@@ -267,8 +268,3 @@ class Suppression(Plugin[Settings]):
 
 def _fits(status: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(status, each) for each in patterns)
-
-
-def _is_in(address: str, pattern: DomainPattern) -> bool:
-    domain, wanted = address.rpartition("@")[2].lower(), pattern.domain.text
-    return domain.endswith(f".{wanted}") if pattern.subdomains else domain == wanted
