@@ -41,7 +41,8 @@ class MemoryStore(MemoryState):
         if message.body is None:
             raise SpoolError("a store in memory has no body files")
         # Written down and read back, so that it is refused and changed where SQLite would do so.
-        envelope, origin = decode_details(encode_details(message.envelope, message.origin))
+        written = encode_details(message.envelope, message.origin, message.marks)
+        envelope, origin = decode_details(written)
         due: int | None = to_milliseconds(message.first_due)
         state, number, attempts, reason = RecipientState.QUEUED, 0, 0, message.first_reason
         if message.hold is not None:
@@ -64,8 +65,7 @@ class MemoryStore(MemoryState):
             received,
         )
         self._seq += 1
-        marks = decode_marks(encode_details(message.envelope, message.origin, message.marks))
-        self._put(Entry(self._seq, stored, slots, marks=marks))
+        self._put(Entry(self._seq, stored, slots, marks=decode_marks(written)))
         self._count(attrs.evolve(self._counters, accepted=self._counters.accepted + len(slots)))
 
     # Record
