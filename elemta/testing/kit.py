@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
@@ -218,6 +218,24 @@ class Mta:
         host, port = split_address(address)
         for each in self._addresses(host):
             network.listen(each, port, handler)
+
+    def listen_itself(self, address: str, *, peer: str = OWN) -> None:
+        """Let connections of `context.connect` to `host:port` reach this server, from a client at `peer`: for
+        plugins that send mail, and for notices that come back."""
+
+        async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while data := await source.receive_some(65536):
+                    await sink.send_all(data)
+            await sink.aclose()
+
+        async def serve(stream: trio.abc.Stream) -> None:
+            async with self.server.connect(peer=peer) as inside, trio.open_nursery() as nursery:
+                nursery.start_soon(pump, stream, inside)
+                await pump(inside, stream)
+                nursery.cancel_scope.cancel(reason="the server has closed the connection")
+
+        self.listen(address, serve)
 
     def _addresses(self, host: str) -> Sequence[str]:
         if host == "localhost":

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import email
 import sys
-from contextlib import suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import trio
 
 from elemta.config import SettingsError
 from elemta.mail import Identity
@@ -22,24 +20,6 @@ TO = "journal@archive.example"
 SERVER = "192.0.2.1:25"
 REPORTS = pytest.mark.plugin(config={"to": TO, "server": SERVER}, timeout="30s")
 ARCHIVE = pytest.mark.mta("[domains]\nrelay = ['archive.example']")
-
-
-def let_in(mta: Mta) -> None:
-    """Clients of the plugin reach the server's own listener."""
-
-    async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await source.receive_some(65536):
-                await sink.send_all(data)
-        await sink.aclose()
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        async with mta.server.connect(peer="127.0.0.1") as inside, trio.open_nursery() as nursery:
-            nursery.start_soon(pump, stream, inside)
-            await pump(inside, stream)
-            nursery.cancel_scope.cancel()
-
-    mta.listen(SERVER, serve)
 
 
 def copies(mta: Mta) -> list[Letter]:
@@ -56,7 +36,7 @@ def read(report: Letter) -> tuple[str, bytes]:
 @REPORTS
 @ARCHIVE
 async def test_a_report_has_the_message_unchanged_and_its_envelope(mta: Mta) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     content = (
         b"From: a@client.example\r\nTo: Bob <BOB@example.org>\r\nMessage-ID: <1@x>\r\nDate: x\r\n"
         b"Subject: x\r\n\r\n.\r\n..dots\r\n--journal-\r\nlast line"
@@ -82,7 +62,7 @@ async def test_a_report_has_the_message_unchanged_and_its_envelope(mta: Mta) -> 
 @REPORTS
 @ARCHIVE
 async def test_octets_beyond_ascii_and_lines_that_are_too_long_come_through(mta: Mta) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     for body in ("ümlaut\r\n".encode(), b"x" * 998 + b"\r\n"):
         await mta.send(content=b"Subject: x\r\n\r\n" + body)
         assert read(copies(mta)[-1])[1].endswith(body)
@@ -91,7 +71,7 @@ async def test_octets_beyond_ascii_and_lines_that_are_too_long_come_through(mta:
 @REPORTS
 @ARCHIVE
 async def test_who_forges_the_mark_is_reported_all_the_same(mta: Mta) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     await mta.send(headers={"X-Elemta-Journal": "0" * 64})
     await mta.send(TO, sender="x@client.example")  # it gets there anyway
     assert len(copies(mta)) == 2
@@ -125,7 +105,7 @@ CONDITIONS = {"to": TO, "server": SERVER, "direction": ["outgoing"], "domains": 
 @pytest.mark.plugin(config=CONDITIONS, timeout="30s")
 @ARCHIVE
 async def test_conditions_say_what_is_reported(mta: Mta) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     await mta.send()
     await mta.send("x@far.example", account="bob@client.example")
     assert copies(mta) == []
@@ -138,7 +118,7 @@ async def test_conditions_say_what_is_reported(mta: Mta) -> None:
 @pytest.mark.plugin(config={"to": TO, "server": SERVER, "sample": 0.5}, timeout="30s")
 @ARCHIVE
 async def test_a_share_of_the_messages_is_reported(mta: Mta) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     for _ in range(40):
         await mta.send()
     assert 8 <= len(copies(mta)) <= 32
@@ -235,7 +215,7 @@ async def test_mistaken_settings_are_refused(
 @ARCHIVE
 @pytest.mark.parametrize("to", ["(" * 3000, "a:" * 3000, "<" * 3000, '"' * 3001])
 async def test_a_field_that_no_parser_likes_is_reported_all_the_same(mta: Mta, to: str) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     folded = "\r\n ".join(to[start : start + 900] for start in range(0, len(to), 900))
     content = f"From: a@client.example\r\nTo: {folded} bob@example.org\r\n\r\nHello\r\n".encode()
     (await mta.send("bob@example.org", content=content)).assert_accepted()
@@ -255,7 +235,7 @@ async def test_a_field_that_no_parser_likes_is_reported_all_the_same(mta: Mta, t
     ],
 )
 async def test_who_is_not_in_the_header_is_bcc(mta: Mta, to: str, named: bool) -> None:
-    let_in(mta)
+    mta.listen_itself(SERVER)
     await mta.send("bob@example.org", content=f"From: a@client.example\r\nTo: {to}\r\n\r\nx\r\n".encode())
     (report,) = copies(mta)
     assert f"{'Recipient' if named else 'Bcc'}: bob@example.org" in read(report)[0].splitlines()

@@ -7,12 +7,11 @@ import runpy
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from elemta.config import SettingsError
 from elemta.testing import Mta, PluginBroken, open_mta
@@ -45,26 +44,8 @@ async def sending(folder: Path, **config: Any) -> AsyncIterator[Mta]:
         **config,
     }
     async with open_mta({"path": HERE, "config": settings, "timeout": "10s"}, settings=SETTINGS) as mta:
-        let_in(mta)
+        mta.listen_itself("192.0.2.1:25", peer="192.0.2.1")
         yield mta
-
-
-def let_in(mta: Mta) -> None:
-    """Notices of the server reach its own listener."""
-
-    async def pump(source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while data := await source.receive_some(65536):
-                await sink.send_all(data)
-        await sink.aclose()
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        async with mta.server.connect(peer="192.0.2.1") as inside, trio.open_nursery() as nursery:
-            nursery.start_soon(pump, stream, inside)
-            await pump(inside, stream)
-            nursery.cancel_scope.cancel()
-
-    mta.listen("192.0.2.1:25", serve)
 
 
 async def send(mta: Mta, *to: str, sender: str = NEWS) -> Any:
