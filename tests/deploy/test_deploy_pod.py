@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,11 @@ class Pod:
 
     engine: Engine
     folder: Path
+    runroot: Path
     container: dict[str, Any]
 
     def call(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        storage = (f"--root={self.folder}/storage", f"--runroot={self.folder}/run")
+        storage = (f"--root={self.folder}/storage", f"--runroot={self.runroot}")
         where = ("--tmpdir", f"{self.folder}/tmp", "--network-config-dir", f"{self.folder}/net")
         settings = str(self.folder / "containers.conf")
         return self.engine.call(
@@ -97,7 +99,14 @@ def manifest() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def pod(engine: Engine) -> Iterator[Pod]:
+def short_folder() -> Iterator[Path]:
+    """Where Podman's runroot may be: it refuses a path of more than 50 characters."""
+    with tempfile.TemporaryDirectory(prefix="pod-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def pod(engine: Engine, short_folder: Path) -> Iterator[Pod]:
     require("podman", "runc", "kubectl")
     folder = engine.folder / "podman"
     folder.mkdir()
@@ -105,7 +114,7 @@ def pod(engine: Engine) -> Iterator[Pod]:
     documents = manifest()
     (container,) = documents[-1]["spec"]["containers"]
     probes = {name: container.pop(name) for name in list(container) if name.endswith("Probe")}
-    pod = Pod(engine, folder, {**container, **probes})
+    pod = Pod(engine, folder, short_folder, {**container, **probes})
     engine.docker("save", "--output", str(folder / "image.tar"), IMAGE, seconds=120)
     pod.podman("load", "--quiet", "--input", str(folder / "image.tar"), seconds=200)
     file = folder / "pod.yaml"
