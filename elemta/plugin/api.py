@@ -128,7 +128,7 @@ class State(Protocol):
     """What a plugin remembers beyond a restart: hints, which expire and may be lost."""
 
     async def get(self, key: str) -> bytes | None:
-        """The value, or None. Not at the hook `startup`: a worker hears no answer before its end."""
+        """The value, or None."""
 
     def put(self, key: str, value: bytes, seconds: float) -> None:
         """Remember the value for so long. Keys up to 150 characters, values up to 4096 octets."""

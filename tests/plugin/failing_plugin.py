@@ -22,12 +22,27 @@ def _wire() -> socket.socket:
     return socket.socket(fileno=os.dup(int(sys.argv[2])))
 
 
+START_WITH = {
+    "garbage": b"\xff" * 64,
+    "an answer": encode_frame(Kind.ANSWER, 7, b"rcpt\0{}"),
+    "used up": encode_frame(Kind.RETIRE, 0),
+}
+"""What a plugin may put on the wire before it has started."""
+
+
 class Failing(Served):
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, start: str = "") -> None:
         self.link = link
         self.leak: list[bytearray] = []
+        self.start = start
+        self.heard = ""
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        if self.start == "ask":
+            self.heard = (await self.link.ask("echo", b"at the start")).decode()
+        elif self.start:
+            _wire().send(START_WITH[self.start])
+            await trio.sleep(60)
         task_status.started()
         await trio.sleep_forever()
 
@@ -142,6 +157,9 @@ class Failing(Served):
     async def asks(self) -> str:
         return (await self.link.ask("echo", b"hello")).decode()
 
+    async def heard_at_the_start(self) -> str:
+        return self.heard
+
     async def asks_in_vain(self) -> str:
         try:
             await self.link.ask("fail", b"")
@@ -155,6 +173,10 @@ class Failing(Served):
 
     async def huge_frame(self) -> None:
         _wire().send(b"\x7f\xff\xff\xff\x12" + bytes(8))
+        await trio.sleep(5)
+
+    async def nameless_question(self) -> None:
+        _wire().send(encode_frame(Kind.QUESTION, 1, b"no name"))
         await trio.sleep(5)
 
     async def huge_answer(self) -> str:
@@ -193,4 +215,4 @@ def load(setup: dict[str, Any], link: Link) -> Served:
         time.sleep(3600)
     if setup.get("load") == "ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return Failing(link)
+    return Failing(link, setup.get("start", ""))

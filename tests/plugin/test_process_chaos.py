@@ -28,13 +28,13 @@ async def _question(name: str, content: bytes) -> bytes:
 
 @asynccontextmanager
 async def _tier(
-    folder: Path, *, timeout: float = 5.0, workers: int = 1, load: str = "", **more: object
+    folder: Path, *, timeout: float = 5.0, workers: int = 1, load: str = "", start: str = "", **more: object
 ) -> AsyncIterator[ProcessTier]:
     settings = attrs.evolve(
         WorkerSettings(
             name="failing",
             entry="failing_plugin:load",
-            setup={"load": load},
+            setup={"load": load, "start": start},
             directory=folder / "work",
             grace=0.3,
         ),
@@ -103,7 +103,7 @@ async def test_an_error_is_told_with_its_place(tmp_path: Path) -> None:
 
 
 CRASHING = ["segfault", "exit now", "exit in a thread", "kill itself", "gigabyte", "garbage", "huge frame",
-            "unknown call", "other hook", "closes the wire", "leak slowly"]  # fmt: skip
+            "unknown call", "other hook", "nameless question", "closes the wire", "leak slowly"]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", CRASHING)
@@ -222,6 +222,27 @@ async def test_a_worker_is_replaced_after_its_calls(tmp_path: Path) -> None:
 async def test_a_plugin_that_does_not_come_up_says_why(load: str, reason: str, tmp_path: Path) -> None:
     with pytest.RaisesGroup(pytest.RaisesExc(PluginFailed, match=reason)):
         async with _tier(tmp_path, load=load, start_within=1.0 if load == "hang" else 20.0):
+            pass  # pragma: no cover
+
+
+async def test_what_is_asked_before_a_plugin_has_started_is_answered(tmp_path: Path) -> None:
+    async with _tier(tmp_path, start="ask") as tier:
+        assert (await _ask(tier, "heard at the start")).notes["said"] == "echo at the start"
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        ("garbage", "it sent a frame of 4294967295 octets"),
+        ("an answer", "it sent an answer to a call that it was not given"),
+        ("used up", "it sent that it is used up, before it was ready"),
+    ],
+)
+async def test_what_is_no_word_of_a_plugin_that_starts_is_told(
+    start: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(PluginFailed, match=reason)):
+        async with _tier(tmp_path, start=start):
             pass  # pragma: no cover
 
 

@@ -26,6 +26,7 @@ class Dying(Plugin[Settings]):
     @hook("startup")
     async def begin(self):
         self.context.state.put("begun", b"yes", 60)
+        self.begun = await self.context.state.get("begun")
         self.context.log.info("I have begun", process=os.getpid())
 
     @hook("rcpt")
@@ -34,7 +35,8 @@ class Dying(Plugin[Settings]):
         if recipient.startswith(self.config.deadly):
             os._exit(3)
         if recipient.startswith("remembered"):
-            return Reject("It was " + (await self.context.state.get("begun") or b"no").decode())
+            now = await self.context.state.get("begun") or b"no"
+            return Reject(f"It was {(self.begun or b'no').decode()} and is {now.decode()}")
         if recipient.startswith("resolved"):
             from elemta.dns import RecordKind
             answer = await self.context.resolver.query("not a name", RecordKind.A)
@@ -124,7 +126,7 @@ def test_a_plugin_in_a_process_has_what_only_the_server_knows(setting: Setting) 
         with server.client() as client:
             client.ehlo()
             client.mail("a@c.example")
-            assert b"It was yes" in client.rcpt("remembered@example.org")[1]
+            assert b"It was yes and is yes" in client.rcpt("remembered@example.org")[1]
             assert b"DNS says NXDOMAIN" in client.rcpt("resolved@example.org")[1]
             with answering(b"hello") as port:
                 assert b"HTTP says hello" in client.rcpt(f"fetched-{port}@example.org")[1]

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 
 import attrs
@@ -43,6 +44,8 @@ _CLOSED = "it closed its connection"
 _WATCH_EVERY = 0.1
 _STALLED_AFTER = 0.3
 """Seconds within one step of a task, after which the other calls of the worker are moved."""
+_MOST_MISSING = 20
+"""Limits that a worker may say it does without; there are fewer."""
 _WORD_LIMIT = 2_000
 """Characters of an error, or of a line, that a worker is allowed to say."""
 
@@ -224,7 +227,7 @@ class Worker:
         elif kind is Kind.READY:
             if self.ready:
                 raise FrameError("that it is ready, twice")
-            for missing in json.loads(frame.content):
+            for missing in islice(json.loads(frame.content), _MOST_MISSING):
                 _log.warning(
                     "this system does not offer all limits",
                     plugin=self._settings.name,
@@ -241,7 +244,9 @@ class Worker:
             assert self._nursery is not None
             if len(self._nursery.child_tasks) > 4 * self._settings.concurrency:
                 raise FrameError("too many questions at once")
-            self._nursery.start_soon(self._reply, frame)
+            self._nursery.start_soon(self._reply, frame.call, *split_named(frame.content))
+        elif not self.ready:
+            raise FrameError("that it is used up, before it was ready")
         else:
             self.retire()
             self._on_change()
@@ -275,13 +280,12 @@ class Worker:
             said=escape_text(json.dumps(values), _WORD_LIMIT),
         )
 
-    async def _reply(self, frame: Frame) -> None:
-        name, content = split_named(frame.content)
+    async def _reply(self, number: int, name: str, content: bytes) -> None:
         try:
             reply = b"+" + await self._question(name, content)
         except Exception as error:  # told to the plugin, which asked
             reply = b"-" + f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:_WORD_LIMIT]
-        self.send(Kind.REPLY, frame.call, reply)
+        self.send(Kind.REPLY, number, reply)
 
     async def _write(self, stream: trio.SocketStream) -> None:
         try:

@@ -125,25 +125,33 @@ class _Program:
         self._served = served
         self._largest = largest
         self._scopes: dict[int, trio.CancelScope] = {}
+        self._starting = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._stopping = False
 
     async def run(self, stream: trio.SocketStream, decoder: FrameDecoder, missing: tuple[str, ...]) -> None:
         async with trio.open_nursery() as outer:
             outer.start_soon(self._link.write, stream)
+            async with trio.open_nursery() as calls:
+                # From the first moment: what is asked in `startup` is answered by frames.
+                calls.start_soon(self._read, stream, decoder, calls)
+                await self._start(outer, missing)
+            await self._link.finish()
+            outer.cancel_scope.cancel()
+
+    async def _start(self, nursery: trio.Nursery, missing: tuple[str, ...]) -> None:
+        """Have the plugin started, and tell what came of it; told to stop meanwhile: neither."""
+        with self._starting:
             try:
-                await outer.start(self._served.run)
+                await nursery.start(self._served.run)
             except BaseException as error:  # noqa: ASYNC103 - whatever a plugin raises; Cancelled goes on
                 if isinstance(error, trio.Cancelled):
                     raise
                 self._link.send(Kind.BROKEN, 0, _describe(error))
+                self._reading.cancel()
             else:
                 self._link.send(Kind.READY, 0, json.dumps(missing).encode())
-                outer.start_soon(self._tell_when_used_up)
-                async with trio.open_nursery() as calls:
-                    await self._read(stream, decoder, calls)
-            await self._link.finish()
-            outer.cancel_scope.cancel()
+                nursery.start_soon(self._tell_when_used_up)
 
     async def _read(self, stream: trio.SocketStream, decoder: FrameDecoder, calls: trio.Nursery) -> None:
         """Take frames until told to stop and the last call is done."""
@@ -173,6 +181,7 @@ class _Program:
 
     def _stop_if_done(self) -> None:
         if self._stopping and not self._scopes:
+            self._starting.cancel()
             self._reading.cancel()
 
     async def _call(self, frame: Frame, scope: trio.CancelScope) -> None:
