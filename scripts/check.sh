@@ -7,7 +7,7 @@ ruff format --check .
 ruff check .
 find elemta -name "*.py" -print0 | xargs -0 -n 24 -P "$(nproc)" flake8-async --startable-in-context-manager=handle_signals
 mypy
-mypy --explicit-package-bases plugins
+mypy plugins
 lint-imports
 python scripts/rfc-index --check # `scripts/rfc-index` alone writes docs/rfc-index.md anew
 python scripts/reference --check # `scripts/reference` alone writes docs/configuration.md anew
