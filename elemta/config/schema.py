@@ -957,7 +957,7 @@ class ArcConfig:
     seal_key: Path | None = None
     """PEM file of the key to seal with, or `credential:NAME`; made by `elemta dkim generate`."""
     seal_headers: tuple[Annotated[str, FIELD_NAME], ...] = ()
-    """Header fields that are signed; empty: those that RFC 8617 4.1.2 recommends."""
+    """Header fields that are signed, From always; empty: those that RFC 8617 4.1.2 recommends."""
 
 
 @attrs.frozen

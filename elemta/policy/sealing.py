@@ -23,7 +23,7 @@ from .canonical import BodyHashes, BodyNeed, Form
 from .head import Field, MessageHead, finish_hashes, update_fields
 from .keyring import KeyFileError, SigningKey, load_key
 from .signatures import MAX_INSTANCE
-from .signing import SIGNED_FIELDS, SigningError, fold_names, fold_tags, signed_names
+from .signing import SIGNED_FIELDS, SigningError, fold_names, fold_tags, signed_names, with_from
 
 SEALED_FIELDS = (*SIGNED_FIELDS, b"dkim-signature")
 """RFC 8617 §4.1.2 wants the signatures that were there signed as well."""
@@ -59,12 +59,11 @@ def load_sealing_key(config: ArcConfig, credentials: Path | None = None) -> Seal
         key = load_key(config.seal_key, credentials)
     except KeyFileError as error:
         raise SigningError(f"policy.arc.seal_key: {error}") from error
-    names = tuple(dict.fromkeys(name.encode("ascii") for name in ("from", *config.seal_headers)))
     return SealingKey(
         config.seal_domain.text,
         config.seal_selector,
         key,
-        names if config.seal_headers else SEALED_FIELDS,
+        with_from(config.seal_headers) if config.seal_headers else SEALED_FIELDS,
     )
 
 

@@ -103,7 +103,6 @@ def _load_entry(
     if config.algorithm is not None and config.algorithm != key.algorithm:
         raise KeyFileError(f"{config.key}: is a key for {key.algorithm}, not for {config.algorithm}")
     header_form, _, body_form = config.canonicalization.partition("/")
-    names = tuple(dict.fromkeys(name.encode("ascii") for name in ("from", *config.headers)))
     return [
         SigningEntry(
             pattern,
@@ -112,7 +111,7 @@ def _load_entry(
             key,
             Form(header_form),
             Form(body_form),
-            names if config.headers else SIGNED_FIELDS,
+            with_from(config.headers) if config.headers else SIGNED_FIELDS,
             frozenset(SINGLE_FIELDS if config.oversign else (b"from",)),
             int(config.lifetime),
             index,
@@ -246,6 +245,12 @@ def _make_signature(entry: SigningEntry, head: MessageHead, body_hash: bytes, no
     width = LINE_LENGTH - 3
     lines = [value[start : start + width] for start in range(0, len(value), width)]
     return unsigned + b"\r\n\t".join(lines) + b"\r\n"
+
+
+def with_from(names: Sequence[str]) -> tuple[bytes, ...]:
+    """These names in their order, each once; From in front where it is missing (RFC 6376 §5.4)."""
+    missing = () if "from" in names else ("from",)
+    return tuple(dict.fromkeys(name.encode("ascii") for name in (*missing, *names)))
 
 
 def signed_names(head: MessageHead, names: Iterable[bytes], oversigned: frozenset[bytes]) -> list[bytes]:

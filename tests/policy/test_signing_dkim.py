@@ -281,7 +281,7 @@ def test_entries_of_the_configuration(tmp_path: Path) -> None:
     assert b"subject" in plain.names
     assert b"subject" in plain.oversigned
     assert (special.domain, special.header_form, special.body_form) == ("org", Form.SIMPLE, Form.RELAXED)
-    assert (special.names, special.oversigned) == ((b"from", b"subject", b"x-mine"), {b"from"})
+    assert (special.names, special.oversigned) == ((b"subject", b"x-mine", b"from"), {b"from"})
     assert special.lifetime == 86400
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from pathlib import Path
@@ -26,9 +27,12 @@ from dkim_bed import (
 from elemta.config import ArcConfig
 from elemta.mail import Domain, Result
 from elemta.policy.arc import ArcResult, arc_needs
-from elemta.policy.head import MessageHead
+from elemta.policy.canonical import Form
+from elemta.policy.head import MessageHead, finish_hashes, update_fields
 from elemta.policy.keyring import write_key
+from elemta.policy.keys import PublicKey, parse_key_record
 from elemta.policy.sealing import SEALED_FIELDS, ArcSealer, SealingKey, load_sealing_key, own_results
+from elemta.policy.signatures import parse_seal
 from elemta.policy.signing import SigningError
 
 RESULTS = (
@@ -160,6 +164,78 @@ async def test_a_second_from_breaks_the_chain_and_new_trace_fields_do_not() -> N
     assert (await validate(b"Received: by x\r\nDKIM-Signature: v=1\r\n" + sealed)).passed
 
 
+def tags_of(message: bytes, name: bytes) -> dict[str, str]:
+    """Of the topmost field of that name."""
+    specs = (spec.strip().partition("=") for spec in field(message, name).split(";"))
+    return {tag: value for tag, _, value in specs}
+
+
+@pytest.mark.parametrize(
+    ("names", "oversigned", "listed"),
+    [
+        (b"subject:from:to", b"", "subject:from:to"),
+        (b"from:x-none:to", b"", "from:to"),  # not there, and nothing says that it must not be added
+        (b"from:x-none:to", b"from:x-none", "from:from:x-none:to"),
+        (b"from:received:to", b"from", "from:from:received:received:to"),
+        (b"from:arc-authentication-results", b"", "from:arc-authentication-results"),
+    ],
+)
+async def test_which_fields_are_signed(names: bytes, oversigned: bytes, listed: str) -> None:
+    message = b"Received: b\r\nReceived: a\r\n" + MESSAGE
+    key = sealing_key(names=tuple(names.split(b":")), oversigned=frozenset(oversigned.split(b":")))
+    sealed = await seal(message, key=key)
+    assert tags_of(sealed, b"arc-message-signature")["h"] == listed
+    assert (await validate(sealed)).passed
+    for name in set(listed.split(":")):
+        # RFC 6376 5.4.2: one more of a name breaks what was oversigned, and nothing else
+        if name.startswith("arc-"):
+            continue
+        added = (await validate(f"{name}: new\r\n".encode() + sealed)).passed
+        assert added == (name != "from" and name.encode() not in oversigned.split(b":"))
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 49])
+async def test_what_each_field_of_a_set_says(length: int) -> None:
+    # RFC 8617 4.1: the tags of each field, and no other
+    sealed = await seal(chain(length))
+    ams, own = tags_of(sealed, b"arc-message-signature"), tags_of(sealed, b"arc-seal")
+    assert (ams.keys(), own.keys()) == (
+        {"a", "b", "bh", "c", "d", "h", "i", "s", "t"},
+        {"a", "b", "cv", "d", "i", "s", "t"},
+    )
+    assert (own["i"], own["cv"], ams["i"]) == (str(length + 1), "pass" if length else "none", str(length + 1))
+    assert "arc-seal" not in ams["h"].split(":")
+    assert field(sealed, b"arc-authentication-results").startswith(f"i={length + 1}; mx.example.org; ")
+    assert (await validate(sealed)).passed
+
+
+async def test_the_seal_of_a_broken_chain_covers_its_own_set_only() -> None:
+    # RFC 8617 5.1.2
+    sealed = await seal(chain(1).replace(b"Hello", b"Hallo"))
+    head = MessageHead(sealed)
+    seal_field = head.named(b"arc-seal")[0]
+    digest = hashlib.sha256()
+    own_set = (head.named(b"arc-authentication-results")[0], head.named(b"arc-message-signature")[0])
+    update_fields(digest, own_set, Form.RELAXED)
+    (whole,) = finish_hashes(digest, Form.RELAXED, seal_field)
+    key = parse_key_record(rsa_key().record().encode())
+    assert isinstance(key, PublicKey)
+    assert key.verifies(whole, parse_seal(seal_field).value)
+
+
+async def test_results_of_several_fields_of_ours_are_told_together() -> None:
+    # RFC 8617 4.1.1
+    results = (
+        b"Authentication-Results: mx.example.org; spf=pass (a; b) smtp.mailfrom=example.org\r\n"
+        b"Authentication-Results: other.example; dkim=pass\r\n"
+        b"Authentication-Results: mx.example.org; dkim=pass header.d=example.org;\r\n\tdmarc=pass\r\n"
+    )
+    sealed = await seal(MESSAGE, results=results)
+    assert field(sealed, b"arc-authentication-results") == (
+        "i=1; mx.example.org; spf=pass (a; b) smtp.mailfrom=example.org; dkim=pass header.d=example.org; dmarc=pass"
+    )
+
+
 async def test_results_of_our_set_can_be_signed() -> None:
     key = sealing_key(names=(b"from", b"arc-authentication-results"))
     sealed = await seal(await seal(MESSAGE, key=key), key=key)
@@ -218,5 +294,11 @@ def test_the_key_of_the_configuration(tmp_path: Path) -> None:
     )
     key = load_sealing_key(named)
     assert key is not None
-    assert key.names == (b"from", b"subject")
+    assert key.names == (b"subject", b"from")  # in the order of the configuration
+    unnamed = ArcConfig(
+        seal_domain=Domain("example.org"), seal_selector="s", seal_key=path, seal_headers=("subject", "to")
+    )
+    key = load_sealing_key(unnamed)
+    assert key is not None
+    assert key.names == (b"from", b"subject", b"to")
     assert zone()
