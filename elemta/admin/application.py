@@ -24,6 +24,7 @@ from .overview import overview_operations
 from .plugins import plugin_operations
 from .problems import Problem
 from .resources import (
+    account_operations,
     control_operations,
     destination_operations,
     dns_operations,
@@ -56,6 +57,7 @@ def all_operations(facts: Facts) -> list[Operation]:
         *flight_operations(facts),
         *destination_operations(facts),
         *dns_operations(facts),
+        *account_operations(facts),
         *plugin_operations(facts),
         *page_operations(),
     ]

@@ -41,11 +41,11 @@ class Scope(enum.StrEnum):
     """What a token is for. Each of the first three includes those before it; `admin` is everything."""
 
     READ = "read"
-    """Look at everything but accounts: status, metrics, events, queue, sessions."""
+    """Look at everything that is no secret: status, metrics, events, queue, sessions, accounts."""
     OPERATE = "operate"
-    """Steer: hold, retry, remove, pause, suspend, drain."""
+    """Steer: hold, retry, remove, pause, limit, let go; plugins in and out of service."""
     ADMIN = "admin"
-    """Accounts, suppression, reload, plugins."""
+    """Change accounts and the suppression list, see the configuration, reload, stop."""
     SUBMIT = "submit"
     """Hand in messages, and see what becomes of them."""
 

@@ -10,7 +10,7 @@ Not here: the AUTH command itself (`elemta.smtp`), when a session must log in an
 
 from .authenticator import REFRESH, Authenticator, AuthStatistics, make_authenticator
 from .binding import server_end_point
-from .edit import UsersBusy, UsersText, edit_users, with_secret
+from .edit import UsersBusy, UsersText, edit_users, make_password, with_secret
 from .exchange import Introspect, SaslExchange, TokenOwner, TokensUnavailable
 from .filestore import FileStore, load_users
 from .introspection import Introspection, make_introspection
@@ -79,6 +79,7 @@ __all__ = [
     "load_users",
     "make_authenticator",
     "make_introspection",
+    "make_password",
     "may_send_as",
     "parse_sender_pattern",
     "prepare_name",

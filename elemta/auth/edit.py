@@ -24,6 +24,10 @@ from .users import ScramPart, Secret, UserRecord, UsersFile, parse_line
 
 HEADER = "# Accounts of elemta, one per line: see 'elemta user --help' and docs/accounts.md.\n"
 
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+"""For generated passwords: none that looks like another."""
+_GROUPS, _GROUP = 5, 5
+"""25 letters of 31: 123 bits."""
 _SCRAM = {AuthMechanism.SCRAM_SHA_256, AuthMechanism.SCRAM_SHA_256_PLUS}
 
 
@@ -145,6 +149,12 @@ def _replace(path: Path, data: bytes, facts: os.stat_result) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def make_password(random: Random) -> str:
+    """A strong password; `random` is the system's."""
+    groups = ("".join(random.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+    return "-".join(groups)
 
 
 def with_secret(

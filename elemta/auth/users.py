@@ -110,6 +110,16 @@ class UserRecord:
         words += [secret.format() for secret in self.secrets]
         return " ".join(words)
 
+    def shown(self) -> dict[str, object]:
+        """What may be shown of it: of secrets only how they are called."""
+        return {
+            "account": self.account.name,
+            "enabled": not self.disabled,
+            "send_as": [str(pattern) for pattern in self.account.send_as],
+            "credentials": [secret.credential for secret in self.secrets],
+            "scram": self.scram() is not None,
+        }
+
     def hashes(self) -> tuple[tuple[str, PasswordHash], ...]:
         return tuple((secret.credential, secret.hash) for secret in self.secrets)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
 
 LONGEST_INPUT = 8192
 """Octets of a password on standard input."""
-_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-"""For generated passwords: none that looks like another."""
-_GROUPS, _GROUP = 5, 5
-"""25 letters of 31: 123 bits."""
 
 
 @click.group()
@@ -139,7 +134,7 @@ def set_(
             record = attrs.evolve(record, disabled=not enable)
         users.put(record)
     if as_json:
-        click.echo(json.dumps(_as_json(record)))
+        click.echo(json.dumps(record.shown()))
     else:
         click.echo(f"changed {name}")
 
@@ -190,7 +185,7 @@ def list_(config_file: Path | None, as_json: bool) -> None:
     except OSError as error:
         raise Trouble(STORAGE, f"{error.filename}: {error.strerror}") from error
     if as_json:
-        accounts = [_as_json(record) | {"held": held.get(record.account.name)} for record in records]
+        accounts = [record.shown() | {"held": held.get(record.account.name)} for record in records]
         click.echo(json.dumps({"accounts": accounts}, indent=2))
         return
     if not records:
@@ -328,11 +323,10 @@ def _patterns(texts: tuple[str, ...]) -> tuple[SenderPattern, ...]:
 
 def _password(generate: bool) -> str:
     """Asked for twice at a terminal, else the first line of standard input."""
-    from elemta.auth import NotPrepared, prepare_password  # noqa: PLC0415
+    from elemta.auth import NotPrepared, make_password, prepare_password  # noqa: PLC0415
 
     if generate:
-        groups = ("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
-        return "-".join(groups)
+        return make_password(random.SystemRandom())
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt="Again", err=True)
     else:
@@ -347,16 +341,6 @@ def _password(generate: bool) -> str:
         return prepare_password(text)
     except NotPrepared as error:
         raise Trouble(NOT_DONE, f"the password cannot be used: {error}") from error
-
-
-def _as_json(record: UserRecord) -> dict[str, object]:
-    return {
-        "account": record.account.name,
-        "enabled": not record.disabled,
-        "send_as": [str(pattern) for pattern in record.account.send_as],
-        "credentials": [secret.credential for secret in record.secrets],
-        "scram": record.scram() is not None,
-    }
 
 
 def _tell(

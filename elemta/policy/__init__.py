@@ -7,9 +7,10 @@ All of the latter for one configuration: `Notary`.
 Not here: who may relay (`elemta.inbound`), how a refusal is sent, who a user is (`elemta.auth`).
 """
 
+from .allowance import AccountUse
 from .arc import ArcResult, arc_needs, check_arc
 from .author import Authors, find_authors
-from .breaker import Breaker, BreakerStatistics, hold_reason, let_go, read_held
+from .breaker import Breaker, BreakerStatistics, Habits, hold_reason, let_go, read_held
 from .canonical import BodyHashes, BodyNeed
 from .checks import MessageChecks, Verdict
 from .client import Client, Refusal, parse_peer
@@ -48,12 +49,14 @@ from .lists import ListStatistics
 from .lookups import Lookups, NeedLookup, TooManyLookups, evaluate
 from .notary import Notary, NotaryStatistics, PrivateKeys, load_keys
 from .publication import Publication, PublishedKey, compare_key, look_up_key
+from .quotas import QuotaUse
 from .rates import RateStatistics
 from .sealing import ArcSealer, SealingKey, load_sealing_key
 from .signing import DkimSigner, SigningEntry, SigningError, load_entries
 from .spf import SpfIdentity, SpfResult, SpfResults, check_spf
 
 __all__ = [
+    "AccountUse",
     "ArcResult",
     "ArcSealer",
     "Authors",
@@ -73,6 +76,7 @@ __all__ = [
     "Findings",
     "Gate",
     "GateStatistics",
+    "Habits",
     "Hashed",
     "Identifier",
     "KeyFileError",
@@ -88,6 +92,7 @@ __all__ = [
     "PrivateKeys",
     "Publication",
     "PublishedKey",
+    "QuotaUse",
     "RateStatistics",
     "Refusal",
     "ReportCollector",

@@ -12,10 +12,10 @@ from elemta.config import PolicyConfig, QuotaAction, QuotaOf, RateOf
 from elemta.mail import Reply, replies
 from elemta.runtime import Memo, WallClock
 
-from .breaker import Breaker, BreakerStatistics
+from .breaker import Breaker, BreakerStatistics, Habits
 from .client import Client
 from .networks import network_of
-from .quotas import Quotas, QuotaStatistics
+from .quotas import Quotas, QuotaStatistics, QuotaUse
 from .rates import Occasion, Rates, RateStatistics
 
 RATES = "rates"
@@ -36,6 +36,17 @@ class Excess:
     check: str
     reply: Reply
     finding: str
+
+
+@attrs.frozen
+class AccountUse:
+    """How much an account sends."""
+
+    quotas: tuple[QuotaUse, ...]
+    habits: Habits | None
+    """None: nobody watches the accounts."""
+    held: str | None
+    """Why its mail is held; None: it is not."""
 
 
 class Allowance:
@@ -112,6 +123,22 @@ class Allowance:
 
     def breaker(self) -> BreakerStatistics | None:
         return None if self._breaker is None else self._breaker.statistics()
+
+    async def account(self, name: str) -> AccountUse:
+        """How much an account sends, or an address that stands for one. Cancelling is safe."""
+        quotas = self._relay_quotas if name.startswith("[") else self._quotas
+        used = await quotas.use(name)
+        if self._breaker is None:
+            return AccountUse(used, None, None)
+        return AccountUse(used, await self._breaker.habits(name), self._breaker.held().get(name))
+
+    def held(self) -> dict[str, str]:
+        """The accounts whose mail is held, by name, and why."""
+        return {} if self._breaker is None else self._breaker.held()
+
+    def release(self, name: str) -> bool:
+        """Let a held account send again; whether it was held. Raises as `Breaker.release`."""
+        return self._breaker is not None and self._breaker.release(name)
 
     def _quotas_of(self, client: Client) -> Quotas:
         return self._quotas if client.identity is not None else self._relay_quotas

@@ -68,6 +68,22 @@ class _Habits:
 
 
 @attrs.frozen
+class Habits:
+    """What an account does, as far as the breaker knows it."""
+
+    usual: float
+    """Recipients in an hour in which it sends."""
+    recipients: int
+    """In this hour of it."""
+    refused: int
+    """Of these, by whomever."""
+    networks: int
+    """In which it is known."""
+    new_networks: int
+    """Among them, in this hour."""
+
+
+@attrs.frozen
 class BreakerStatistics:
     accounts: int
     """That are watched now."""
@@ -160,8 +176,37 @@ class Breaker:
             self._trip(account, habits, finding)
 
     def statistics(self) -> BreakerStatistics:
-        held = [account for account in list(self._held) if self._held_for(account) is not None]
-        return BreakerStatistics(len(self._habits), tuple(sorted(held)))
+        return BreakerStatistics(len(self._habits), tuple(self.held()))
+
+    def held(self) -> dict[str, str]:
+        """The accounts whose mail is held, by name, and why."""
+        found = {account: self._held_for(account) for account in sorted(self._held)}
+        return {account: finding for account, finding in found.items() if finding is not None}
+
+    async def habits(self, account: str) -> Habits:
+        """What the account does. Cancelling is safe."""
+        found = self._habits.get(account)
+        if found is None:
+            with trio.move_on_after(READ_SECONDS):
+                found = _read(await self._memo.get(_key(account)), self._clock.time())
+        if found is None:
+            return Habits(0.0, 0, 0, 0, 0)
+        found.roll(self._clock.time())
+        return Habits(found.usual, found.recipients, found.refused, len(found.networks), len(found.strange))
+
+    def release(self, account: str) -> bool:
+        """Let the account send again; whether it was held. What is held of its mail stays so. Sync.
+
+        Raises:
+          OSError: what was written down cannot be removed; it stays held.
+        """
+        if self._held_for(account) is None:
+            return False
+        if self._folder is not None:
+            (self._folder / _name(account)).unlink(missing_ok=True)
+        self._written.discard(account)
+        del self._held[account]
+        return True
 
     def _judge(self, habits: _Habits) -> str:
         config = self.config

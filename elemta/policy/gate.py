@@ -21,7 +21,7 @@ from elemta.dns import Iprev, Resolver, ReverseName, look_up_reverse
 from elemta.mail import Domain, Mailbox, ReversePath, replies
 from elemta.runtime import Memo, WallClock
 
-from .allowance import Allowance
+from .allowance import AccountUse, Allowance
 from .breaker import Breaker, BreakerStatistics
 from .client import Client, IpAddress, Refusal
 from .greylist import Greylist, Standing
@@ -255,6 +255,22 @@ class Gate:
     def hold(self, client: Client, message: str, recipients: int) -> str | None:
         """A message of this client is about to be stored: why it is to be held, or None. Sync."""
         return self._allowance.hold(client, message, recipients)
+
+    async def account(self, name: str) -> AccountUse:
+        """How much an account sends, or an address that stands for one: `[192.0.2.1]`."""
+        return await self._allowance.account(name)
+
+    def held(self) -> dict[str, str]:
+        """The accounts whose mail is held, by name, and why."""
+        return self._allowance.held()
+
+    def release(self, name: str) -> bool:
+        """Let a held account send again; whether it was held.
+
+        Raises:
+          OSError: what was written down cannot be removed; it stays held.
+        """
+        return self._allowance.release(name)
 
     @property
     def by_route(self) -> bool:

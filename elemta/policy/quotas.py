@@ -62,6 +62,21 @@ class _Usage:
 
 
 @attrs.frozen
+class QuotaUse:
+    """How much of a quota an account has used."""
+
+    what: str
+    """`messages`, `recipients` or `octets`."""
+    window: str
+    """`hour` or `day`."""
+    used: int
+    limit: int
+    """0: none."""
+    ends: float
+    """When it begins anew (seconds since the epoch)."""
+
+
+@attrs.frozen
 class QuotaStatistics:
     accounts: int
     """At hand."""
@@ -116,6 +131,22 @@ class Quotas:
         if usage is not None:
             usage.roll(self._clock.time())
             self._add(account, usage, QuotaOf.OCTETS, octets)
+
+    async def use(self, account: str) -> tuple[QuotaUse, ...]:
+        """What the account has used up to now. Cancelling is safe."""
+        now, usage = self._clock.time(), self._accounts.get(account)
+        if usage is None:
+            with trio.move_on_after(READ_SECONDS):
+                usage = _read(await self._memo.get(_key(account)), now)
+        usage = usage or _read(None, now)
+        usage.roll(now)
+        return tuple(
+            QuotaUse(what.value, name, window.sums[what], limit, window.since + seconds)
+            for what in QuotaOf
+            for name, window, seconds, limit in zip(
+                ("hour", "day"), (usage.hour, usage.day), (HOUR, DAY), self.config.limits(what), strict=True
+            )
+        )
 
     def statistics(self) -> QuotaStatistics:
         return QuotaStatistics(len(self._accounts), self._refused)

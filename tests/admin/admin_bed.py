@@ -38,6 +38,7 @@ from elemta.mail import (
 from elemta.queue import open_queue
 from elemta.routing import Router
 from elemta.runtime import Drain, TrioWallClock
+from elemta.runtime.threads import in_place
 from elemta.spool import MemoryStore, Spool, StoredMessage, open_spool
 from elemta.spool.memo import FileMemo
 from elemta.testing.network import MemoryStream, memory_connection
@@ -166,6 +167,7 @@ async def read_to_end(stream: MemoryStream) -> bytes:
 
 @asynccontextmanager
 async def open_bed(tokens: TokenFile | None = None) -> AsyncGenerator[Bed, None]:
+    in_place.set(True)
     config = Config(hostname="mx.example.org")
     clock, random, drain, bus = TrioWallClock(), Random(7), Drain(), EventBus()
     events: list[Event] = []

@@ -1,5 +1,6 @@
 """What the API looks at and steers, one module per kind of thing."""
 
+from .accounts import account_operations
 from .control import control_operations
 from .destinations import destination_operations
 from .dns import dns_operations
@@ -9,6 +10,7 @@ from .queue import parse_selection, queue_operations
 from .server import server_operations
 
 __all__ = [
+    "account_operations",
     "control_operations",
     "destination_operations",
     "dns_operations",
