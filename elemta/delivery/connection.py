@@ -321,7 +321,7 @@ class SmtpConnection(Connection):
         reset = self._must_reset and not attempt.sent
         if ahead and not attempt.sent:
             first = (Rset(),) if reset else ()
-            await wire.send(wire.machine.send(*first, *_envelope_commands(attempt)))
+            await wire.send_group(wire.machine.send(*first, *_envelope_commands(attempt)))
         if reset:
             if not (await self._say(Rset(), ahead=ahead)).is_positive:
                 wire.broken = True
@@ -419,10 +419,14 @@ class SmtpConnection(Connection):
         # A 250 that came with the 354 answers no dot: taken for that to ours, it would lose the message.
         wire.expect_silence()
         end = held + wire.machine.end_body()
+        self._dot_sent = True  # before the write: what of it gets there is not known if it fails
+        if len(end) > SMALL:
+            await wire.send_and_listen(end, answered=True)
+            end = b""
         if self.following is not None and self._prompt:
             end += self._go_ahead(self.following())
-        self._dot_sent = True  # before the write: what of it gets there is not known if it fails
-        await wire.send(end)
+        if end:
+            await wire.send(end)
 
     async def _send_chunks(self, attempt: _Attempt, reader: ContentReader) -> None:
         """The same with BDAT (RFC 3030 §2): each chunk but the last has its reply before the next is sent."""
@@ -433,7 +437,7 @@ class SmtpConnection(Connection):
             while len(held) > CHUNK:
                 wire.expect_silence()  # else all replies would count for a chunk too early, the last one too
                 wire.begin("body", timeouts.block)
-                await wire.send(wire.machine.send_chunk(held[:CHUNK]))
+                await wire.send_and_listen(wire.machine.send_chunk(held[:CHUNK]), answered=True)
                 reply = await wire.reply()
                 if not reply.is_positive:
                     attempt.settle_rest(self._outcome(reply))
@@ -442,7 +446,7 @@ class SmtpConnection(Connection):
         wire.expect_silence()
         wire.begin("final-dot", timeouts.final_dot)
         self._dot_sent = True  # before the write, as of a dot
-        await wire.send(wire.machine.send_chunk(held, last=True))
+        await wire.send_and_listen(wire.machine.send_chunk(held, last=True), answered=True)
         await self._final_replies(attempt)
 
     def _go_ahead(self, parcel: Parcel | None) -> bytes:

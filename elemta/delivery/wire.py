@@ -23,6 +23,10 @@ from elemta.smtp import NEED_DATA, ClientConnection, Command, Quit, RemoteProtoc
 from .course import Course
 
 RECEIVE_SIZE = 64 * 1024
+SURE_TO_FIT = 4096
+"""Octets of commands that the buffers on the way always have room for, as they have for the replies."""
+MOST_HEARD = 1024 * 1024
+"""Octets of replies that are read while commands are written; who says more to them is not to be kept."""
 LAST_WORD_SECONDS = 1.0
 """How long the end of a reply is waited for whose beginning came from a peer that takes no more."""
 
@@ -126,8 +130,49 @@ class Wire:
         self.broken = True
         self.machine.send_failed()
 
-    async def send_and_listen(self, data: bytes) -> None:
-        """The same for a part of a message, to which no reply is due: one that comes ends the session.
+    async def send_group(self, data: bytes) -> None:
+        """The same for commands that are answered while they are still being written: each reply is read, as
+        a peer that cannot get rid of its replies reads no more commands (RFC 2920 §3.1).
+
+        Raises:
+          PeerGone: with its last word, if there is one.
+        """
+        if len(data) <= SURE_TO_FIT:
+            await self.send(data)
+            return
+        error: Exception | None = None
+
+        async def listen() -> None:
+            room = MOST_HEARD
+            while room > 0:
+                try:
+                    piece = bytes(await self.stream.receive_some(RECEIVE_SIZE))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return  # the write or the next read tells of it
+                self.machine.receive_data(piece)
+                if not piece:
+                    return
+                room -= len(piece)
+
+        self._move_deadline()
+        try:
+            async with trio.open_nursery() as sending:
+                sending.start_soon(listen)
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+                    error = broken
+                sending.cancel_scope.cancel(reason="it is sent")
+        except BaseException:
+            self._break_sending()
+            raise
+        if error is not None:
+            await self._give_up(describe(error), error)
+        self.progress += 1
+
+    async def send_and_listen(self, data: bytes, *, answered: bool = False) -> None:
+        """The same for a part of a message, which no reply may come to before it is sent; to one that is
+        `answered` the reply may be there as soon as it is. One that comes too early ends the session.
 
         There are servers that say 552 as soon as it is too much, and others that say 421, and read no more.
 
@@ -136,6 +181,7 @@ class Wire:
         """
         heard: list[bytes] = []
         error: Exception | None = None
+        sent = False
 
         async def listen() -> None:
             try:
@@ -150,17 +196,18 @@ class Wire:
                 sending.start_soon(listen)
                 try:
                     await self.stream.send_all(data)
+                    sent = True
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
                     error = broken
                 sending.cancel_scope.cancel(reason="it is sent")
         except BaseException:
             self._break_sending()
             raise
-        if error is None and not heard:
-            self.progress += 1
-            return
         for piece in heard:
             self.machine.receive_data(piece)
+        if sent and (answered or not heard):
+            self.progress += 1
+            return
         if error is not None:
             await self._give_up(describe(error), error)
         await self._give_up("closed by the peer" if heard == [b""] else "spoke within the message")
@@ -190,7 +237,13 @@ class Wire:
         return None
 
     async def ask(self, command: Command) -> Reply:
-        """Send one command and wait for its reply."""
+        """Send one command and wait for its reply.
+
+        Raises:
+          PeerGone: also where something was said before it: that would count as the reply.
+          RemoteProtocolError: what was said before it is none that may come unasked.
+        """
+        self.expect_silence()
         await self.send(self.machine.send(command))
         return await self.reply()
 
