@@ -49,8 +49,11 @@ class Filter:
     ) -> None:
         """`listener_of`: the listener of each session that is open when the events begin."""
         self._tests: list[Test] = [_TESTS[kind](values) for kind, values in wanted.items() if kind in _TESTS]
+        self.key: object = tuple(sorted(wanted.items()))
+        """The same for filters that decide the same; None: it remembers, and is like no other."""
         if "listener" in wanted:
             self._tests.append(_ByListener(wanted["listener"], listener_of or {}))
+            self.key = None
 
     @property
     def takes_all(self) -> bool:

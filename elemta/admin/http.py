@@ -56,7 +56,7 @@ class WebSockets(Protocol):
         """
 
     async def serve(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
-        """Talk to the client, whose stream begins with the head of its request."""
+        """Talk to the client, whose request is still to be answered."""
 
 
 @attrs.define(eq=False)
@@ -70,8 +70,6 @@ class HttpConnection:
     websockets: WebSockets | None = None
     on_upgrade: Callable[[], None] = lambda: None
     """Called when the connection has become a WebSocket and no longer counts as one of HTTP."""
-    _head: bytearray = attrs.field(factory=bytearray)
-    """What the client sent since the last request."""
     _h11: h11.Connection = attrs.field(
         factory=lambda: h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     )
@@ -125,12 +123,7 @@ class HttpConnection:
         return event
 
     async def _receive_head(self) -> h11.Request | None:
-        # Kept to be read once more by a WebSocket; bounded by MAX_HEAD and what is read at once.
-        self._head = bytearray(self._h11.trailing_data[0])
-        while (event := self._h11.next_event()) is h11.NEED_DATA:
-            data = bytes(await self.stream.receive_some(65536))
-            self._head += data
-            self._h11.receive_data(data)
+        event = await self._next_event()
         return event if isinstance(event, h11.Request) else None
 
     async def _go_on_as_websocket(self, websockets: WebSockets, request: h11.Request) -> None:
@@ -142,7 +135,7 @@ class HttpConnection:
         upgrade = Upgrade(path, query, headers, self.trusted, peer, reached)
         websockets.check(upgrade)
         self.on_upgrade()
-        await websockets.serve(upgrade, ReplayStream(self.stream, bytes(self._head)))
+        await websockets.serve(upgrade, ReplayStream(self.stream, self._h11.trailing_data[0]))
 
     async def _next_piece(self) -> bytes | None:
         """More of the body; None at its end."""

@@ -11,6 +11,8 @@ import trio
 from elemta.events import Event, MessageAccepted, MessageRejected, log_record
 from elemta.runtime import render_json
 
+from .websocket import text_frame
+
 _HEAVY = (MessageAccepted, MessageRejected)
 """Events that are as large as a client makes them: each recipient counts as one more."""
 
@@ -63,11 +65,12 @@ class EventRing:
         assert event is not None
         return event
 
-    def text(self, number: int) -> bytes:
-        """The same as JSON with its number `seq` before what the log says; made once for all watchers."""
+    def frame(self, number: int) -> bytes:
+        """The same as a message of a WebSocket: JSON with its number `seq` before what the log says. Made
+        once for all watchers."""
         place = number % self._size
-        text = self._frames[place]
-        if text is None:
+        frame = self._frames[place]
+        if frame is None:
             record = {"seq": number, **log_record(self.event(number))}
-            text = self._frames[place] = render_json(record)[:-1]
-        return text
+            frame = self._frames[place] = text_frame(render_json(record)[:-1])
+        return frame

@@ -14,10 +14,11 @@ class Share:
     What was not used is kept for `burst` seconds of work, so a quiet watcher never waits.
     """
 
-    def __init__(self, part: float, burst: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, part: float, burst: float, clock: Callable[[], float] = time.thread_time) -> None:
         self.part = part
         self.clock = clock
-        """What work is measured with: Trio's own clock may be virtual."""
+        """What work is measured with: processor time of the loop's thread, in which what others take of
+        a busy machine does not count."""
         self._credit = burst
         self._burst = burst
         self._as_of = 0.0

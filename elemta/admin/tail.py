@@ -3,28 +3,31 @@
 A server's client gets one JSON object per message: what the log says of an event, with its number `seq`.
 Messages about the tail itself have a type without a dot: `hello`, `subscribed`, `lagged`, `heartbeat`,
 `error`.
-Messages to the client are framed here, many into one write, and not by `send_message`, which would write
-each by itself; pings, closing and everything that comes in is trio_websocket's. Both go through one lock.
+Everything that a client is sent goes through his `Watcher`, which has one order for it; the task that waits
+in `_send` writes only what the socket did not take at once. trio_websocket is for our own client: a server
+of its kind takes four tasks for each connection, and a write for each message.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import struct
-from collections.abc import Callable, Iterable
+import os
+from collections import deque
+from collections.abc import Callable
 
 import attrs
 import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
 
-from .filters import BadFilter, Wish, parse_message, parse_query
+from .filters import BadFilter, parse_message, parse_query
 from .guard import Guard
 from .http import Upgrade
 from .problems import Problem, detail_of
 from .tokens import Scope
-from .watchers import HEARTBEAT, Watcher, Watchers
+from .watchers import HEARTBEAT, SendNow, Watcher, Watchers
+from .websocket import ServerWire, accept_handshake
 
 PATH = "/events"
 SUBPROTOCOL = "events.elemta"
@@ -52,44 +55,9 @@ BAD_FILTER = 4400
 """A filter that cannot be (RFC 6455 7.4.2: private use; made like the HTTP status)."""
 
 _WEBSOCKET_VERSION = "13"
-_CLOSED = (trio_websocket.ConnectionClosed, ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-class _Outlet(trio.abc.Stream):
-    """The stream below a WebSocket: whole frames only, whoever sends them."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._lock = trio.Lock()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        async with self._lock:
-            await self._stream.send_all(data)
-
-    async def send_texts(self, texts: Iterable[bytes], is_closed: Callable[[], bool]) -> None:
-        """Send each as one message, unless the closing frame has been sent. Cancelled: give the stream up."""
-        data = b"".join([part for text in texts for part in (_frame_head(len(text)), text)])
-        async with self._lock:
-            if not is_closed():
-                await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-def _frame_head(size: int) -> bytes:
-    """RFC 6455 5.2: the last frame of a text message, unmasked as all that a server sends (5.1)."""
-    if size < 126:
-        return struct.pack("!BB", 0x81, size)
-    if size < 1 << 16:
-        return struct.pack("!BBH", 0x81, 126, size)
-    return struct.pack("!BBQ", 0x81, 127, size)
+_RECEIVE_OCTETS = 4096
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_CLOSED = (trio_websocket.ConnectionClosed, ProtocolError, *_GONE)
 
 
 # --- The server's end ---------------------------------------------------------------------------------------
@@ -126,20 +94,13 @@ class Tail:
     async def serve(self, upgrade: Upgrade, stream: trio.abc.Stream) -> None:
         """Talk to a client that passed `check`, until one of us ends it. The caller closes the stream."""
         _limit_buffer(stream)
-        watcher = self.watchers.add()
-        outlet = _Outlet(stream)
+        watcher = self.watchers.add(_send_now(stream))
         try:
-            async with trio.open_nursery() as nursery:
-                with trio.move_on_after(HANDSHAKE_SECONDS) as handshake:
-                    request = await trio_websocket.wrap_server_stream(
-                        nursery, outlet, max_message_size=MAX_MESSAGE
-                    )
-                    ours = SUBPROTOCOL if SUBPROTOCOL in request.proposed_subprotocols else None
-                    connection = await request.accept(subprotocol=ours)
-                if not handshake.cancelled_caught:
-                    await _Conversation(self, watcher, connection, outlet).hold(upgrade.query)
-                nursery.cancel_scope.cancel(reason="the conversation is over")
-        except* _CLOSED:
+            with trio.move_on_after(HANDSHAKE_SECONDS) as handshake:
+                await stream.send_all(accept_handshake(upgrade.headers, _subprotocol(upgrade.headers)))
+            if not handshake.cancelled_caught:
+                await _Conversation(self, watcher, stream).hold(upgrade.query)
+        except _GONE:
             pass  # it ended as connections do
         finally:
             self.watchers.remove(watcher)
@@ -151,39 +112,45 @@ class _Conversation:
 
     tail: Tail
     watcher: Watcher
-    connection: trio_websocket.WebSocketConnection
-    outlet: _Outlet
+    stream: trio.abc.Stream
+    _wire: ServerWire = attrs.field(factory=lambda: ServerWire(MAX_MESSAGE))
+    _messages: deque[str | bytes] = attrs.field(factory=deque)
+    """Came and were not looked at yet."""
     _code: int = GOING_AWAY
     _reason: str = "the server stops"
+    _closed: trio.Event = attrs.field(factory=trio.Event)
+    """The client sent nothing more."""
 
     async def hold(self, query: bytes) -> None:
-        finished = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive, query, nursery.cancel_scope)
-            nursery.start_soon(self._ping, nursery.cancel_scope)
-            await self._send()
-            finished = True
+            if await self._send():
+                with trio.move_on_after(CLOSE_SECONDS):
+                    await self._close()
             nursery.cancel_scope.cancel(reason="there is nothing more to send")
-        if finished:
-            with trio.move_on_after(CLOSE_SECONDS):
-                await self.connection.aclose(self._code, self._reason)
 
-    async def _send(self) -> None:
-        while piece := await self.watcher.next_piece():
-            # A part of it may have left, so nothing can be said any more: the connection is given up.
-            with trio.move_on_after(SEND_SECONDS) as sending:
-                await self.outlet.send_texts(piece, lambda: self.connection.closed is not None)
-            if sending.cancelled_caught:
-                raise trio.BrokenResourceError("the client does not read")
+    async def _send(self) -> bool:
+        """Send what could not be sent at once; returns whether there can be a last word."""
+        try:
+            while piece := await self.watcher.next_piece():
+                # A part of it may have left, so nothing can be said any more: the connection is given up.
+                with trio.move_on_after(SEND_SECONDS) as sending:
+                    await self.stream.send_all(piece[0] if len(piece) == 1 else b"".join(piece))
+                if sending.cancelled_caught:
+                    return False
+        except _GONE:
+            return False
+        return True
 
-    async def _ping(self, scope: trio.CancelScope) -> None:
-        """Find out whether the client is there, and let it find out whether we are."""
-        while True:
-            await trio.sleep(HEARTBEAT)
-            with trio.move_on_after(PONG_SECONDS) as ping:
-                await self.connection.ping()
-            if ping.cancelled_caught:
-                scope.cancel(reason="no pong came")
+    async def _close(self) -> None:
+        """Say that this is the end, and wait for the client to say so, too."""
+        frame = self._wire.close(self._code, self._reason)
+        try:
+            if frame:
+                await self.stream.send_all(frame)
+                await self._closed.wait()
+        except _GONE:
+            pass
 
     async def _receive(self, query: bytes, scope: trio.CancelScope) -> None:
         """Follow the client's wishes: that of its address, then those that it sends."""
@@ -200,8 +167,8 @@ class _Conversation:
                 filter=wish.wanted,
             )
             await watcher.subscribe(wish)
-            while True:
-                wish = await self._next_wish()
+            while (message := await self._next_message(scope)) is not None:
+                wish = parse_message(message)
                 watcher.tell("subscribed", seq=ring.newest, filter=wish.wanted)
                 await watcher.subscribe(wish)
                 # While this waits there is no backlog of wishes: the client cannot send faster.
@@ -212,11 +179,62 @@ class _Conversation:
             watcher.tell("error", reason=str(error))
             self._code, self._reason = BAD_FILTER, "the filter cannot be used: see the message before this"
             watcher.end()
-        except trio_websocket.ConnectionClosed:
-            scope.cancel(reason="the client has left")
+            self._messages.clear()
+            while await self._next_message(scope) is not None:
+                pass
 
-    async def _next_wish(self) -> Wish:
-        return parse_message(await self.connection.get_message())
+    async def _next_message(self, scope: trio.CancelScope) -> str | bytes | None:
+        """The client's next message; None: it has left, and all this ends soon."""
+        while not self._messages:
+            data = await self._next_data()
+            if data:
+                messages, pong, closing = self._wire.receive(data)
+                self._messages.extend(messages)
+                if pong and not self.watcher.is_full:
+                    self.watcher.put_frame(pong)
+                if closing is None:
+                    continue
+                if closing.frame:
+                    self.watcher.put_frame(closing.frame)
+            self._closed.set()
+            self.watcher.end()
+            scope.deadline = trio.current_time() + CLOSE_SECONDS if data else trio.current_time()
+            return None
+        return self._messages.popleft()
+
+    async def _next_data(self) -> bytes:
+        """What the client sends; empty: it has left. Finds out whether it is there, and lets it find out
+        whether we are."""
+        for seconds in (HEARTBEAT, PONG_SECONDS):
+            with trio.move_on_after(seconds):
+                try:
+                    return bytes(await self.stream.receive_some(_RECEIVE_OCTETS))
+                except _GONE:
+                    return b""
+            if seconds == HEARTBEAT and not self.watcher.is_full and not self.watcher.ended:
+                self.watcher.put_frame(self._wire.ping())
+        return b""
+
+
+def _subprotocol(headers: dict[bytes, bytes]) -> str | None:
+    offered = headers.get(b"sec-websocket-protocol", b"").decode("latin-1").split(",")
+    return SUBPROTOCOL if SUBPROTOCOL in (name.strip() for name in offered) else None
+
+
+def _send_now(stream: trio.abc.Stream) -> SendNow | None:
+    """For a plain socket: what writes at once, as much as it takes, while nobody else does."""
+    inner = getattr(stream, "stream", stream)
+    if not isinstance(inner, trio.SocketStream):
+        return None
+    number = inner.socket.fileno
+
+    def send(data: bytes | memoryview) -> int:
+        try:
+            return os.write(number(), data)
+        except OSError:  # full, which is for who can wait; or broken, which he will see
+            return 0
+
+    return send
 
 
 def _with_token(headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
@@ -236,7 +254,7 @@ def _with_token(headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def _check_handshake(headers: dict[bytes, bytes]) -> None:
-    """RFC 6455 4.2.1; what trio_websocket meets is right, as on anything else it waits for ever."""
+    """RFC 6455 4.2.1."""
     if headers.get(b"sec-websocket-version", b"").decode("latin-1").strip() != _WEBSOCKET_VERSION:
         # RFC 6455 4.4
         raise Problem(426, "WebSocket version 13 is needed", {"Sec-WebSocket-Version": _WEBSOCKET_VERSION})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ from elemta.admin.filters import BadFilter, parse_message, parse_query
 from elemta.admin.guard import Guard
 from elemta.admin.http import HttpConnection
 from elemta.admin.tail import BAD_FILTER, Tail, TailEnded, TailRefused, follow
-from elemta.admin.watchers import Watchers
+from elemta.admin.watchers import Watcher, Watchers
 from elemta.runtime import TrioWallClock
 from elemta.testing.network import memory_connection
 
@@ -148,7 +150,7 @@ async def test_nothing_is_given_before_it_is_known_what_is_wanted(autojump_clock
 
         async def take() -> None:
             while True:
-                pieces.extend(await watcher.next_piece())
+                pieces.extend(bytes(each) for each in await watcher.next_piece())
 
         nursery.start_soon(take)
         await trio.sleep(1)
@@ -164,3 +166,72 @@ async def test_nothing_is_given_before_it_is_known_what_is_wanted(autojump_clock
         await trio.sleep(1)
         assert b"early@far.example" in pieces[-1]
         nursery.cancel_scope.cancel()
+
+
+async def test_what_a_socket_does_not_take_at_once_follows_in_order(autojump_clock: trio.abc.Clock) -> None:
+    async with open_bed() as bed, trio.open_nursery() as nursery:
+        watchers = _watchers(bed)
+        got: dict[int, bytearray] = {taken: bytearray() for taken in (0, 7, 10_000_000)}
+
+        def open_watcher(most: int) -> Watcher:
+            def send_now(data: bytes | memoryview) -> int:
+                got[most] += data[:most]
+                return min(most, len(data))
+
+            return watchers.add(send_now)
+
+        async def take(watcher: Watcher, most: int) -> None:
+            while True:
+                got[most] += b"".join(await watcher.next_piece())
+
+        for most in got:
+            watcher = open_watcher(most)
+            nursery.start_soon(take, watcher, most)
+            await watcher.subscribe(parse_query(b"type=recipient.*"))
+        await trio.sleep(1)
+        for number in range(3):
+            await bed.accept(f"bob{number}@far.example")
+        await trio.sleep(30)
+        assert got[0] == got[7] == got[10_000_000]
+        assert got[0].count(b"recipient.deferred") == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_watchers_that_left_need_no_collection_of_garbage(autojump_clock: trio.abc.Clock) -> None:
+    async with open_bed() as bed:
+        watchers = _watchers(bed)
+        gc.collect()
+        gc.disable()
+        try:
+            async with trio.open_nursery() as nursery:
+                connections = []
+                for number in range(3):
+                    client, server = memory_connection(("127.0.0.1", 40000 + number), ("127.0.0.1", 8025))
+                    tail = Tail(watchers, Guard(TOKEN, HOSTS, TrioWallClock()), "0.0", "mx.example.org")
+                    connection = HttpConnection(server, bed.application, False, tail)
+                    connections.append(weakref.ref(connection))
+                    nursery.start_soon(connection.serve)
+                    del connection
+                    nursery.start_soon(_watch_one_event, client)
+                await trio.sleep(1)
+                gone = [weakref.ref(watcher) for watcher in watchers._all]
+                await bed.accept("bob@far.example")
+                await trio.sleep(30)
+                assert watchers.statistics().watchers == 0
+            assert [each() for each in gone] == [None] * 3
+            assert [each() for each in connections] == [None] * 3
+        finally:
+            gc.enable()
+
+
+async def _watch_one_event(client: trio.abc.Stream) -> None:
+    """A client that leaves without a word."""
+    await client.send_all(
+        b"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    heard = b""
+    while b"recipient.deferred" not in heard:
+        heard += await client.receive_some(4096)
+    await trio.aclose_forcefully(client)
