@@ -262,6 +262,16 @@ class RateShown(Shape):
     """Of those it remembered, dropped as there were too many."""
 
 
+class DestinationLimits(Shape):
+    """Limits that an operator set for one destination, before all `[[shaping]]`. They outlive restarts."""
+
+    route: str
+    limits: dict[str, int | str]
+    """As `[[shaping]]` says them: `concurrency`, `message_rate` and so on."""
+    since: float
+    reason: str
+
+
 class Status(Shape):
     """The server at one moment."""
 
@@ -278,6 +288,8 @@ class Status(Shape):
     rates: list[RateShown]
     held_accounts: list[str]
     """Whose mail is held by the breaker."""
+    limits: list[DestinationLimits]
+    """That operators set for destinations."""
     counts: CountsShown
 
 

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from elemta.delivery import Override
 from elemta.mail import (
     LONGEST_MESSAGE_ID,
     Mailbox,
@@ -178,6 +179,14 @@ def parse_wanted(given: Mapping[str, str | None]) -> Wanted:
 
 def json_response(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def limits_as_json(overrides: Mapping[str, Override]) -> list[dict[str, Any]]:
+    """Limits that operators set, by the name of the route."""
+    return [
+        {"route": route, "limits": each.shown(), "since": each.since, "reason": each.reason}
+        for route, each in sorted(overrides.items())
+    ]
 
 
 class _Steering:

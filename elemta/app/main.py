@@ -194,6 +194,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             plugins=keeper.host,
             survey=None if capture is not None else partial(mail_hosts, resolver=resolver),
             flights=flights,
+            state_dir=None if environment.store is not None else config.state_dir,
         ) as queue,
         open_admin(
             bind_admin(config.admin.address, config.state_dir) if environment.watched else [],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from elemta.config import PluginConfig
+from elemta.runtime import write_private
 
 FILE = "plugins.json"
 
@@ -59,16 +59,5 @@ def write_wishes(state_dir: Path, wishes: Wishes) -> None:
     Raises:
       OSError: nothing has changed.
     """
-    file = state_dir / FILE
-    fresh = file.with_suffix(".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as output:
-        output.write(json.dumps({"enabled": wishes.enabled}, indent=1, sort_keys=True) + "\n")
-        output.flush()
-        os.fsync(descriptor)
-    os.replace(fresh, file)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    text = json.dumps({"enabled": wishes.enabled}, indent=1, sort_keys=True) + "\n"
+    write_private(state_dir / FILE, text)

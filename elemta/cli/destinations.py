@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import click
 
 from .client import AdminClient, NotRunning
-from .errors import NOT_DONE, Trouble
+from .errors import NOT_DONE, STORAGE, Trouble
 from .explain import make_router, route_facts
 from .options import config_option, dev_option, json_option, read_for_client
 from .queue import SPAN
@@ -189,6 +189,84 @@ def resume(name: str, config_file: Path | None, dev: bool, as_json: bool) -> Non
     click.echo(json.dumps({"route": route, "recipients": count}) if as_json else text)
 
 
+@destinations.command()
+@click.argument("name")
+@click.option("--concurrency", type=int, metavar="N", help="Most connections at once.")
+@click.option("--recipients-per-transaction", type=int, metavar="N", help="Most recipients in a transaction.")
+@click.option("--messages-per-connection", type=int, metavar="N", help="Most messages over a connection.")
+@click.option("--connection-rate", metavar="RATE", help="Connections in a time, as in 10/1m.")
+@click.option("--message-rate", metavar="RATE", help="Messages in a time, as in 600/1h.")
+@click.option("--byte-rate", metavar="RATE", help="Octets in a time, as in 100MiB/1h.")
+@click.option("--reason", default="", help="Why, for those who look at it later.")
+@config_option
+@dev_option
+@json_option
+def limit(
+    name: str, reason: str, config_file: Path | None, dev: bool, as_json: bool, **given: int | str | None
+) -> None:
+    """Set limits for one destination: at once, before all [[shaping]], until they are cleared.
+
+    They take the place of what was set for it before, and outlive restarts.
+    """
+    config = read_for_client(config_file, dev)
+    route = _route(config, name)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if not chosen:
+        raise click.UsageError("say what: --concurrency, --message-rate, ...; 'unlimit' clears what is set")
+    _set_limits(config, route, chosen, f"{reason or 'no reason given'} ({who()})")
+    said = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    click.echo(json.dumps({"route": route, "limits": chosen}) if as_json else f"{_safe(route)}: {said}")
+
+
+@destinations.command()
+@click.argument("name")
+@config_option
+@dev_option
+@json_option
+def unlimit(name: str, config_file: Path | None, dev: bool, as_json: bool) -> None:
+    """Clear the limits that were set for a destination: it goes by the configuration again."""
+    config = read_for_client(config_file, dev)
+    route = _route(config, name)
+    _set_limits(config, route, {}, "")
+    text = f"{_safe(route)} goes by the configuration again"
+    click.echo(json.dumps({"route": route, "limits": {}}) if as_json else text)
+
+
+def _set_limits(config: Config, route: str, chosen: dict[str, Any], reason: str) -> None:
+    """Set them, or clear them where there are none: by the server, or in the file where none runs."""
+    from elemta.config import BadValue  # noqa: PLC0415
+    from elemta.delivery import (  # noqa: PLC0415
+        Override,
+        OverridesDamaged,
+        may_have_limits,
+        parse_override,
+        read_overrides,
+        write_overrides,
+    )
+
+    try:
+        wish = {"name": route, "limits": chosen, "reason": reason}
+        AdminClient(config.state_dir).post("/api/v1/destinations/limits", wish)
+        return
+    except NotRunning:
+        pass
+    try:
+        overrides = read_overrides(config.state_dir)
+        if not chosen and overrides.pop(route, None) is None:
+            raise Trouble(NOT_DONE, f"no limits are set for {route}")
+        if chosen and not may_have_limits(route):
+            raise Trouble(NOT_DONE, f"{route} has no limits: only smtp and lmtp have")
+        if chosen:
+            overrides[route] = Override(parse_override(chosen), time.time(), reason)
+        write_overrides(config.state_dir, overrides)
+    except BadValue as error:
+        raise Trouble(NOT_DONE, str(error)) from error
+    except OverridesDamaged as error:
+        raise Trouble(STORAGE, str(error)) from error
+    except OSError as error:
+        raise Trouble(STORAGE, f"{config.state_dir}: {error.strerror or error}") from error
+
+
 def _route(config: Config, name: str) -> str:
     from elemta.mail import MailSyntaxError  # noqa: PLC0415
     from elemta.queue import route_named  # noqa: PLC0415
@@ -225,7 +303,7 @@ def _one_offline(config: Config, reader: Any, route: str) -> dict[str, Any]:
     known = _offline(config, reader, MOST_DOMAINS)["destinations"]
     shown = next((each for each in known if each["route"] == route), None)
     shown = shown or {"route": route, "waiting": 0, "paused": None, "now": None}
-    return {**shown, "hosts": [], "shaping": [], "limits": {}, "shares_with": []}
+    return {**shown, "hosts": [], "shaping": [], "limits": {}, "limits_set": None, "shares_with": []}
 
 
 def _numbers(now: Any) -> tuple[str, str, str]:

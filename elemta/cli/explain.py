@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from .client import AdminClient, NotRunning
-from .errors import BAD_CONFIG, NOT_DONE, TRY_LATER, Trouble
+from .errors import BAD_CONFIG, NOT_DONE, STORAGE, TRY_LATER, Trouble
 from .options import config_option, dev_option, json_option, read_for_client
 from .spooled import ask, checked_id
 
 if TYPE_CHECKING:
     from elemta.config import Config
+    from elemta.delivery import Override
     from elemta.dns import Resolver
     from elemta.mail import Mailbox
     from elemta.routing import Route, Router
@@ -134,7 +135,7 @@ def route_facts(config: Config, router: Router, mailbox: Mailbox) -> dict[str, A
         return Hosts((), ["DNS gave no answer in time"])
 
     found = trio.run(look) if chosen.use_mx else Hosts((), _fixed(chosen))
-    shape = Shaping(config).of(chosen, found.names)
+    shape = Shaping(config, _overrides(config)).of(chosen, found.names)
     taken = shape.applied(chosen)
     return {
         "address": str(mailbox),
@@ -149,6 +150,16 @@ def route_facts(config: Config, router: Router, mailbox: Mailbox) -> dict[str, A
         "shaping": list(shape.tables),
         "limits": shape.limits(),
     }
+
+
+def _overrides(config: Config) -> dict[str, Override]:
+    """What operators set for destinations, whether a server runs or not."""
+    from elemta.delivery import OverridesDamaged, read_overrides  # noqa: PLC0415
+
+    try:
+        return read_overrides(config.state_dir)
+    except OverridesDamaged as error:
+        raise Trouble(STORAGE, str(error)) from error
 
 
 class Hosts(NamedTuple):

@@ -77,6 +77,12 @@ def _show(answer: Any) -> None:
         )
     if held := answer["held_accounts"]:
         click.echo("\nheld accounts (elemta user list|release|purge): " + ", ".join(map(escape_text, held)))
+    for each in answer["limits"]:
+        said = ", ".join(f"{name} {value}" for name, value in each["limits"].items())
+        why = f" ({each['reason']})" if each["reason"] else ""
+        click.echo(
+            escape_text(f"\nlimits set for {each['route']} (elemta destinations unlimit): {said}{why}")
+        )
     sites = answer["queue"]["sites"]
     if sites:
         console.print()

@@ -13,6 +13,16 @@ from .lmtp import LmtpTransport
 from .maildir import MaildirTransport
 from .make import make_transport
 from .mta_sts import MtaSts
+from .overrides import (
+    MOST_OVERRIDES,
+    OVERRIDES_FILE,
+    Override,
+    OverridesDamaged,
+    may_have_limits,
+    parse_override,
+    read_overrides,
+    write_overrides,
+)
 from .shaping import Allowance, Shape, Shaping
 from .smtp import SmtpTransport
 from .sources import NoSource, Sources
@@ -33,6 +43,8 @@ from .transport import (
 from .verification import Verdict, Verifier, VerifierStatistics, open_verifier
 
 __all__ = [
+    "MOST_OVERRIDES",
+    "OVERRIDES_FILE",
     "RESULTS_FILE",
     "Allowance",
     "ConnectFailed",
@@ -52,6 +64,8 @@ __all__ = [
     "MaildirTransport",
     "MtaSts",
     "NoSource",
+    "Override",
+    "OverridesDamaged",
     "Parcel",
     "PolicyResults",
     "PolicyUsed",
@@ -73,6 +87,10 @@ __all__ = [
     "VerifierStatistics",
     "mail_hosts",
     "make_transport",
+    "may_have_limits",
     "open_verifier",
+    "parse_override",
     "parse_rua",
+    "read_overrides",
+    "write_overrides",
 ]

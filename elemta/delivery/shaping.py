@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
@@ -21,8 +22,11 @@ from elemta.config import (
 )
 from elemta.routing import Route
 
+from .overrides import Override
+
 T = TypeVar("T")
 
+_NONE: Mapping[str, Override] = MappingProxyType({})
 _BURSTS = {
     "connection_rate": "connection_burst",
     "message_rate": "message_burst",
@@ -131,7 +135,9 @@ class Shaping:
     """All tables of a configuration. Immutable; look-ups are sync and cost a comparison with each table that
     is not for one name."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, overrides: Mapping[str, Override] = _NONE) -> None:
+        """`overrides` are what operators set, by the name of the route: before all tables."""
+        self._overrides = overrides
         self._delivery = config.delivery
         self._plain = shape_of(config.delivery, ())
         self._exact: dict[str, list[_Table]] = {}
@@ -146,7 +152,8 @@ class Shaping:
         """The shape for a route whose MX names these hosts (lower case), as far as they are known."""
         if route.transport not in (TransportKind.SMTP, TransportKind.LMTP):
             return self._plain
-        if not self._patterns and route.next_hop not in self._exact:
+        override = self._overrides.get(str(route)) if self._overrides else None
+        if override is None and not self._patterns and route.next_hop not in self._exact:
             return self._plain
         if not route.use_mx:
             hosts = (route.next_hop,)
@@ -154,9 +161,11 @@ class Shaping:
         found = [table for table in tables if table.fits(route.next_hop, hosts)]
         # Of equal ones the first in the file counts.
         found.sort(key=lambda table: table.rank, reverse=True)
-        return shape_of(
-            self._delivery, [table.config for table in found], tuple(table.name for table in found)
-        )
+        configs, names = [table.config for table in found], tuple(table.name for table in found)
+        if override is not None:
+            # The name tells it from others with the same hosts and limits: each has its own.
+            configs, names = [override.settings, *configs], (f"set for {route}", *names)
+        return shape_of(self._delivery, configs, names)
 
 
 def shape_of(delivery: DeliveryConfig, tables: Iterable[ShapingConfig], names: tuple[str, ...] = ()) -> Shape:

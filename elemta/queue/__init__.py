@@ -4,6 +4,7 @@ Not here: how it is carried (`elemta.delivery`), where it is kept (`elemta.spool
 (`elemta.inbound`, which meets this package only in the spool).
 """
 
+from .limits import Limits, TooManyLimits
 from .manager import QueueManager, QueueStatistics, open_queue
 from .offline import bounce_offline
 from .operations import Operations, route_named, route_test
@@ -17,12 +18,14 @@ __all__ = [
     "Cancelled",
     "ConcurrencyWindow",
     "GiveUp",
+    "Limits",
     "Operations",
     "QueueManager",
     "QueueStatistics",
     "RetrySchedule",
     "Site",
     "SiteStatistics",
+    "TooManyLimits",
     "TryAgain",
     "Underway",
     "bounce_offline",

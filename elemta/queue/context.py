@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 import attrs
 import trio
 
 from elemta.config import Config
+from elemta.delivery import Override
 from elemta.events import EventBus, FlightRecorder, TaskCrashed
 from elemta.plugin import PluginHost
 from elemta.runtime import Drain, WallClock, summarize
@@ -39,6 +40,8 @@ class QueueContext:
     """What to put before a message of our own: its signatures. Sync, never raises."""
     plugins: PluginHost | None = None
     """Who is asked about mail in the queue."""
+    overrides: Mapping[str, Override] = attrs.field(factory=dict)
+    """Limits that operators set for single destinations (`Limits`). Replaced, never changed."""
     flights: FlightRecorder | None = None
     """Who keeps what was said in attempts that failed."""
 

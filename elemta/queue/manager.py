@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import attrs
@@ -33,6 +34,7 @@ from .context import QueueContext
 from .detours import Detours
 from .dispatcher import Dispatcher
 from .gate import Gate, Ruling
+from .limits import Limits
 from .notices import Notices
 from .operations import Operations
 from .pauses import Pauses
@@ -70,6 +72,7 @@ class QueueManager:
         router: Router,
         make_transport: Callable[[Route], Transport],
         survey: Survey | None = None,
+        state_dir: Path | None = None,
     ) -> None:
         self.context = context
         self.drain = context.drain
@@ -86,6 +89,7 @@ class QueueManager:
         pauses = Pauses()
         self.claims = Claims(context, self.room, self.sites, self.results, pauses, self.gate)
         self.operations = Operations(context, router, self.claims, pauses)
+        self.limits = Limits(context, state_dir, self._reshape)
         self.care = Care(context, self.room, self.sites)
         self.scheduler = Scheduler(context, self.claims, self.care, watch)
         self.retention = Retention(context)
@@ -114,6 +118,9 @@ class QueueManager:
         self.room.config = self.context.config.queue
         self.results.judge = _make_judge(self.context)
         self.retention.apply()
+        self._reshape()
+
+    def _reshape(self) -> None:
         self.sites.reshape()
         self.wake()
 
@@ -196,6 +203,7 @@ async def open_queue(
     plugins: PluginHost | None = None,
     survey: Survey | None = None,
     flights: FlightRecorder | None = None,
+    state_dir: Path | None = None,
 ) -> AsyncGenerator[QueueManager, None]:
     """Run the queue around the block.
 
@@ -207,6 +215,7 @@ async def open_queue(
       plugins: who is asked about mail in the queue; to be open for longer than the queue.
       survey: says which hosts stand behind a route; those with the same hosts share their limits.
       flights: keeps what was said in attempts that failed.
+      state_dir: where limits that operators set for destinations are kept; None: in memory only.
     """
     async with trio.open_nursery() as nursery:
         context = QueueContext(config, spool, bus, clock, random, drain, nursery, Bell())
@@ -214,7 +223,8 @@ async def open_queue(
             context.sign = sign
         context.plugins = plugins
         context.flights = flights
-        manager = QueueManager(context, router, make_transport, survey)
+        manager = QueueManager(context, router, make_transport, survey, state_dir)
+        manager.limits.load()
         await manager.operations.load()  # before anything is taken in hand
         drain.attach(nursery.cancel_scope)
         spool.set_intake(manager.claims)

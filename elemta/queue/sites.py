@@ -54,7 +54,7 @@ class Sites:
     rollup: Rollup = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.rollup = Rollup(Shaping(self.context.config), self._let_through)
+        self.rollup = Rollup(self._shaping(), self._let_through)
 
     def at(self, route: Route) -> Site:
         """The site of a route; made where there is none."""
@@ -300,8 +300,11 @@ class Sites:
         if self._sites.pop(site.route, None) is not None:
             self.rollup.leave(site)
 
+    def _shaping(self) -> Shaping:
+        return Shaping(self.context.config, self.context.overrides)
+
     def reshape(self) -> None:
         """Go by the tables of the configuration as it is now; windows keep their size within their limits."""
-        self.rollup.reshape(Shaping(self.context.config), self.all)
+        self.rollup.reshape(self._shaping(), self.all)
         for site in self.all:
             self.staff(site)

@@ -7,6 +7,7 @@ from .alarms import Alarm
 from .blocks import address_block
 from .clock import SystemClock, TrioWallClock, WallClock, rfc3339
 from .drain import Drain
+from .files import write_private
 from .framing import (
     Texts,
     console_text,
@@ -116,4 +117,5 @@ __all__ = [
     "supervise",
     "take_from_all",
     "view_tasks",
+    "write_private",
 ]

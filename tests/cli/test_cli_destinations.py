@@ -66,3 +66,31 @@ def test_what_is_no_destination_is_an_error() -> None:
         done = run(command, "a b")
         assert done.exit_code == 1
         assert "no route" in done.output
+
+
+def test_limits_are_set_and_cleared_without_a_server() -> None:
+    Path("state").mkdir()
+    done = run("limit", "near.example", "--concurrency", "2", "--message-rate", "10/1m", "--reason", "slow")
+    assert done.output == "smtp:[hub.example]:25: concurrency 2, message_rate 10/1m\n"
+    shown = json.loads(run("limits", "--json", "near.example").output)
+    assert (shown["limits"]["connections"], shown["shaping"][0]) == (2, "set for smtp:[hub.example]:25")
+    explained = CliRunner().invoke(main, ["explain", "route", "anna@near.example"])
+    assert "set for smtp:[hub.example]:25; match hub.example" in explained.output
+    assert run("unlimit", "near.example").exit_code == 0
+    assert json.loads(run("limits", "--json", "near.example").output)["limits"]["connections"] == 3
+    assert run("unlimit", "near.example").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ((), 2),
+        (("--concurrency", "0"), 1),
+        (("--message-rate", "often"), 1),
+        (("--concurrency", "many"), 2),
+    ],
+)
+def test_limits_that_can_be_none_change_nothing(arguments: tuple[str, ...], status: int) -> None:
+    Path("state").mkdir()
+    assert run("limit", "near.example", *arguments).exit_code == status
+    assert list(Path("state").iterdir()) == []

@@ -10,16 +10,18 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from elemta.config import BadValue
+from elemta.delivery import may_have_limits, parse_override
 from elemta.mail import MailSyntaxError
-from elemta.queue import SiteStatistics, route_named
+from elemta.queue import SiteStatistics, TooManyLimits, route_named
 from elemta.spool import PauseKind, ShareKey
 
 from ..api import Facts
 from ..operations import Operation, Parameter, read_json, tell_audit
 from ..paging import LIMIT, read_limit
-from ..problems import BadRequest, NotFound
-from ..shapes import Shape
-from ..steering import LONGEST_REASON, LONGEST_VALUE, as_builtins
+from ..problems import BadRequest, Conflict, NotFound, Problem
+from ..shapes import DestinationLimits, Shape
+from ..steering import LONGEST_REASON, LONGEST_VALUE, as_builtins, limits_as_json
 from ..steering import json_response as _json
 from ..tokens import Scope
 
@@ -55,6 +57,8 @@ class DestinationDetails(DestinationShown):
     shaping: list[str]
     """The tables that fit."""
     limits: dict[str, str | int]
+    limits_set: DestinationLimits | None
+    """Those of them that an operator set; null: all are by the configuration."""
     shares_with: list[str]
     """Other destinations with the same hosts."""
 
@@ -69,6 +73,31 @@ class DestinationWish(Shape):
     reason: str = ""
     seconds: float | None = None
     """After which a pause ends by itself."""
+
+
+class LimitsWish(Shape):
+    """Limits for one destination, in the place of what was set for it before."""
+
+    name: str
+    """A route, a domain or an address."""
+    limits: dict[str, int | str]
+    """`concurrency`, `recipients_per_transaction`, `messages_per_connection` (numbers), `connection_rate`,
+    `message_rate` (such as `600/1h`), `byte_rate` (`100MiB/1h`); empty: by the configuration again."""
+    reason: str = ""
+
+
+class LimitsResult(Shape):
+    """What holds now."""
+
+    route: str
+    limits: dict[str, int | str]
+    """That are set; empty: none."""
+
+
+class LimitsList(Shape):
+    """All limits that operators set, by route."""
+
+    limits: list[DestinationLimits]
 
 
 class DestinationResult(Shape):
@@ -95,6 +124,8 @@ class _Destinations:
         if shown is None:
             shown = {"route": route, "waiting": 0, "paused": await self._paused(route), "now": None}
         site = next((each for each in self._facts.queue.sites.all if str(each.route) == route), None)
+        limits = self._facts.queue.limits.all
+        own = limits_as_json({route: limits[route]} if route in limits else {})
         more: dict[str, Any] = {"hosts": [], "shaping": [], "limits": {}, "shares_with": []}
         if site is not None:
             provider = site.provider
@@ -104,7 +135,35 @@ class _Destinations:
                 "limits": provider.shape.limits(),
                 "shares_with": sorted(str(each.route) for each in provider.sites if each is not site),
             }
-        return _json(shown | more)
+        return _json(shown | more | {"limits_set": own[0] if own else None})
+
+    async def limits(self, _: Request) -> Response:  # noqa: ASYNC124 - Starlette awaits it
+        return _json({"limits": limits_as_json(self._facts.queue.limits.all)})
+
+    async def change_limits(self, request: Request) -> Response:
+        wish = await read_json(request, LimitsWish)
+        route = self._route(wish.name)
+        limits = self._facts.queue.limits
+        try:
+            if not wish.limits:
+                if route not in limits.all:
+                    raise NotFound(f"no limits are set for {route}")
+                tell_audit(request, f"clear {route}")
+                await limits.clear(route)
+                return _json({"route": route, "limits": {}})
+            if not may_have_limits(route):
+                raise BadRequest(f"{route} has no limits: only smtp and lmtp have")
+            settings = parse_override(wish.limits)
+            said = ", ".join(f"{name} {value}" for name, value in wish.limits.items())
+            tell_audit(request, f"{route}: {said}")
+            override = await limits.set(route, settings, wish.reason[:LONGEST_REASON])
+        except BadValue as error:
+            raise BadRequest(str(error)) from error
+        except TooManyLimits as error:
+            raise Conflict(str(error)) from error
+        except OSError as error:
+            raise Problem(503, f"it cannot be written down: {error.strerror}") from error
+        return _json({"route": route, "limits": override.shown()})
 
     async def change(self, request: Request) -> Response:
         wish = await read_json(request, DestinationWish)
@@ -203,6 +262,28 @@ def destination_operations(facts: Facts) -> list[Operation]:
             body=DestinationWish,
             answer=DestinationResult,
             problems=(404,),
+            tag="queue",
+        ),
+        Operation(
+            id="listDestinationLimits",
+            method="GET",
+            path="/api/v1/destinations/limits",
+            handler=destinations.limits,
+            scope=Scope.READ,
+            summary="Limits that operators set for destinations",
+            answer=LimitsList,
+            tag="queue",
+        ),
+        Operation(
+            id="changeDestinationLimits",
+            method="POST",
+            path="/api/v1/destinations/limits",
+            handler=destinations.change_limits,
+            scope=Scope.OPERATE,
+            summary="Set or clear limits for a destination, at once and beyond a restart",
+            body=LimitsWish,
+            answer=LimitsResult,
+            problems=(404, 409),
             tag="queue",
         ),
     ]

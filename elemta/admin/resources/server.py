@@ -9,7 +9,7 @@ from starlette.responses import Response
 from .. import metrics, shapes
 from ..api import Facts
 from ..operations import Operation, Parameter, Raw
-from ..steering import as_builtins
+from ..steering import as_builtins, limits_as_json
 from ..steering import json_response as _json
 from ..tokens import Scope
 
@@ -57,6 +57,7 @@ class _Server:
                 "queue": as_builtins(facts.queue.statistics()),
                 "rates": _rates(facts),
                 "held_accounts": _held_accounts(facts),
+                "limits": limits_as_json(facts.queue.limits.all),
                 "counts": {
                     "messages": facts.counts.messages,
                     "delivered": facts.counts.delivered,
