@@ -145,13 +145,13 @@ class _Timelines:
                 "id": id,
                 "now": facts.clock.time(),
                 "life": None if history is None else history_as_json(history),
-                "waiting": await self._waiting(MessageId(id)),
+                "waiting": await self._waiting(MessageId(id), history),
                 "steps": steps_of(history, events),
                 "flights": flights_of(facts, id),
             }
         )
 
-    async def _waiting(self, message: MessageId) -> list[dict[str, Any]]:
+    async def _waiting(self, message: MessageId, history: History | None) -> list[dict[str, Any]]:
         facts = self._facts
         entry = await facts.spool.show(message)
         if entry is None:
@@ -170,7 +170,14 @@ class _Timelines:
             route = (
                 ""
                 if mailbox is None
-                else str(router.next_route(mailbox, recipient.attempts, recipient.reason))
+                else str(
+                    router.next_route(
+                        mailbox,
+                        recipient.attempts,
+                        recipient.reason,
+                        quarantined=history is not None and history.envelope.quarantined,
+                    )
+                )
             )
             explained.append(waiting_as_json(explain(entry, recipient, route, around)))
         return explained

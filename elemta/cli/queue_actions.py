@@ -369,14 +369,19 @@ def pause_offline(config: Config, kind: str, value: str, reason: str, span: floa
 
 def resume_offline(config: Config, kind: str, value: str) -> int:
     """Resume on the spool itself; returns how many recipients are due now."""
-    from elemta.spool import open_offline  # noqa: PLC0415
+    from elemta.queue import holds_quarantined  # noqa: PLC0415
+    from elemta.spool import QueueFilter, open_offline  # noqa: PLC0415
+
+    from .explain import make_router  # noqa: PLC0415
 
     chosen, text = _checked_pause(kind, value)
     with storage_trouble(config), open_offline(config.state_dir) as store:
         store.begin(careful=True)
         known = store.end_pause(chosen, text)
         # In one step: it is the only writer, and nobody waits.
-        count = store.resume(parsed(config, {chosen.value: text}), time.time()) if known else 0
+        all_paused = holds_quarantined(make_router(config), chosen, text)
+        which = QueueFilter() if all_paused else parsed(config, {chosen.value: text})
+        count = store.resume(which, time.time()) if known else 0
         store.commit()
     if not known:
         raise Trouble(NOT_DONE, f"this {kind} is not paused")

@@ -359,6 +359,10 @@ def _local_routes(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(path, reason, "give that route a host, or another transport", routes)
     local = set(config.domains.local)
     for index, route in enumerate(config.routes):
+        if route.match.quarantine and _asks_mx(route):
+            reason = "sends what is quarantined on to the MX of its recipients"
+            hint = "give the route a host, or another transport"
+            yield Contradiction(("routes", index, "match"), reason, hint, (("routes", index),))
         mailbox = route.match.mailbox
         if mailbox is not None and mailbox.domain in local and _asks_mx(route):
             yield Contradiction(
@@ -397,6 +401,8 @@ class _FirstMatch:
 def _wider(pattern: RoutePattern) -> Iterator[RoutePattern]:
     """The pattern itself and all that take at least as much."""
     yield pattern
+    if pattern.quarantine:
+        return  # taken before all others
     yield RoutePattern()
     domain: DomainPattern | None = pattern.domain
     if pattern.mailbox is not None and isinstance(pattern.mailbox.domain, Domain):

@@ -399,7 +399,8 @@ class RouteConfig:
     """Where matching recipients go; the first match wins, without one the MX of the domain."""
 
     match: RoutePattern
-    """A domain, `*.example.org` (its subdomains), an address, `local` (all of domains.local), or `*`."""
+    """A domain, `*.example.org` (its subdomains), an address, `local` (all of domains.local), `*`, or
+    `quarantine`: what a check with that action has marked, whoever its recipients are, before all others."""
     transport: TransportKind = TransportKind.SMTP
     """`smtp`, `lmtp`, `maildir`, `pipe` (to a program), `http` (POST) or `discard` (accept and forget)."""
     host: Annotated[str, NEXT_HOP] | None = None
@@ -1008,7 +1009,8 @@ class PolicyConfig:
     """Client networks that no check of this section is made for."""
     quarantine_mailbox: Annotated[str, MAILBOX] | None = None
     """Who gets what a check with the action `quarantine` marks, in the place of its recipients, which then
-    stand in X-Elemta-Recipient fields. Without one it goes on to them, marked."""
+    stand in X-Elemta-Recipient fields. Without one it goes on to them, marked, or by the route whose match is
+    `quarantine`."""
     early_talkers: CheckAction = CheckAction.NOTE
     """What to do with clients that send before they are greeted (RFC 5321 4.3.1)."""
     greeting_delay: Annotated[Duration, Range(maximum=60)] = 0.0

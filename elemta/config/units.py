@@ -110,14 +110,17 @@ class DomainPattern:
 
 @attrs.frozen(slots=True)
 class RoutePattern:
-    """What a route matches: a mailbox, or a domain pattern, or all of domains.local, or else everything."""
+    """What a route matches: a mailbox, a domain pattern, all of domains.local, what a check has marked, or
+    else everything."""
 
     mailbox: Mailbox | None = None
     domain: DomainPattern | None = None
     local: bool = False
+    quarantine: bool = False
 
     def __str__(self) -> str:
-        return str(self.mailbox or self.domain or ("local" if self.local else "*"))
+        word = "local" if self.local else "quarantine" if self.quarantine else "*"
+        return str(self.mailbox or self.domain or word)
 
 
 @attrs.frozen(slots=True)
@@ -363,11 +366,13 @@ def parse_domain_pattern(text: str) -> DomainPattern:
 
 
 def parse_route_pattern(text: str) -> RoutePattern:
-    """Read `*`, `local`, `example.org`, `*.example.org` or `user@example.org`."""
+    """Read `*`, `local`, `quarantine`, `example.org`, `*.example.org` or `user@example.org`."""
     if text == "*":
         return RoutePattern()
     if text == "local":  # RFC 6762 §3: nobody's domain in DNS
         return RoutePattern(local=True)
+    if text == "quarantine":
+        return RoutePattern(quarantine=True)
     if text.startswith("@"):
         raise BadValue(f"{shown(text)} is not an address", f'write "{text[1:]}" for all of the domain')
     if "@" in text:

@@ -95,6 +95,7 @@ class Transaction:
         "_params",
         "_priority",
         "_promises",
+        "_quarantined",
         "_recipients",
         "_refusal",
         "_tags",
@@ -143,9 +144,11 @@ class Transaction:
         self._fixer: HeaderFixer | None = None
         """Where the header may be mended (RFC 6409 §8)."""
         self._examination: Examination | None = None
+        """Where the message is checked or signed."""
+        self._quarantined = False
+        """Whether a check has marked it."""
         self._meant_for: tuple[str, ...] = ()
         """The recipients of what is quarantined in another mailbox."""
-        """Where the message is checked or signed."""
         self._refusal: Refusal | None = None
         """Why the body will not be accepted, known before its end: told there."""
         self.message: MessageId | None = None
@@ -500,9 +503,16 @@ class Transaction:
             return Refusal(replies.LOCAL_ERROR, "internal error")
 
     def _quarantine(self) -> None:
-        """Let another mailbox have it, where the configuration names one. Strangers hear nothing of it."""
+        """Let another mailbox or another next hop have it, where the configuration names one. Strangers hear
+        nothing of it."""
+        self._quarantined = True
         text = self._context.config.policy.quarantine_mailbox
         if text is None:
+            if self._context.services.router.quarantine_name is not None:
+                self._recipients = {
+                    mailbox: Recipient(mailbox, DsnOptions(Notify.NEVER), each.sender)
+                    for mailbox, each in self._recipients.items()
+                }
             return
         self._meant_for = self._recipient_texts()
         mailbox = parse_mailbox(text, utf8=True)
@@ -598,6 +608,7 @@ class Transaction:
             self._tags,
             self._deeds,
             promises.hold_request,
+            self._quarantined,
         )
 
     def _notices(

@@ -118,3 +118,5 @@ class Envelope:
     """What plugins did before it was accepted."""
     hold_request: str | None = None
     """How the sender asked for `release_at`: `for;SECONDS` or `until;TIME` (RFC 4865 §5.1.2)."""
+    quarantined: bool = False
+    """A check has marked it as suspect."""

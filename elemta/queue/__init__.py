@@ -7,7 +7,7 @@ Not here: how it is carried (`elemta.delivery`), where it is kept (`elemta.spool
 from .limits import Limits, TooManyLimits
 from .manager import QueueManager, QueueStatistics, open_queue
 from .offline import bounce_offline
-from .operations import Operations, route_named, route_test
+from .operations import Operations, holds_quarantined, route_named, route_test
 from .retry import GiveUp, RetrySchedule, TryAgain
 from .site import Site, SiteStatistics
 from .underway import AttemptView, Cancelled, Underway
@@ -29,6 +29,7 @@ __all__ = [
     "TryAgain",
     "Underway",
     "bounce_offline",
+    "holds_quarantined",
     "open_queue",
     "route_named",
     "route_test",

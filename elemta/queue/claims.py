@@ -108,7 +108,7 @@ class Claims:
             active.jobs += 1  # the question: its end is that of a job without recipients
             self.context.nursery.start_soon(self._ask_routes, active, name=f"route {message.id}")
             return
-        self._place(active, self._by_route(claim.recipients))
+        self._place(active, self._by_route(claim.message, claim.recipients))
         if not active.jobs:
             self.room.forget(active)
 
@@ -125,7 +125,7 @@ class Claims:
 
             async def ask_one(claimed: ClaimedRecipient) -> None:
                 async with limit:
-                    found = self.results.detours.route(claimed)
+                    found = self.results.detours.route(message, claimed)
                     answers[claimed.index] = await self.gate.route(active, claimed, found)
 
             answers: dict[int, Routing] = {}
@@ -251,7 +251,8 @@ class Claims:
         active = Active(message, claim.recipients, octets, fresh=False, since=trio.current_time())
         self.room.enter(active)
         jobs = [
-            (route, Job(active, tuple(recipients))) for route, recipients in self._by_route(claim.recipients)
+            (route, Job(active, tuple(recipients)))
+            for route, recipients in self._by_route(claim.message, claim.recipients)
         ]
         active.jobs = len(jobs)
         while jobs:
@@ -277,14 +278,14 @@ class Claims:
             self.results.give_back(message, recipients, site)
 
     def _by_route(
-        self, recipients: tuple[ClaimedRecipient, ...]
+        self, message: StoredMessage, recipients: tuple[ClaimedRecipient, ...]
     ) -> Iterable[tuple[Route, Sequence[ClaimedRecipient]]]:
         detours = self.results.detours
         if len(recipients) == 1:
-            return ((detours.route(recipients[0]), [recipients[0]]),)
+            return ((detours.route(message, recipients[0]), [recipients[0]]),)
         routes: dict[Route, list[ClaimedRecipient]] = {}
         for claimed in recipients:
-            routes.setdefault(detours.route(claimed), []).append(claimed)
+            routes.setdefault(detours.route(message, claimed), []).append(claimed)
         return routes.items()
 
 

@@ -70,6 +70,12 @@ def route_named(router: Router, name: str) -> str:
     return str(router.route(parse_mailbox(name if "@" in name else f"postmaster@{name}", utf8=True)))
 
 
+def holds_quarantined(router: Router, kind: PauseKind, value: str) -> bool:
+    """Whether a pause may have put quarantined mail aside. Addresses do not tell which that is, so where it
+    ends all is due that is paused; what another pause keeps back is put aside again."""
+    return kind is PauseKind.ROUTE and value == router.quarantine_name
+
+
 @attrs.define(eq=False)
 class Operations:
     """Each is done step by step, so that mail flows on meanwhile; cancelled, the steps done so far stay.
@@ -106,7 +112,9 @@ class Operations:
         try:
             # What was put aside a moment ago is seen by the selection below only when it is written.
             await spool.wait_recorded()
-            count = await spool.resume(self.selection(kind, value))
+            count = await spool.resume(
+                QueueFilter() if holds_quarantined(self.router, kind, value) else self.selection(kind, value)
+            )
             await spool.end_pause(kind, value)
         except BaseException:
             self.pauses.add(pause)  # as it is written down
@@ -143,7 +151,7 @@ class Operations:
         return self.pauses.find(
             sender=sender_text(message.envelope.reverse_path),
             domain=mailbox.domain.text,
-            route=str(self.router.route(mailbox)),
+            route=str(self.router.route(mailbox, quarantined=message.envelope.quarantined)),
         )
 
     async def bounce(self, which: QueueFilter) -> int:

@@ -133,7 +133,9 @@ class Results:
         due, cause = self.context.clock.time(), Cause.SHUTDOWN
         if site is not None and not self.context.drain.draining:
             failure = site.last_failure
-            leaving = [each for each in recipients if self.detours.begins_untried(site.route, each, failure)]
+            leaving = [
+                each for each in recipients if self.detours.begins_untried(site.route, message, each, failure)
+            ]
             if leaving:
                 assert isinstance(failure, Deferred)
                 self._unclaim(message, leaving, due, failure.cause)
@@ -217,7 +219,7 @@ class Results:
         judge = partial(self.judge.judge, job.message.envelope, terms, now=now, may_tell=may_tell)
         verdicts = []
         for claimed, outcome in zip(job.recipients, outcomes, strict=True):
-            if self.detours.begins(site.route, claimed, outcome):
+            if self.detours.begins(site.route, job.message, claimed, outcome):
                 verdict = judge(claimed, softened(outcome))
                 verdicts.append(attrs.evolve(verdict, due=None if verdict.due is None else now))
             else:

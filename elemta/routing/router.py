@@ -345,11 +345,15 @@ class Router:
         found = tables.srs.reverse(mailbox, now)
         return OriginalSender(found, may_write=bounce or not tables.bounces_only)
 
-    def route(self, mailbox: Mailbox) -> Route:
-        """The first route that matches; without one, the MX of the domain."""
+    def route(self, mailbox: Mailbox, *, quarantined: bool = False) -> Route:
+        """The first route that matches; without one, the MX of the domain.
+
+        Args:
+          quarantined: a check has marked the message, and where there is a route for that it takes it.
+        """
         if self._means_our_postmaster(mailbox):
             mailbox = self.postmaster
-        config = self._tables.routes.find(mailbox)
+        config = self._config_of(mailbox, quarantined)
         if config is None:
             return self._mx_route(mailbox)
         match config.transport:
@@ -384,20 +388,31 @@ class Router:
                     source=config.source,
                 )
 
-    def next_route(self, mailbox: Mailbox, attempts: int, reason: str) -> Route:
+    @property
+    def quarantine_name(self) -> str | None:
+        """The route for what a check has marked; None where there is none."""
+        if self._tables.routes.quarantine is None:
+            return None
+        return str(self.route(self.postmaster, quarantined=True))
+
+    def _config_of(self, mailbox: Mailbox, quarantined: bool) -> RouteConfig | None:
+        routes = self._tables.routes
+        return (routes.quarantine if quarantined else None) or routes.find(mailbox)
+
+    def next_route(self, mailbox: Mailbox, attempts: int, reason: str, *, quarantined: bool = False) -> Route:
         """Where the next attempt goes, after so many of which the last one ended for that reason."""
-        fallback = self.fallback(mailbox)
+        fallback = self.fallback(mailbox, quarantined=quarantined)
         if fallback is not None and fallback.is_due(attempts, reason):
             return fallback.route
-        return self.route(mailbox)
+        return self.route(mailbox, quarantined=quarantined)
 
-    def fallback(self, mailbox: Mailbox) -> Fallback | None:
+    def fallback(self, mailbox: Mailbox, *, quarantined: bool = False) -> Fallback | None:
         """What the route of a recipient has for when it does not serve."""
         if not self._tables.has_fallbacks:
             return None
         if self._means_our_postmaster(mailbox):
             mailbox = self.postmaster
-        config = self._tables.routes.find(mailbox)
+        config = self._config_of(mailbox, quarantined)
         return None if config is None else _fallback(config.fallback, config.source)
 
     def _without_tag(self, mailbox: Mailbox) -> Mailbox:

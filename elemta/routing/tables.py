@@ -63,8 +63,13 @@ class RouteTable:
         self._exact: dict[str, int] = {}
         self._above: dict[str, int] = {}
         self._rest: int | None = None
+        self.quarantine: RouteConfig | None = None
+        """Where what a check has marked goes, before all others."""
         for index, route in enumerate(self._routes):
             match = route.match
+            if match.quarantine:
+                self.quarantine = self.quarantine or route
+                continue
             if match.mailbox is not None:
                 self._mailboxes.setdefault(mailbox_key(match.mailbox), index)
             elif match.domain is not None:

@@ -115,6 +115,7 @@ class _Details(msgspec.Struct, array_like=True):
     deeds: tuple[tuple[str, str, str], ...] = ()
     hold_request: str | None = None
     marks: tuple[str, str] = ("", "")
+    quarantined: bool = False
 
 
 _encoder = msgspec.json.Encoder()
@@ -155,6 +156,7 @@ def encode_details(envelope: Envelope, origin: Origin, marks: Marks = NO_MARKS) 
         tuple((plain(each.plugin), each.hook, plain(each.what)) for each in envelope.deeds),
         envelope.hold_request,
         (plain(marks.message_id), marks.subject),
+        envelope.quarantined,
     )
     try:
         return _encoder.encode(details).decode()
@@ -196,6 +198,7 @@ def decode_details(text: str) -> tuple[Envelope, Origin]:
         details.tags,
         tuple(Deed(*each) for each in details.deeds) if details.deeds else (),
         details.hold_request,
+        details.quarantined,
     )
     return envelope, Origin(
         origin.session,

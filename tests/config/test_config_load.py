@@ -257,6 +257,8 @@ SINGLE_MISTAKES = [
     ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "local"\ntransport = "discard"\n[[routes]]\nmatch = "a.example"', "f:8: routes[1].match: never used: routes[0] (local) takes all of it first"),
     ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "*.example"\ntransport = "discard"\n[[routes]]\nmatch = "local"\ntransport = "discard"', "f:8: routes[1].match: never used: routes[0] (*.example) takes all of it first"),
     ('[domains]\nlocal = ["a.example"]\n[[routes]]\nmatch = "local"', "f:3: domains.local[0]: the route 'local' sends a.example to its MX, which is this server"),
+    ('[[routes]]\nmatch = "quarantine"', "f:3: routes[0].match: sends what is quarantined on to the MX of its recipients; give the route a host, or another transport"),
+    ('[[routes]]\nmatch = "quarantine"\nhost = "q.example"\n[[routes]]\nmatch = "quarantine"\nhost = "q.example"', "f:6: routes[1].match: never used: routes[0] (quarantine) takes all of it first"),
     ("[queue]\nretry = []", "f:3: queue.retry: is empty"),
     ('[queue]\nlifetime = "4m"', "f:3: queue.lifetime: 4m is shorter than the first wait of queue.retry (5m)"),
     ('[timeouts]\ndrain = "5s"', "f:3: timeouts.drain: 5s leaves no time to finish before timeouts.hard_cancel (5s)"),

@@ -217,6 +217,7 @@ EXAMPLE = Domain("example.org")
     [
         ("*", RoutePattern()),
         ("local", RoutePattern(local=True)),
+        ("quarantine", RoutePattern(quarantine=True)),
         ("example.org", RoutePattern(domain=DomainPattern(EXAMPLE))),
         ("*.example.org", RoutePattern(domain=DomainPattern(EXAMPLE, subdomains=True))),
         ("Me@example.org", RoutePattern(mailbox=Mailbox("Me", EXAMPLE))),

@@ -18,7 +18,10 @@ from elemta.config import (
     ListenerAuth,
     ListenerRole,
     MessageAction,
+    RouteConfig,
+    RoutePattern,
     SpfConfig,
+    TransportKind,
 )
 from elemta.events import (
     MessageAccepted,
@@ -146,6 +149,41 @@ async def test_what_is_suspect_goes_to_the_mailbox_for_it(autojump_clock, mailbo
             assert envelope.recipients[0].notify is Notify.NEVER
         [accepted] = bed.seen(MessageAccepted)
         assert list(accepted.recipients) == found
+
+
+QUARANTINE = RouteConfig(RoutePattern(quarantine=True), TransportKind.LMTP, host="quarantine.example")
+
+
+async def test_what_is_suspect_can_go_by_a_route_of_its_own(autojump_clock):
+    config = with_policy(dmarc=DmarcConfig(MessageAction.QUARANTINE))
+    config = attrs.evolve(config, routes=(*config.routes, QUARANTINE))
+    spool = FakeSpool()
+    async with open_bed(config, spool=spool, notary=notary(config, resolver("v=spf1 -all"))) as bed:
+        client = bed.dial(STRANGER)
+        await client.hello()
+        await client.say("MAIL FROM:<a@else.example>")
+        assert (await client.say("RCPT TO:<bob@ours.example> NOTIFY=SUCCESS"))[:3] == "250"
+        assert (await client.data(MAIL))[:3] == "250"
+        await send(bed, OURS, sender="alice@ours.example", peer=FRIEND)
+    (envelope, _, prefix, _), (other, *_) = spool.stored.values()
+    assert envelope.quarantined
+    assert [str(each.mailbox) for each in envelope.recipients] == ["bob@ours.example"]
+    assert envelope.recipients[0].notify is Notify.NEVER  # whoever forged the sender makes us tell nobody
+    assert prefix.startswith(b"X-Elemta-Quarantine: dmarc\r\n")
+    assert not other.quarantined
+
+
+async def test_notices_are_sent_for_what_is_only_marked(autojump_clock):
+    config = with_policy(dmarc=DmarcConfig(MessageAction.QUARANTINE))
+    spool = FakeSpool()
+    async with open_bed(config, spool=spool, notary=notary(config, resolver("v=spf1 -all"))) as bed:
+        client = bed.dial(STRANGER)
+        await client.hello()
+        await client.say("MAIL FROM:<a@else.example>")
+        assert (await client.say("RCPT TO:<bob@ours.example> NOTIFY=SUCCESS"))[:3] == "250"
+        assert (await client.data(MAIL))[:3] == "250"
+    [(envelope, *_)] = spool.stored.values()
+    assert (envelope.quarantined, envelope.recipients[0].notify) == (True, Notify.SUCCESS)
 
 
 @pytest.mark.parametrize(

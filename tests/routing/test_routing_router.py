@@ -27,8 +27,8 @@ from elemta.routing.tables import fold_local_part
 def pattern(text: str) -> RoutePattern:
     if text == "*":
         return RoutePattern()
-    if text == "local":
-        return RoutePattern(local=True)
+    if text in ("local", "quarantine"):
+        return RoutePattern(**{text: True})
     if "@" in text:
         return RoutePattern(mailbox=parse_mailbox(text, utf8=True))
     return RoutePattern(domain=domains(text))
@@ -365,3 +365,17 @@ def test_local_stands_for_each_domain_of_ours_where_it_is_written() -> None:
         for name in ("a.test", "b.test", "sub.a.test", "local")
     ]
     assert hosts == ["ours", "special", "rest", "rest"]
+
+
+def test_what_is_quarantined_takes_the_route_for_it_whoever_it_is_for():
+    router = Router(make_config(discard("me@x.test"), lmtp("quarantine", "q.test"), lmtp("*", "all.test")))
+    for text in ("me@x.test", "you@x.test", "postmaster@mx.local.test"):
+        mailbox = parse_mailbox(text)
+        assert str(router.route(mailbox, quarantined=True)) == router.quarantine_name == "lmtp:[q.test]:24"
+        assert str(router.route(mailbox)) != "lmtp:[q.test]:24"
+
+
+def test_without_such_a_route_it_takes_that_of_its_recipients():
+    router = Router(make_config(lmtp("*", "all.test")))
+    assert router.quarantine_name is None
+    assert str(router.route(parse_mailbox("me@x.test"), quarantined=True)) == "lmtp:[all.test]:24"

@@ -599,11 +599,16 @@ def test_store_in_memory_has_no_body_files() -> None:
     assert store.statistics().accepted == 0
 
 
-def test_wishes_about_time_are_kept(store: Store) -> None:
+def test_wishes_about_time_and_a_mark_are_kept(store: Store) -> None:
     by = DeliverBy(NOW + 0.5, DeliverByMode.NOTIFY, trace=True)
     message = new_message()
     wishes = attrs.evolve(
-        message.envelope, deliver_by=by, release_at=NOW + 1.25, hold_request="for;60", priority=7
+        message.envelope,
+        deliver_by=by,
+        release_at=NOW + 1.25,
+        hold_request="for;60",
+        priority=7,
+        quarantined=True,
     )
     put(store, attrs.evolve(message, envelope=wishes))
     stored = store.stored(message.id)
@@ -627,7 +632,7 @@ def test_rows_of_an_earlier_version_are_read() -> None:
         'false,0,["session","192.0.2.1",25,"hello","SMTP","mx",null,["u","PLAIN"]]]'
     )
     envelope, origin = decode_details(text)
-    assert (envelope.deliver_by, envelope.release_at) == (None, None)
+    assert (envelope.deliver_by, envelope.release_at, envelope.quarantined) == (None, None, False)
     assert [str(recipient.mailbox) for recipient in envelope.recipients] == ["r@example.com", "q@example.com"]
     assert origin.identity == Identity("u", "PLAIN")
     assert decode_details(encode_details(envelope, origin)) == (envelope, origin)
