@@ -180,7 +180,9 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         open_plugin_keeper(
             start, environment, memo, resolver, bus, config.hostname, config.state_dir
         ) as keeper,
-        open_verifier(config, router, make := carriers.make_with(resolver, memo), bus, clock) as verifier,
+        open_verifier(
+            config, router, make := carriers.make_with(resolver, memo), bus, clock, memo
+        ) as verifier,
         open_queue(
             config,
             spool,

@@ -1,24 +1,27 @@
 """Asks a next hop whether it knows a recipient before we take mail for him: MAIL FROM:<>, RCPT, no message.
 
-What it says is remembered for as long as the configuration says. Of one recipient one question is under way,
+What it says is remembered for as long as the configuration says, yes and no also beyond a restart (in the
+memo, which forgets what is over, and what is too much). Of one recipient one question is under way,
 however many sessions want to know; all wait for its answer, and none longer than the configuration says.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
+import msgspec
 import trio
 
 from elemta.config import Config, TransportKind, VerificationUnknown
 from elemta.events import EventBus, RecipientVerified, TaskCrashed
 from elemta.mail import Delivered, Failed, Mailbox, Outcome
 from elemta.routing import Destination, DomainTable, Route, Router
-from elemta.runtime import WallClock, summarize
+from elemta.runtime import Memo, WallClock, summarize
 
 from .transport import ConnectFailed, Transport
 
@@ -58,6 +61,15 @@ class _Known:
     """Trio time."""
 
 
+@attrs.frozen
+class _Kept:
+    """The same in the memo."""
+
+    verdict: Verdict
+    since: float
+    """Wall clock, so that the time for which it holds is that of the configuration now."""
+
+
 class Verifier:
     """What is known of recipients at next hops. Made by `open_verifier`."""
 
@@ -69,6 +81,7 @@ class Verifier:
         bus: EventBus,
         clock: WallClock,
         nursery: trio.Nursery,
+        memo: Memo | None = None,
     ) -> None:
         self._config = config.verification
         self._domains = DomainTable(self._config.domains)
@@ -77,6 +90,7 @@ class Verifier:
         self._bus = bus
         self._clock = clock
         self._nursery = nursery
+        self._memo = memo
         self._known: dict[tuple[Mailbox, Route], _Known] = {}
         self._under_way: dict[tuple[Mailbox, Route], trio.Event] = {}
         self._answered = 0
@@ -106,17 +120,21 @@ class Verifier:
         """Whether a recipient that could not be verified is put off; else it is taken."""
         return self._config.unknown is VerificationUnknown.DEFER
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that an answer may take."""
+        return self._config.timeout
+
     async def ask(self, mailbox: Mailbox) -> Verdict:
         """What the next hop of a recipient says of it, within `verification.timeout`.
 
         Cancelled, the question goes on for others, and for who asks again.
         """
         config, key = self._config, (mailbox, self._router.route(mailbox))
-        known = self._known.get(key)
-        if known is not None and trio.current_time() < known.until:
+        if self._is_known(key):
             self._answered += 1
             await trio.lowlevel.checkpoint()
-            return known.verdict
+            return self._known[key].verdict
         done = self._under_way.get(key)
         if done is None:
             if len(self._under_way) >= config.probes:
@@ -144,12 +162,16 @@ class Verifier:
 
         try:
             with trio.move_on_after(self._config.timeout):
+                if (kept := await self._recall(key)) is not None:
+                    self._answered += 1
+                    self._keep(key, kept)
+                    return
                 await self._talk(mailbox, route, settle)
         except* Exception as errors:  # of a bug: the sessions only know that they do not know
             reason = summarize(errors)
             self._bus.publish(TaskCrashed(time=self._clock.time(), task="verification", error=reason))
         finally:
-            if outcome is None:
+            if outcome is None and not self._is_known(key):
                 self._remember(key, Verdict.UNKNOWN)
             del self._under_way[key]
             done.set()
@@ -176,18 +198,44 @@ class Verifier:
         finally:
             await connection.aclose()
 
+    def _is_known(self, key: tuple[Mailbox, Route]) -> bool:
+        known = self._known.get(key)
+        return known is not None and trio.current_time() < known.until
+
     def _remember(self, key: tuple[Mailbox, Route], verdict: Verdict) -> None:
+        seconds = self._seconds(verdict)
+        self._verdicts[verdict] += 1
+        self._keep(key, _Known(verdict, trio.current_time() + seconds))
+        if self._memo is not None and verdict is not Verdict.UNKNOWN:
+            now = self._clock.time()
+            self._memo.put(_name(key), msgspec.json.encode(_Kept(verdict, now)), now + seconds)
+
+    def _seconds(self, verdict: Verdict) -> float:
         config = self._config
-        seconds = {
+        return {
             Verdict.EXISTS: config.exists_for,
             Verdict.REFUSED: config.refused_for,
             Verdict.UNKNOWN: config.unknown_for,
         }[verdict]
-        self._verdicts[verdict] += 1
+
+    def _keep(self, key: tuple[Mailbox, Route], known: _Known) -> None:
         self._known.pop(key, None)
-        while len(self._known) >= config.remembered:
+        while len(self._known) >= self._config.remembered:
             del self._known[next(iter(self._known))]  # the oldest
-        self._known[key] = _Known(verdict, trio.current_time() + seconds)
+        self._known[key] = known
+
+    async def _recall(self, key: tuple[Mailbox, Route]) -> _Known | None:
+        """What was said before the last start, where that holds on."""
+        stored = None if self._memo is None else await self._memo.get(_name(key))
+        if stored is None:
+            return None
+        try:
+            kept = msgspec.json.decode(stored, type=_Kept)
+        except msgspec.MsgspecError:
+            return None
+        seconds = self._seconds(kept.verdict)
+        left = min(kept.since + seconds - self._clock.time(), seconds)  # the clock may have been wrong
+        return None if left <= 0 else _Known(kept.verdict, trio.current_time() + left)
 
 
 @asynccontextmanager
@@ -197,11 +245,17 @@ async def open_verifier(
     make_transport: Callable[[Route], Transport],
     bus: EventBus,
     clock: WallClock,
+    memo: Memo | None = None,
 ) -> AsyncGenerator[Verifier, None]:
     """A verifier for as long as the block runs; what is under way at its end is given up."""
     async with trio.open_nursery() as nursery:
-        yield Verifier(config, router, make_transport, bus, clock, nursery)
+        yield Verifier(config, router, make_transport, bus, clock, nursery, memo)
         nursery.cancel_scope.cancel(reason="nobody is verified any more")
+
+
+def _name(key: tuple[Mailbox, Route]) -> str:
+    mailbox, route = key
+    return f"verification/{hashlib.sha256(f'{mailbox} {route}'.encode()).hexdigest()}"
 
 
 def _verdict(outcome: Outcome | None) -> Verdict:

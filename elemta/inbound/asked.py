@@ -81,11 +81,23 @@ async def answer_verified(
         return reply
     deadlines.enter(Phase.POLICY)
     verdict = await verifier.ask(mailbox)
-    if verdict is Verdict.EXISTS or (verdict is Verdict.UNKNOWN and not verifier.defers_unknown):
+    refusal = refusal_of(verdict, verifier)
+    if refusal is None:
         return reply
     transaction.forget_last_recipient()
     dialogue.reason = f"its next hop says: {verdict}"
-    return replies.MAILBOX_UNKNOWN if verdict is Verdict.REFUSED else replies.CANNOT_BE_VERIFIED
+    return refusal
+
+
+def refusal_of(verdict: Verdict, verifier: Verifier) -> Reply | None:
+    """What follows from the word of the next hop about a recipient; None: it is taken."""
+    match verdict:
+        case Verdict.REFUSED:
+            return replies.MAILBOX_UNKNOWN
+        case Verdict.UNKNOWN if verifier.defers_unknown:
+            return replies.CANNOT_BE_VERIFIED
+        case _:
+            return None
 
 
 async def ask_before(

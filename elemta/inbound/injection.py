@@ -1,7 +1,8 @@
 """Takes messages that no session brought: handed in by a program through the admin port.
 
-They go the way of a user's message in a session of the role submission: its header is completed, plugins are
-asked about it, it is signed, and `Injection.finish` returns only once it is on stable storage.
+They go the way of a user's message in a session of the role submission: its recipients are verified, its
+header is completed, plugins are asked about it, it is signed, and `Injection.finish` returns only once it is
+on stable storage.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import trio
 
 from elemta.config import Config, HostPort, ListenerConfig, ListenerRole
+from elemta.delivery import Verdict
 from elemta.mail import (
     BodyType,
     DeliverBy,
@@ -30,6 +33,7 @@ from elemta.plugin import SessionView
 from elemta.smtp import BodyEnd, ChunkDecoder, Limits, MailParams, RcptParams
 from elemta.spool import SpoolFull
 
+from .asked import refusal_of
 from .body_panel import BodyPanel
 from .context import Services, SessionContext, make_context
 from .panel import Panel
@@ -39,6 +43,8 @@ from .transaction import Transaction
 LISTENER = ListenerConfig("api", HostPort("127.0.0.1", 0), ListenerRole.SUBMISSION)
 """The name of the listener in events, and how sessions of it are treated."""
 PROTOCOL = "HTTP"
+QUESTIONS = 5
+"""About recipients of one message at the same time; `verification.probes` bounds those of all."""
 
 
 class NotTaken(Exception):
@@ -79,6 +85,7 @@ class Injection:
 
     def __init__(self, context: SessionContext, transaction: Transaction) -> None:
         self._transaction = transaction
+        self._verifier = context.services.verifier
         limits = context.config.limits
         # A program's message has the line ends of its machine; what comes in as mail must have those of mail
         self._decoder = ChunkDecoder(
@@ -89,6 +96,32 @@ class Injection:
                 repair_line_ends=True,
             )
         )
+
+    async def verify(self) -> None:
+        """Ask the next hops about the recipients as at RCPT, of all together within `verification.timeout`.
+
+        Raises:
+          NotTaken: one of them does not exist, or could not be verified and that puts the message off.
+        """
+        verifier = self._verifier
+        if verifier is None:
+            return
+        people = [each for each in await self._transaction.find_all_to_verify() if verifier.may_ask(each)]
+        verdicts: dict[Mailbox, Verdict] = {}
+        limiter = trio.CapacityLimiter(QUESTIONS)
+
+        async def ask(mailbox: Mailbox) -> None:
+            async with limiter:
+                verdicts[mailbox] = await verifier.ask(mailbox)
+
+        with trio.move_on_after(verifier.timeout):
+            async with trio.open_nursery() as nursery:
+                for mailbox in people:
+                    nursery.start_soon(ask, mailbox)
+        for mailbox in people:
+            reply = refusal_of(verdicts.get(mailbox, Verdict.UNKNOWN), verifier)
+            if reply is not None:
+                raise NotTaken(reply, str(mailbox))
 
     async def write(self, data: bytes) -> None:
         """The next octets of the message, header first.

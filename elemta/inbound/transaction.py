@@ -241,14 +241,26 @@ class Transaction:
 
     @property
     def last_to_verify(self) -> Mailbox | None:
-        """The one that was added last, where it stands for itself: who is behind an alias is our own word."""
+        """The one that was added last, where it is to be verified."""
         mailbox = next(reversed(self._recipients))
+        return mailbox if self._stands_for_itself(mailbox) else None
+
+    async def find_all_to_verify(self) -> list[Mailbox]:
+        """All recipients that are to be verified, after a look into the table of them. Who cannot be found
+        there now is left out: `finish` refuses the message."""
+        for mailbox in self._recipients:
+            await self._find(mailbox)
+        return [mailbox for mailbox in self._recipients if self._stands_for_itself(mailbox)]
+
+    def _stands_for_itself(self, mailbox: Mailbox) -> bool:
+        """Whether the next hop may know whether there is one; who is behind an alias is our own word."""
         router = self._context.services.router
         if mailbox in self._originals or mailbox == router.postmaster:  # RFC 5321 §4.5.1: he always exists
-            return None
+            return False
         found = self._found.get(mailbox)
-        behind = router.expand(mailbox) if found is None else found.behind
-        return mailbox if behind == (mailbox,) else None
+        if found is None and router.has_to_ask(mailbox):
+            return False
+        return (router.expand(mailbox) if found is None else found.behind) == (mailbox,)
 
     def envelope_view(self) -> EnvelopeView:
         """The envelope as plugins see it."""

@@ -19,7 +19,8 @@ from elemta.config import (
 )
 from elemta.delivery import Connection, Transport, open_verifier
 from elemta.events import EventBus, RecipientVerified
-from elemta.mail import Domain, Reply, parse_mailbox
+from elemta.inbound import NotTaken, Wishes
+from elemta.mail import Domain, Reply, ReversePath, parse_mailbox
 from elemta.routing import Router
 from elemta.runtime import TrioWallClock
 from elemta.smtp import Command, Rcpt
@@ -219,6 +220,30 @@ async def test_our_postmaster_exists_whatever_the_next_hop_says(autojump_clock) 
         client = await Client(server.connect()).begin()
         assert (await client.say("RCPT TO:<postmaster>"))[:9] == "250 2.1.5"
         assert await client.rcpt("other") == "550 5.1.1"
+
+
+async def test_recipients_of_a_program_are_verified_like_those_of_a_session(autojump_clock) -> None:
+    sink = SinkPeer(answers={"RCPT": knows_alice})
+    async with open_test_server(config_with(unknown=VerificationUnknown.DEFER)) as server:
+        server.network.listen(HOST, 25, sink.serve)
+
+        async def hand_in(*names: str) -> str:
+            people = [parse_mailbox(f"{name}@relayed.example") for name in names]
+            wishes = Wishes(ReversePath(parse_mailbox("a@relayed.example")), people, "program", "192.0.2.9")
+            injection = server.server.listeners.begin_injection(wishes, 100)
+            try:
+                await injection.verify()
+                await injection.write(b"Subject: x\r\n\r\nhello\r\n")
+                return str(await injection.finish())
+            except NotTaken as refusal:
+                return f"{refusal.recipient} {refusal.reply}"[:32]
+            finally:
+                injection.discard("the test is over")
+
+        assert await hand_in("alice", "nobody") == "nobody@relayed.example 550 5.1.1"
+        assert await hand_in("later") == "later@relayed.example 450 4.1.1 "
+        assert len(await hand_in("alice")) == 16
+        assert sink.sessions >= 3
 
 
 async def test_a_transport_that_fails_while_all_ends_does_not_end_the_server_badly(autojump_clock) -> None:

@@ -148,6 +148,9 @@ class _Messages:
         injection = None
         try:
             injection = inbound.begin_injection(wishes, size)
+            if self._facts.verifier is not None:
+                request.scope["elemta.deadline"].deadline += self._facts.verifier.timeout
+            await injection.verify()
             asked = await write(injection)
             message = await injection.finish()
         except NotTaken as refusal:
