@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -268,6 +268,11 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         for name, watch in watches if environment.watched else ():
             child = partial(watch, tls, bus, clock)
             nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain), name=name)
+        if (renew := carriers.renew_policies) is not None:
+            nursery.start_soon(
+                partial(supervise, "policies of domains", renew, on_crash=on_crash, drain=drain),
+                name="policies of domains",
+            )
         if results is not None:
             nursery.start_soon(
                 partial(supervise, "tls results", results.run, on_crash=on_crash, drain=drain),
@@ -376,6 +381,13 @@ class _Carriers:
             mta_sts=MtaSts(resolver, client, self.environment.clock, memo, lambda: self.config.timeouts),
         )
         return self._make
+
+    @property
+    def renew_policies(self) -> Callable[[], Awaitable[None]] | None:
+        """Keeps the policies of domains (MTA-STS) from growing old; None where none are used."""
+        if self.context is None or self.context.mta_sts is None:
+            return None
+        return partial(self.context.mta_sts.run, wanted=lambda: self.config.delivery.mta_sts)
 
     def _make(self, route: Route) -> Transport:
         assert self.context is not None

@@ -507,7 +507,9 @@ class DeliveryConfig:
     """Whether hosts of domains whose MX is asked must meet their TLSA records (RFC 7672), also where the
     route says opportunistic or required. Without a validating name server (dns.trust_ad) there are none."""
     mta_sts: bool = False
-    """Whether policies of domains whose MX is asked are fetched over HTTPS and obeyed (MTA-STS, RFC 8461)."""
+    """Whether policies of domains whose MX is asked are fetched over HTTPS and obeyed (MTA-STS, RFC 8461).
+    They are renewed each day, or after half of their time if that is less, also while there is no mail for
+    the domain; one that cannot be renewed holds until its time is over."""
     max_hops: Annotated[int, Range(minimum=10, maximum=1000)] = 50
     """Received fields after which a message is seen as looping (RFC 5321 6.3)."""
 

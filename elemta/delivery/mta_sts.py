@@ -8,13 +8,18 @@ is fetched, within `timeouts.policy_fetch`, by one attempt for all that wait. Wh
 what was remembered in force until its max_age is over, also when the record is gone: else who can hide both
 could take the protection away (§5.1).
 
-What is remembered is in memory and in the memo, so it outlives a restart. Losing it means that the next
-attempt fetches it again.
+What is in memory is also fetched anew in the background when it is that old, whether or not there is mail
+for the domain: who can hide the record and the file from us then has to do so for all of max_age, and not
+only at the moment of the next message (§10.2).
+
+What is remembered is in memory and in the memo, so it outlives a restart; there a policy comes back to memory
+with the next message for its domain. Losing it means that the next attempt fetches it again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -33,6 +38,12 @@ RENEW = 86400.0
 """Seconds after which a policy is fetched again on use, or half of its max_age if that is less (§10.2)."""
 PAUSE = 300.0
 """Seconds after a fetch that failed before the next (§3.3)."""
+SHORTEST_WAIT, LONGEST_WAIT = 60.0, 3600.0
+"""Seconds between two looks for policies that are to be renewed."""
+AGAIN = 3600.0
+"""Seconds after a renewal in the background that failed before the next, or half of what is left if less."""
+WORKERS = 8
+"""Policies that are renewed at the same time in the background."""
 MAX_DOMAINS = 2000
 """Remembered in memory; those used longest ago go, and are found in the memo."""
 
@@ -55,8 +66,13 @@ class _Known:
         # What comes from the future was written by a clock that was wrong
         return self.fetched <= now + RENEW and now < self.fetched + self.max_age
 
+    @property
+    def stale_at(self) -> float:
+        """When it is to be fetched again though it holds on."""
+        return self.fetched + min(RENEW, self.max_age / 2)
+
     def is_fresh(self, identifier: str, now: float) -> bool:
-        return self.id == identifier and now < self.fetched + min(RENEW, self.max_age / 2)
+        return self.id == identifier and now < self.stale_at
 
 
 @attrs.define(eq=False)
@@ -94,6 +110,11 @@ class MtaSts:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._failed: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._turns: dict[str, _Turn] = {}
+        self._tried: dict[str, float] = {}
+        """When a renewal in the background last led to nothing."""
+        self._next_look = math.inf
+        self._woken = trio.Event()
+        """A policy came that is to be renewed before that."""
         self._fetched = self._failures = 0
 
     def statistics(self) -> StsStatistics:
@@ -117,6 +138,46 @@ class MtaSts:
         if known is None or known.policy.mode is StsMode.NONE:
             return None
         return known.policy
+
+    async def run(self, *, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Renew in the background what is in memory, until cancelled; `wanted`: whether they are used."""
+        limiter = trio.CapacityLimiter(WORKERS)
+        while True:
+            if wanted():
+                now = self._clock.time()
+                self._tried = {
+                    domain: tried for domain, tried in self._tried.items() if domain in self._known
+                }
+                async with trio.open_nursery() as nursery:
+                    for domain, known in list(self._known.items()):
+                        if self._due(domain, known) <= now and known.holds(now):
+                            nursery.start_soon(self._refresh, domain, limiter, name=f"policy of {domain}")
+            await trio.sleep(SHORTEST_WAIT)
+            self._woken = trio.Event()
+            self._next_look = min((self._due(*item) for item in self._known.items()), default=math.inf)
+            with trio.move_on_after(min(max(0.0, self._next_look - self._clock.time()), LONGEST_WAIT)):
+                await self._woken.wait()
+
+    def _due(self, domain: str, known: _Known) -> float:
+        """When to renew it in the background."""
+        if known.policy.mode is StsMode.NONE:
+            return math.inf  # nothing is lost with it
+        tried = self._tried.get(domain)
+        if tried is None:
+            return known.stale_at
+        left = known.fetched + known.max_age - tried
+        return max(known.stale_at, tried + max(PAUSE, min(AGAIN, left / 2)))
+
+    async def _refresh(self, domain: str, limiter: trio.CapacityLimiter) -> None:
+        async with limiter:
+            answer = await self._resolver.query(f"_mta-sts.{domain}", RecordKind.TXT)
+            identifier = parse_record(answer.strings) if answer.status is Status.OK else None
+            known = None if identifier is None else await self._renew(domain, identifier)
+        now = self._clock.time()
+        if identifier is None or known is None or not known.is_fresh(identifier, now):
+            self._tried[domain] = now
+        else:
+            self._tried.pop(domain, None)
 
     async def _renew(self, domain: str, identifier: str) -> _Known | None:
         turn = self._turns.setdefault(domain, _Turn())
@@ -197,6 +258,8 @@ class MtaSts:
     def _keep(self, domain: str, known: _Known) -> None:
         self._known[domain] = known
         self._known.move_to_end(domain)
+        if self._due(domain, known) < self._next_look:
+            self._woken.set()
         if len(self._known) > MAX_DOMAINS:
             self._known.popitem(last=False)
 

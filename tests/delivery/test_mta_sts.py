@@ -25,7 +25,7 @@ from elemta.tls import TlsContexts
 
 DOMAIN, MX, WEB = "example.org", "mx.example.org", "mta-sts.example.org"
 MX_ADDRESS, WEB_ADDRESS = "203.0.113.1", "203.0.113.80"
-DAY = 86400
+DAY, HOUR = 86400, 3600
 
 
 class FakeMemo:
@@ -192,6 +192,82 @@ async def test_policy_is_fetched_anew_when_its_id_changes_and_before_it_ends(wor
         await trio.sleep(51)  # half of its max_age
         await w.sts.policy(DOMAIN)
         assert len(w.web.requests) == 4
+
+
+@asynccontextmanager
+async def renewing(sts, **options):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: sts.run(**options))
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_policy_is_renewed_in_the_background_without_any_mail(world, autojump_clock):
+    async with world() as w, renewing(w.sts):
+        await w.sts.policy(DOMAIN)
+        await trio.sleep(10.5 * module.RENEW)
+        assert len(w.web.requests) == 11
+        # who hides record and file from now on has to do so until the end of max_age
+        w.web.response, w.resolver.failing = answer(b"", "503 Busy"), {f"_mta-sts.{DOMAIN}"}
+        await trio.sleep(6 * module.RENEW)
+        assert (await w.sts.policy(DOMAIN)).mode is StsMode.ENFORCE
+
+
+async def test_policy_with_a_new_id_is_fetched_in_the_background(world, autojump_clock):
+    async with world() as w, renewing(w.sts):
+        await w.sts.policy(DOMAIN)
+        w.web.response = answer(policy("testing"))
+        w.resolver.add(f"_mta-sts.{DOMAIN}", "TXT", "v=STSv1; id=2;")
+        await trio.sleep(module.RENEW + 1)
+        assert len(w.web.requests) == 2
+        assert (await w.sts.policy(DOMAIN)).mode is StsMode.TESTING
+        assert len(w.web.requests) == 2
+
+
+@pytest.mark.parametrize("trouble", ["no record", "503", "no answer", "another certificate"])
+async def test_policy_that_cannot_be_renewed_holds_until_its_end(world, authority, trouble, autojump_clock):
+    async with world() as w, renewing(w.sts):
+        w.web.response = answer(policy(age=6 * HOUR))
+        await w.sts.policy(DOMAIN)
+        match trouble:
+            case "no record":
+                w.resolver.add(f"_mta-sts.{DOMAIN}", "TXT", "nothing")
+            case "503":
+                w.web.response = answer(b"", "503 Busy")
+            case "no answer":
+                w.web.response = None
+            case _:
+                w.web.context = Web(trustme.CA()).context
+        await trio.sleep(6 * HOUR - 300)
+        asked = len(w.web.requests)
+        assert asked <= 12  # once an hour; more often only at the end
+        assert (await w.sts.policy(DOMAIN)).mode is StsMode.ENFORCE
+        await trio.sleep(310)
+        assert await w.sts.policy(DOMAIN) is None
+        await trio.sleep(10 * HOUR)
+        assert len(w.web.requests) <= asked + 4  # what is over is not asked for without mail
+
+
+async def test_short_policy_is_renewed_before_it_ends(world, autojump_clock):
+    async with world() as w, renewing(w.sts):
+        w.web.response = answer(policy(age=600))
+        await w.sts.policy(DOMAIN)
+        await trio.sleep(3000)
+        w.resolver.add(f"_mta-sts.{DOMAIN}", "TXT", "nothing")
+        assert (await w.sts.policy(DOMAIN)).mode is StsMode.ENFORCE
+        assert 9 <= len(w.web.requests) <= 11
+
+
+async def test_policies_that_are_not_used_or_say_nothing_are_not_renewed(world, autojump_clock):
+    async with world() as w, renewing(w.sts, wanted=lambda: False):
+        await w.sts.policy(DOMAIN)
+        await trio.sleep(3 * module.RENEW)
+        assert len(w.web.requests) == 1
+    async with world() as w, renewing(w.sts):
+        w.web.response = answer(b"version: STSv1\nmode: none\nmax_age: 864000\n")
+        await w.sts.policy(DOMAIN)
+        await trio.sleep(3 * module.RENEW)
+        assert len(w.web.requests) == 1
 
 
 async def test_policy_of_mode_none_is_none_but_is_remembered(world, autojump_clock):
