@@ -52,14 +52,17 @@ def expand(
     for mailbox, recipient in recipients:
         targets = behind(mailbox)
         if targets == (mailbox,):
-            found[mailbox] = recipient
+            known = found.get(mailbox)
+            found[mailbox] = recipient if known is None else _named_twice(recipient, known.dsn)
             continue
         several = len(targets) > 1
         if several:
             expanded.append(recipient)
         options = _through_alias(recipient, several=several)
         for target in targets:
-            if target not in found:
+            if target in found:
+                found[target] = _named_twice(found[target], options)
+            else:
                 found[target] = Recipient(target, options, None if target == mailbox else sender(target))
     return Expansion(tuple(found.values()), tuple(expanded))
 
@@ -90,6 +93,12 @@ def expanded_notice(
         content=header,
     )
     return new_notice(report, sign)
+
+
+def _named_twice(recipient: Recipient, dsn: DsnOptions) -> Recipient:
+    """One that is reached in two ways, with the notices asked for on either. It keeps its own ORCPT."""
+    notify = recipient.dsn.joined(dsn).notify
+    return attrs.evolve(recipient, dsn=attrs.evolve(recipient.dsn, notify=notify))
 
 
 def _through_alias(recipient: Recipient, *, several: bool) -> DsnOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
 import trio
 
 from elemta.config import ListenerRole
@@ -158,7 +159,8 @@ class Transaction:
     # --- Envelope -----------------------------------------------------------------------------------
 
     def add_recipient(self, path: ForwardPath, params: RcptParams) -> Reply:
-        """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us)."""
+        """Answer RCPT; a recipient named twice is kept once (RFC 5321 §4.1.1.3 leaves that to us), with
+        the notices that were asked for either time."""
         context = self._context
         router, now = context.services.router, context.services.clock.time()
         decision = may_return(router, path, sender=self.sender, now=now) or may_relay(
@@ -167,14 +169,17 @@ class Transaction:
         mailbox = decision.mailbox
         if mailbox is None:
             return decision.reply
-        if mailbox not in self._recipients:
+        dsn = (
+            NO_DSN_OPTIONS
+            if params.notify is None and params.original_recipient is None
+            else DsnOptions(params.notify, params.original_recipient)
+        )
+        if (known := self._recipients.get(mailbox)) is not None:
+            if known.dsn != dsn:
+                self._recipients[mailbox] = attrs.evolve(known, dsn=known.dsn.joined(dsn))
+        else:
             if len(self._recipients) >= context.recipients:
                 return replies.TOO_MANY_RECIPIENTS  # RFC 5321 §4.5.3.1.10
-            dsn = (
-                NO_DSN_OPTIONS
-                if params.notify is None and params.original_recipient is None
-                else DsnOptions(params.notify, params.original_recipient)
-            )
             self._recipients[mailbox] = Recipient(mailbox, dsn)
             if decision.original is not None:
                 self._originals[mailbox] = decision.original

@@ -35,6 +35,7 @@ _MESSAGE_ID = re.compile(
 )
 _EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _LITERAL = re.compile(r"\[[0-9A-Za-z.:]+\]")
+_IPV4 = re.compile(r"[0-9.]+")
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REMOTE = re.compile(r"([^\[\]]*)(\[[^\[\]]*\])?(?::[0-9]+)?")
 
@@ -188,7 +189,8 @@ def _references(content: bytes) -> list[str]:
     field = HeaderBlock(content).find(b"Message-ID")
     if field is None or not _MESSAGE_ID.fullmatch(field.value):
         return []
-    return [f"References: {field.value.decode('ascii')}"]
+    message_id = field.value.decode("ascii")
+    return [f"In-Reply-To: {message_id}", f"References: {message_id}"]
 
 
 # --- Text for people (RFC 6522 §3, first part) --------------------------------------------------------
@@ -318,15 +320,18 @@ def _status(each: DsnRecipient) -> str:
 
 
 def _remote(remote: str) -> tuple[str, str]:
-    """Host name and address literal of a remote, each empty where it is no such thing."""
+    """Host name and address literal (RFC 5321 §4.1.3) of a remote, each empty where it is no such thing."""
     parts = _REMOTE.fullmatch(remote)
     if parts is None:
         return "", ""
     host, literal = parts[1], parts[2] or ""
     if not literal:
         host = host.partition(":")[0]
+    if ":" in literal and not literal.startswith("[IPv6:"):
+        literal = literal.replace("[", "[IPv6:")
     return (
-        host if _HOST_NAME.fullmatch(host) else "",
+        # A next hop that is known by its address has no name
+        host if _HOST_NAME.fullmatch(host) and not (literal and _IPV4.fullmatch(host)) else "",
         literal if _LITERAL.fullmatch(literal) else "",
     )
 

@@ -54,6 +54,17 @@ class DsnOptions:
     original_recipient: str | None = None
     """ORCPT as `type;address`, decoded from xtext (RFC 3461 §4.2)."""
 
+    @property
+    def wanted(self) -> Notify:
+        """When to send a notice, with the default filled in."""
+        return DEFAULT_NOTIFY if self.notify is None else self.notify
+
+    def joined(self, other: DsnOptions) -> DsnOptions:
+        """What is wished for a recipient that is named twice: each notice that was asked for either time."""
+        both = self.notify is None and other.notify is None
+        original = other.original_recipient if self.original_recipient is None else self.original_recipient
+        return DsnOptions(None if both else self.wanted | other.wanted, original)
+
 
 NO_DSN_OPTIONS = DsnOptions()
 
@@ -71,7 +82,7 @@ class Recipient:
     @property
     def notify(self) -> Notify:
         """When to send a notice, with the default filled in."""
-        return DEFAULT_NOTIFY if self.dsn.notify is None else self.dsn.notify
+        return self.dsn.wanted
 
 
 @attrs.frozen(slots=True)

@@ -109,7 +109,7 @@ class Notice:
         assert message.get_param("report-type") == "delivery-status"
         assert message["Auto-Submitted"] == "auto-replied"
         assert str(message["From"]).endswith("<MAILER-DAEMON@mx.ours.example>")
-        assert str(message["References"]) == "<one@home.example>"
+        assert str(message["References"]) == str(message["In-Reply-To"]) == "<one@home.example>"
         for name in ("Date", "Message-ID", "To", "Subject", "MIME-Version"):
             assert message[name], name
         self.text, self.status, self.original = message.iter_parts()
@@ -224,6 +224,33 @@ async def test_the_sender_is_told_what_he_asked_for(
             assert [rcpt.params.notify.value for rcpt in received.recipients] == [0]  # type: ignore[union-attr]
         totals = await post.server.spool.totals()
         assert (totals.queued, totals.held) == (0, 0)
+
+
+GONE, FAILED = "gone@never.example", {"gone@never.example": "failed"}
+NAMED_TWICE: list[tuple[tuple[str, ...], list[dict[str, str]]]] = [
+    ((f"{GONE} NOTIFY=SUCCESS", f"{GONE} NOTIFY=FAILURE"), [FAILED]),
+    ((f"{GONE} NOTIFY=NEVER", GONE), [FAILED]),
+    ((GONE, f"{GONE} NOTIFY=NEVER"), [FAILED]),
+    ((f"{GONE} NOTIFY=SUCCESS", f"{GONE} NOTIFY=DELAY"), []),
+    ((f"{GONE} NOTIFY=NEVER", "broken@ours.example"), [FAILED]),
+    (("broken@ours.example", f"{GONE} NOTIFY=NEVER"), [FAILED]),
+    (("broken@ours.example NOTIFY=NEVER", GONE), [FAILED]),
+    (("office@ours.example NOTIFY=NEVER", f"{ONE} NOTIFY=SUCCESS"), [{ONE: "delivered"}]),
+    ((f"{ONE} NOTIFY=FAILURE", "office@ours.example NOTIFY=SUCCESS"), [{ONE: "delivered"}]),
+]
+
+
+@pytest.mark.parametrize(("recipients", "expected"), NAMED_TWICE)
+async def test_one_who_is_named_twice_is_told_of_once_if_either_asked_for_it(
+    recipients: tuple[str, ...],
+    expected: list[dict[str, str]],
+    tmp_path: Path,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_post(tmp_path) as post:
+        await post.send(*recipients)
+        await trio.sleep(HOUR)
+        assert [notice.actions() for notice in post.notices()] == expected
 
 
 @pytest.mark.parametrize("recipient", ["team@ours.example", ONE, "x@never.example", "x@later.example"])
