@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from elemta.dns import TlsaRecord
@@ -27,6 +28,8 @@ WHOLE, KEY = 0, 1
 """Selectors: the certificate, or only its public key (RFC 6698 §2.1.2)."""
 EXACT = 0
 _DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # RFC 6698 §2.1.3, RFC 7218
+
+_NO_WAY = "no way from the certificate to a trust anchor of the TLSA records"
 
 MAX_SIGNATURES = 32
 """Checked for one chain; a path that takes more is not looked for."""
@@ -64,7 +67,16 @@ def _is_usable(record: TlsaRecord) -> bool:
     digest = _DIGESTS.get(record.matching)
     if digest is not None:
         return len(record.data) == digest().digest_size
-    return record.matching == EXACT and bool(record.data)
+    if record.matching != EXACT:
+        return False
+    try:
+        if record.selector == WHOLE:
+            x509.load_der_x509_certificate(record.data)
+        else:
+            load_der_public_key(record.data)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def disproof(
@@ -85,7 +97,11 @@ def disproof(
             return "the certificate is none of those in the TLSA records"
         others = [x509.load_der_x509_certificate(each) for each in chain[1:]]
         others += [x509.load_der_x509_certificate(rule.data) for rule in anchors if _is_certificate(rule)]
-        return _Path(others, anchors, datetime.datetime.fromtimestamp(now, datetime.UTC)).disproof(own, names)
+        path = _Path(others, anchors, datetime.datetime.fromtimestamp(now, datetime.UTC))
+        reason = path.disproof(own, names)
+        if reason == _NO_WAY and not any(_meets(other, rule) for other in others for rule in anchors):
+            return f"{reason}; the host does not show the anchor"  # RFC 7671 §5.2.2: it must
+        return reason
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         return f"unreadable certificate ({type(error).__name__})"
 
@@ -110,6 +126,8 @@ class _Path:
     ) -> None:
         self._others = others
         self._anchors = anchors
+        # RFC 7671 §5.2.3: a key that stands in DNS as it is needs no certificate; it has no name, and no end
+        self._keys = [rule.data for rule in anchors if rule.selector == KEY and rule.matching == EXACT]
         self._now = now
         self._left = MAX_SIGNATURES
 
@@ -121,11 +139,16 @@ class _Path:
         if not _is_for_servers(own) or not _is_understood(own):
             return "the certificate is not for servers"
         if not self._leads_up(own, 0):
-            return "no way from the certificate to a trust anchor of the TLSA records"
+            return _NO_WAY
         return None
 
     def _leads_up(self, certificate: x509.Certificate, below: int) -> bool:
         """Whether an anchor issued it, perhaps through others. `below`: authorities passed so far."""
+        for key in self._keys:
+            if self._left:
+                self._left -= 1
+                if _is_signed_with(certificate, key):
+                    return True
         for issuer in self._others:
             if issuer.subject != certificate.issuer or not self._left:
                 continue
@@ -145,6 +168,26 @@ class _Path:
 
     def _in_time(self, certificate: x509.Certificate) -> bool:
         return certificate.not_valid_before_utc <= self._now <= certificate.not_valid_after_utc
+
+
+def _is_signed_with(certificate: x509.Certificate, key: bytes) -> bool:
+    """Whether the certificate bears a signature of the key (DER)."""
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    parameters, digest = certificate.signature_algorithm_parameters, certificate.signature_hash_algorithm
+    try:
+        match load_der_public_key(key):
+            case rsa.RSAPublicKey() as public if digest is not None and not isinstance(parameters, ec.ECDSA):
+                assert parameters is not None
+                public.verify(signature, signed, parameters, digest)
+            case ec.EllipticCurvePublicKey() as public if isinstance(parameters, ec.ECDSA):
+                public.verify(signature, signed, parameters)
+            case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey() as public if digest is None:
+                public.verify(signature, signed)
+            case _:
+                return False
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def bears(certificate: x509.Certificate, names: Iterable[str]) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -128,7 +128,89 @@ def test_forged_issuer_of_the_same_name_is_no_way_up():
 
 def test_anchor_in_dns_as_a_whole_need_not_be_sent():
     assert judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 0, 0)) is None
-    assert "no way" in judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 0, 1))
+    assert judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 0, 1)).endswith("the host does not show the anchor")
+
+
+def test_bare_key_in_dns_is_an_anchor_that_need_not_be_sent():
+    """RFC 7671 §5.2.3"""
+    assert judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 1, 0)) is None
+    assert judge((LEAF.der,), MIDDLE.rule(2, 1, 0)) is None
+    assert judge((LEAF.der, MIDDLE.der), Signer("other").rule(2, 1, 0), ROOT.rule(2, 1, 0)) is None
+    for stranger in (Signer("root", ca=True), Signer("other", ca=True)):
+        assert "does not show the anchor" in judge((LEAF.der, MIDDLE.der), stranger.rule(2, 1, 0))
+    # what is below it has to be right all the same
+    assert "for none of" in judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 1, 0), names=["other.example"])
+    assert "expired" in judge((LEAF.der, MIDDLE.der), ROOT.rule(2, 1, 0), now=NOW + 100 * DAY)
+    no_authority = Signer("middle", ROOT)
+    leaf = Signer("leaf", no_authority, names=["mx.example.org"])
+    assert "no way" in judge((leaf.der, no_authority.der), ROOT.rule(2, 1, 0))
+
+
+@pytest.mark.parametrize("matching", [1, 2])
+@pytest.mark.parametrize("selector", [0, 1])
+def test_digest_of_an_anchor_that_is_not_sent_is_told_as_that(selector, matching):
+    """RFC 7671 §5.2.2: nothing can be made of it, and the host must not do so."""
+    reason = judge((LEAF.der, MIDDLE.der), ROOT.rule(2, selector, matching))
+    assert reason == (
+        "no way from the certificate to a trust anchor of the TLSA records; the host does not show the anchor"
+    )
+    # the anchor is there, and what is wrong is something else
+    impostor = Signer("root", ca=True)
+    leaf = Signer("leaf", impostor, names=["mx.example.org"])
+    reason = judge((leaf.der, ROOT.der), ROOT.rule(2, selector, matching))
+    assert reason == "no way from the certificate to a trust anchor of the TLSA records"
+
+
+class Issuer:
+    """A key of any kind that issues one certificate for the host."""
+
+    def __init__(self, key, digest):
+        self.key = key
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+        alternative = x509.SubjectAlternativeName([x509.DNSName("mx.example.org")])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(name)
+            .public_key(LEAF.key.public_key())
+            .serial_number(1)
+            .not_valid_before(NOW - DAY)
+            .not_valid_after(NOW + DAY)
+            .add_extension(alternative, critical=True)
+        )
+        self.issued = builder.sign(key, digest).public_bytes(Encoding.DER)
+        self.rule = TlsaRecord(
+            2, 1, 0, key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        )
+
+
+def test_bare_key_may_be_of_any_kind():
+    issuers = [
+        Issuer(ec.generate_private_key(ec.SECP384R1()), hashes.SHA384()),
+        Issuer(rsa.generate_private_key(65537, 2048), hashes.SHA256()),
+        Issuer(ed25519.Ed25519PrivateKey.generate(), None),
+        Issuer(ed448.Ed448PrivateKey.generate(), None),
+    ]
+    for issuer in issuers:
+        for other in issuers:
+            assert (judge((issuer.issued,), other.rule) is None) == (issuer is other)
+        assert judge((issuer.issued,), *(each.rule for each in issuers)) is None
+    # the same by a digest needs the certificate
+    digest = TlsaRecord(2, 1, 1, hashlib.sha256(issuers[0].rule.data).digest())
+    assert "does not show the anchor" in judge((issuers[0].issued,), digest)
+
+
+def test_key_that_is_none_spoils_no_other_record():
+    for selector in (0, 1):
+        nonsense = TlsaRecord(2, selector, 0, b"nonsense")
+        assert usable_rules([nonsense]) == ()
+        assert judge(CHAIN, nonsense, ROOT.rule(2)) is None
+
+
+def test_many_keys_are_not_all_tried():
+    """Records are DNS's to send; signatures cost time."""
+    rules = [Signer("other").rule(2, 1, 0) for _ in range(40)]
+    assert "no way" in judge((LEAF.der, MIDDLE.der), *rules, ROOT.rule(2, 1, 0))
 
 
 def test_own_certificate_is_no_anchor():
