@@ -31,6 +31,9 @@ MOST_GROWTH = 4096
 """Goal: KiB that the server may grow from the first round with watchers to the last, allocator included."""
 LEAD_IN = 500
 """Messages before each measurement, not timed: what watchers may take at once after a quiet while is taken then."""
+SIGN_OF_LIFE = 15.0
+"""Seconds between two words of a watcher that reads, who would be asked for one after 20."""
+PONG = b"\x8a\x80\x00\x00\x00\x00"
 UPGRADE = (
     "GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\n"
     "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -65,8 +68,13 @@ def watch(port: int, token: str, clients: int) -> None:
             selector.register(sock, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         print("ready", flush=True)
+        alive = time.monotonic()
         while True:
-            for key, _ in selector.select():
+            if time.monotonic() - alive > SIGN_OF_LIFE:
+                alive = time.monotonic()
+                for sock in sockets[::2]:
+                    sock.send(PONG)
+            for key, _ in selector.select(SIGN_OF_LIFE):
                 if key.fileobj is sys.stdin:
                     print(octets, flush=True)
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ from elemta.mail import Cause
 
 from . import history
 from .batch import ENDED, HOLD, SqliteBatch, place
+from .clues import Block, Span, add_block, drop_blocks
 from .details import plain, to_milliseconds
 from .values import Pause, PauseKind, QueueFilter, RecipientState, Removal
 
@@ -79,7 +81,7 @@ class SqliteAdministering(SqliteBatch):
             id, pending, size, inline = self._execute(_ENDED_MESSAGE, (seq,)).fetchone()
             if pending == count:
                 if self.keeps_ended:
-                    self._added[ENDED] += history.end(self._execute, id, seq, now)
+                    self._count_ended(history.end(self._execute, id, seq, now))
                 else:
                     history.forget_attempts(self._execute, seq)
                 self._delete(id, seq, size, inline)
@@ -105,6 +107,16 @@ class SqliteAdministering(SqliteBatch):
     def end_pause(self, kind: PauseKind, value: str) -> bool:
         self._guarded(self._each, _END_PAUSE, [(str(kind), plain(value))])
         return self._connection.changes() > 0
+
+    def move_frontier(self, span: Span) -> None:
+        if not span.late:
+            self._frontiers[span.living] = max(self._frontiers[span.living], span.upto)
+
+    def add_block(self, block: Block) -> None:
+        self._guarded(add_block, self._execute, block)
+
+    def drop_blocks(self, blocks: Sequence[int]) -> None:
+        self._guarded(drop_blocks, self._execute, blocks)
 
     def forget(self, before: float, most: int, *, after: int, limit: int) -> tuple[int, int | None]:
         return self._guarded(self._forget, before, most, after, limit)

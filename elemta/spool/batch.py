@@ -10,6 +10,7 @@ import apsw
 
 from elemta.mail import MessageId
 
+from .clues import note_late, read_frontier
 from .database import abandon, open_database, open_readonly, translate
 from .errors import BatchSpoiled, SpoolError, SpoolFull, SpoolUnavailable
 from .queries import SqliteReader, stored_message
@@ -58,6 +59,8 @@ class SqliteBatch(SqliteReader):
         self._written = 0
         self._broken = False
         self._careful = False
+        self._frontiers = {living: read_frontier(self._execute, living) for living in (True, False)}
+        """Up to which place the index of searches goes, or is about to."""
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -131,6 +134,13 @@ class SqliteBatch(SqliteReader):
             self._gone.append(id)
         self._added[MESSAGES] -= 1
         self._added[OCTETS] -= size
+
+    def _count_ended(self, number: int | None) -> None:
+        """The history of a message is kept under that number, if under any."""
+        if number is not None:
+            self._added[ENDED] += 1
+            if number <= self._frontiers[False]:
+                note_late(self._execute, False, number)
 
     def _claimed(self, seq: int, positions: Iterable[int]) -> StoredMessage | None:
         """The message of what is about to be claimed; held where it is damaged."""

@@ -222,6 +222,17 @@ def decode_marks(text: str) -> Marks:
     return Marks(*_decoder.decode(text).marks)
 
 
+def search_texts(text: str) -> tuple[tuple[str, str] | None, list[tuple[str, str]], str, str]:
+    """Sender, recipients (local part and domain each), Message-ID and mark of the subject.
+
+    Raises:
+      ValueError: the text is damaged.
+    """
+    details = _decoder.decode(text)
+    recipients = [(recipient.local_part, recipient.domain) for recipient in details.recipients]
+    return details.sender, recipients, *details.marks
+
+
 def marks_part(*, message_id: str | None = None, subject: str | None = None) -> str:
     """What stands in the text of messages with that mark."""
     if message_id is not None:

@@ -10,6 +10,7 @@ import msgspec
 
 from elemta.mail import MessageId, Phases, is_id
 
+from .clues import search, wanted_terms
 from .details import (
     decode_details,
     decode_marks,
@@ -18,6 +19,7 @@ from .details import (
     marks_part,
     outcome_detail,
     phase_list,
+    plain,
     to_milliseconds,
     to_seconds,
 )
@@ -55,11 +57,23 @@ _OLDEST = "SELECT number, ended FROM ended WHERE number > ? ORDER BY number LIMI
 _FORGET = "DELETE FROM ended WHERE number = ?"
 _DETAILS_MATCH = """(?1 IS NULL OR substr(details, 1, length(?1)) = ?1) AND (?2 IS NULL OR instr(details, ?2))
  AND (?3 IS NULL OR instr(details, ?3)) AND (?4 IS NULL OR instr(details, ?4))"""
-_FIND_ENDED = f"""SELECT id FROM ended WHERE {_DETAILS_MATCH} AND (?5 IS NULL OR instr(results, ?5))
- ORDER BY number DESC LIMIT ?6"""  # noqa: S608 - constants
-_FIND_LIVING = f"""SELECT id FROM message WHERE {_DETAILS_MATCH}
- AND (?5 IS NULL OR seq IN (SELECT message FROM attempt WHERE instr(reply, ?5)))
- ORDER BY seq LIMIT ?6"""  # noqa: S608 - constants
+_ENDED_MATCHES = f"{_DETAILS_MATCH} AND (?5 IS NULL OR instr(results, ?5))"
+_LIVING_MATCHES = f"""{_DETAILS_MATCH}
+ AND (?5 IS NULL OR EXISTS (SELECT 1 FROM attempt WHERE message = seq AND instr(reply, ?5)))"""  # noqa: S608
+_BEHIND = {
+    True: f"""SELECT seq, id FROM message
+      WHERE {_LIVING_MATCHES} AND seq > ?7 ORDER BY seq LIMIT ?6""",  # noqa: S608 - constants
+    False: f"""SELECT number, id FROM ended
+      WHERE {_ENDED_MATCHES} AND number > ?7 ORDER BY number DESC LIMIT ?6""",  # noqa: S608 - constants
+}
+_AMONG = {
+    True: f"""SELECT seq, m.id FROM json_each(?7) j CROSS JOIN message m ON seq = j.value
+      WHERE {_LIVING_MATCHES} ORDER BY seq LIMIT ?6""",  # noqa: S608 - constants
+    False: f"""SELECT number, e.id FROM json_each(?7) j CROSS JOIN ended e ON number = j.value
+      WHERE {_ENDED_MATCHES} ORDER BY number DESC LIMIT ?6""",  # noqa: S608 - constants
+}
+_ANSWERED = f"""SELECT id FROM message WHERE {_DETAILS_MATCH}
+ AND seq IN (SELECT message FROM attempt WHERE instr(reply, ?5)) ORDER BY seq LIMIT ?6"""  # noqa: S608
 _LIVING = "SELECT seq, details, received, size FROM message WHERE id = ?"
 _GONE = """SELECT details, received, size, ended, results FROM ended
  WHERE number BETWEEN ? AND ? AND id = ?"""
@@ -123,8 +137,8 @@ def note_attempts(
             execute(_TRIM, (*place, *place))
 
 
-def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> bool:
-    """Keep what is known of a message whose only attempt this was; returns whether there was a place."""
+def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> int | None:
+    """Keep what is known of a message whose only attempt this was; returns its number, if there was one."""
     facts = record.facts
     phases = phase_list(facts.phases)
     attempts = [
@@ -145,7 +159,7 @@ def end_with(execute: Execute, seq: int, record: AttemptRecord, moment: int) -> 
     return _insert(execute, record.message, seq, moment, ((), attempts))
 
 
-def end(execute: Execute, message: MessageId, seq: int, moment: int) -> bool:
+def end(execute: Execute, message: MessageId, seq: int, moment: int) -> int | None:
     """Keep what is known of a message; to be called before its recipients are deleted. As `end_with`."""
     recipients, attempts = execute(_RECIPIENTS, (seq,)).fetchall(), _attempts(execute, seq)
     execute(_FORGET_ATTEMPTS, (seq,))
@@ -156,15 +170,15 @@ def _attempts(query: Execute, seq: int) -> list[tuple[Any, ...]]:
     return [(*row, _phases.decode(phases)) for *row, phases in query(_ATTEMPTS, (seq,))]
 
 
-def _insert(execute: Execute, message: MessageId, seq: int, moment: int, results: object) -> bool:
+def _insert(execute: Execute, message: MessageId, seq: int, moment: int, results: object) -> int | None:
     encoded, first = _encoder.encode(results), number(message)
     for place in range(first, first + TWINS):
         try:
             execute(_END, (place, moment, encoded, seq))
         except apsw.ConstraintError:
             continue
-        return True
-    return False  # so many in one millisecond: a trace is not worth more than the mail
+        return place
+    return None  # so many in one millisecond: a trace is not worth more than the mail
 
 
 def forget_attempts(execute: Execute, seq: int) -> None:
@@ -217,16 +231,44 @@ def read_history(query: Execute, message: MessageId, recipients: Sequence[Recipi
 
 
 def find_ended(query: Execute, wanted: Wanted, limit: int) -> list[MessageId]:
-    """As `StoreReader.find_ended`. Looks through all of them: there is no index, for it would cost each
-    message that comes and is asked for seldom."""
+    """As `StoreReader.find_ended`; of a reply, whole words are looked for."""
     # In the results, too, a reply is text of JSON
     reply = None if wanted.remote_id is None else _encoder.encode(wanted.remote_id)[1:-1]
-    return [MessageId(id) for (id,) in query(_FIND_ENDED, (*_parts(wanted), reply, limit))]
+    return _find(query, False, (*_parts(wanted), reply), _terms_of(wanted, wanted.remote_id), limit)
 
 
 def find_living(query: Execute, wanted: Wanted, limit: int) -> list[MessageId]:
-    """The same among messages that are here, the oldest first."""
-    return [MessageId(id) for (id,) in query(_FIND_LIVING, (*_parts(wanted), wanted.remote_id, limit))]
+    """The same among messages that are here, the oldest first. What was answered to them changes, and is in
+    no index, but few have an answer."""
+    parts, terms = (*_parts(wanted), wanted.remote_id), _terms_of(wanted, None)
+    if wanted.remote_id is not None and not terms:
+        return [MessageId(id) for (id,) in query(_ANSWERED, (*parts, limit))]
+    return _find(query, True, parts, terms, limit)
+
+
+def _find(
+    query: Execute, living: bool, parts: Sequence[object], terms: set[int], limit: int
+) -> list[MessageId]:
+    def look(places: Sequence[int] | int, most: int) -> list[tuple[int, str]]:
+        if isinstance(places, int):
+            return query(_BEHIND[living], (*parts, most, places)).fetchall()  # type: ignore[no-any-return]
+        values = (*parts, most, _encoder.encode(places).decode())
+        return query(_AMONG[living], values).fetchall()  # type: ignore[no-any-return]
+
+    if terms:
+        return [MessageId(id) for id in search(query, living, terms, limit, look)]
+    return [MessageId(id) for _, id in look(-1, limit)]
+
+
+def _terms_of(wanted: Wanted, reply: str | None) -> set[int]:
+    sender, recipient = wanted.sender, wanted.recipient
+    return wanted_terms(
+        None if sender is None else (sender.local_part, sender.domain.text),
+        None if recipient is None else (recipient.local_part, recipient.domain.text),
+        None if wanted.message_id is None else plain(wanted.message_id),
+        wanted.subject,
+        reply,
+    )
 
 
 def _parts(wanted: Wanted) -> tuple[str | None, ...]:

@@ -18,6 +18,7 @@ from .database import check_soundness, open_readonly
 from .errors import SpoolForeign, SpoolFull
 from .folder import SPOOL, prepare
 from .handover import Handover
+from .indexing import Indexing
 from .janitor import Janitor
 from .lock import SpoolLock
 from .queries import SqliteReader
@@ -101,11 +102,14 @@ async def open_spool(
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
+            indexing = Indexing(writer, readers[0])
             if janitor is not None:
                 nursery.start_soon(janitor.run)
+                nursery.start_soon(indexing.run)
             try:
                 yield spool
             finally:
+                indexing.stop()
                 # The writer ignores cancellation and ends by itself, when all is written.
                 writer.close()
                 if janitor is not None:

@@ -13,10 +13,11 @@ import msgspec
 from elemta.mail import MessageId
 
 from .audit import audit
+from .clues import Block, Span, make_block, next_span, stale_blocks
 from .details import decode_details, to_seconds
 from .history import find_ended, find_living, read_history
 from .selection import bindings, matching, page_sql
-from .store import Differences, Ids, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
+from .store import Blocks, Differences, Ids, Leases, Pauses, Place, QueueEntries, Shares, StoreReader
 from .values import (
     AddressTest,
     BacklogShare,
@@ -190,6 +191,15 @@ class SqliteReader(StoreReader):
 
     def find_ended(self, wanted: Wanted, limit: int) -> Ids:
         return find_ended(self._query, wanted, limit)
+
+    def next_span(self) -> Span | None:
+        return next_span(self._query, False) or next_span(self._query, True)
+
+    def make_block(self, span: Span) -> Block:
+        return make_block(self._query, span)
+
+    def stale_blocks(self) -> Blocks:
+        return stale_blocks(self._query)
 
     def pauses(self) -> Pauses:
         return [

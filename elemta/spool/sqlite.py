@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from . import history
 from .administering import SqliteAdministering
-from .batch import ACCEPTED, DATABASE, ENDED, MESSAGES, OCTETS, PARK, place
+from .batch import ACCEPTED, DATABASE, MESSAGES, OCTETS, PARK, place
 from .claiming import SqliteClaiming
+from .clues import note_late
 from .details import describe, encode_details, plain, sender_text, to_milliseconds
 from .errors import LeaseLost
 from .store import Store
@@ -75,6 +76,8 @@ class SqliteStore(SqliteClaiming, SqliteAdministering, Store):
             ),
         )
         seq = self._connection.last_insert_rowid()
+        if seq <= self._frontiers[True]:
+            note_late(self._execute, True, seq)
         if body is not None:
             self._execute(_INSERT_BODY, (seq, body))
         due: int | None = to_milliseconds(message.first_due)
@@ -133,7 +136,7 @@ class SqliteStore(SqliteClaiming, SqliteAdministering, Store):
         gone: bool = ended == pending
         if gone and not parked:  # what most messages come to
             if self.keeps_ended:
-                self._added[ENDED] += history.end_with(self._execute, seq, record, moment)
+                self._count_ended(history.end_with(self._execute, seq, record, moment))
         else:
             for result, hold in zip(results, holds, strict=True):
                 self._update(seq, result, hold, moment)
@@ -144,7 +147,7 @@ class SqliteStore(SqliteClaiming, SqliteAdministering, Store):
                 elif not parked:
                     self._execute(PARK, (seq,))
             elif self.keeps_ended:
-                self._added[ENDED] += history.end(self._execute, record.message, seq, moment)
+                self._count_ended(history.end(self._execute, record.message, seq, moment))
             else:
                 history.forget_attempts(self._execute, seq)
         if gone:

@@ -15,6 +15,7 @@ from typing import ClassVar, TypeAlias
 
 from elemta.mail import Cause, MessageId
 
+from .clues import Block, Span
 from .values import (
     Aftermath,
     AttemptRecord,
@@ -44,6 +45,7 @@ Leases: TypeAlias = list[tuple[MessageId, int, int]]
 Shares: TypeAlias = list[BacklogShare]
 Pauses: TypeAlias = list[Pause]
 Ids: TypeAlias = list[MessageId]
+Blocks: TypeAlias = list[int]
 
 
 class StoreReader(ABC):
@@ -91,6 +93,18 @@ class StoreReader(ABC):
     @abstractmethod
     def find_ended(self, wanted: Wanted, limit: int) -> Ids:
         """Messages that are gone and still known, the last ones first; as above."""
+
+    def next_span(self) -> Span | None:
+        """What the index of searches can take next; None: nothing, or there is no index."""
+        return None
+
+    def make_block(self, span: Span) -> Block:
+        """Go through the rows of a span, whose frontier was moved."""
+        raise NotImplementedError
+
+    def stale_blocks(self) -> Blocks:
+        """Blocks of the index of which nothing is left."""
+        return []
 
     @abstractmethod
     def pauses(self) -> Pauses:
@@ -276,6 +290,18 @@ class Store(StoreReader):
     @abstractmethod
     def end_pause(self, kind: PauseKind, value: str) -> bool:
         """Forget a pause; returns whether there was one."""
+
+    def move_frontier(self, span: Span) -> None:
+        """The index of searches will go up to there: what comes below from now on is late. Needs no batch."""
+        raise NotImplementedError
+
+    def add_block(self, block: Block) -> None:
+        """Put it into the index."""
+        raise NotImplementedError
+
+    def drop_blocks(self, blocks: Sequence[int]) -> None:
+        """Take these out of the index."""
+        raise NotImplementedError
 
     @abstractmethod
     def forget(self, before: float, most: int, *, after: int, limit: int) -> tuple[int, int | None]:
