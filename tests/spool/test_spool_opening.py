@@ -269,7 +269,7 @@ async def test_database_has_the_settings_that_durability_needs(state: Path) -> N
         }
         assert connection.pragma("page_size") == PAGE_SIZE
         assert connection.pragma("application_id") == APPLICATION_ID
-        assert connection.pragma("user_version") == 3
+        assert connection.pragma("user_version") == 4
 
 
 async def test_setting_that_does_not_take_is_fatal(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
