@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--recipient", help="Search: messages to this recipient.")
 @click.option("--message-id", help="Search: messages with this Message-ID.")
 @click.option("--subject", help="Search: messages with exactly this subject.")
-@click.option("--remote-id", help="Search: messages of which a reply of another server had these whole words.")
+@click.option(
+    "--remote-id", help="Search: messages of which a reply of another server had these whole words."
+)
 def trace(
     config_file: Path | None,
     dev: bool,
