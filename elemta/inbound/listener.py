@@ -346,7 +346,9 @@ def _words(context: SessionContext, reply: Reply) -> bytes:
     """What a client that is turned away can read: nothing, where it expects TLS."""
     # RFC 5321 §3.1, §3.8. With its enhanced code, though RFC 2034 §4 keeps them out of greetings: this is
     # the only word the client gets, and the code says which of our limits it met, as Postfix's does.
-    return b"" if context.listener.tls is ListenerTls.IMPLICIT else smtp.format_reply(reply)
+    if context.listener.tls is ListenerTls.IMPLICIT:
+        return b""
+    return smtp.format_reply(smtp.name_host(reply, context.config.hostname))
 
 
 def _ignore(name: str, error: BaseException) -> None:

@@ -111,7 +111,12 @@ class Session:
         self.id = SessionId(context.services.make_id())
         self._context = context
         self._started = trio.current_time()
-        self._connection = ServerConnection(context.smtp_limits, lmtp=context.lmtp, dialect=context.dialect)
+        self._connection = ServerConnection(
+            context.smtp_limits,
+            lmtp=context.lmtp,
+            dialect=context.dialect,
+            hostname=context.config.hostname,
+        )
         self._deadlines = Deadlines(context.config.timeouts.session, context.services.drain)
         self._wire = Wire(stream, self._connection, context, self._deadlines)
         self._visitor = Visitor(context, self._connection, self.id, peer, port)
@@ -363,7 +368,7 @@ class Session:
         self._dialogue.cause = "protocol"
         self._dialogue.errors += 1
         self._dialogue.tell_rejected("", error.reply_hint)
-        self._wire.out += smtp.format_reply(error.reply_hint)
+        self._wire.out += smtp.format_reply(smtp.name_host(error.reply_hint, self._context.config.hostname))
         await self._wire.flush()
 
     # --- Before the first command -----------------------------------------------------------------------

@@ -117,12 +117,10 @@ def _parse_literal(text: str) -> AddressLiteral:
     inner = text[1:-1]
     try:
         if _IPV4.fullmatch(inner):
-            return AddressLiteral(ipaddress.IPv4Address(inner))
+            # RFC 5321 §4.1.3: one to three digits are a decimal number, zeros before it included
+            return AddressLiteral(ipaddress.IPv4Address(bytes(map(int, inner.split(".")))))
         if inner[:5].lower() == "ipv6:":
-            address = ipaddress.IPv6Address(inner[5:])
-            if address.scope_id is not None:  # it names an interface of the sender's machine
-                raise ValueError("scope")
-            return AddressLiteral(address)
+            return AddressLiteral(_parse_ipv6(inner[5:]))
     except ValueError as cause:
         raise MailSyntaxError("not an address literal") from cause
     tagged = _TAGGED.fullmatch(inner)
@@ -130,6 +128,17 @@ def _parse_literal(text: str) -> AddressLiteral:
     if not tagged or _is_ipv6(inner):
         raise MailSyntaxError("not an address literal")
     return AddressLiteral(None, tagged[1], tagged[2])
+
+
+def _parse_ipv6(text: str) -> ipaddress.IPv6Address:
+    address = ipaddress.IPv6Address(text)
+    if address.scope_id is not None:  # it names an interface of the sender's machine
+        raise ValueError("scope")
+    # RFC 5321 §4.1.3: "::" stands for two groups of zeros at least; an IPv4 address is two groups
+    groups = [group for group in text.split(":") if group]
+    if "::" in text and len(groups) + ("." in text) > 6:
+        raise ValueError("groups")
+    return address
 
 
 def _is_ipv6(text: str) -> bool:

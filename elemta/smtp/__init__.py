@@ -53,7 +53,7 @@ from .lines import LineBuffer
 from .params import ByTime, MailParams, RcptParams
 from .parsing import Dialect, parse_command
 from .proxy import ProxyEndpoint, ProxyHeader, ProxyParser, ProxyTls
-from .replies import ReplyParser, format_reply
+from .replies import ReplyParser, format_reply, name_host
 from .server import ServerConnection
 from .states import GROUP_ENDERS, TRANSITIONS, State, Verb, is_legal
 from .witness import Side, show_said
@@ -127,6 +127,7 @@ __all__ = [
     "format_date_time",
     "format_reply",
     "is_legal",
+    "name_host",
     "parse_command",
     "show_said",
 ]

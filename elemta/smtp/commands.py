@@ -16,7 +16,7 @@ from .states import Verb
 @attrs.frozen(slots=True)
 class Helo:
     hello: str
-    """Printable ASCII without blanks, otherwise as the client wrote it; not checked against anything."""
+    """A domain or an address in ASCII, as the client wrote it; not checked against anything."""
     verb: ClassVar[str] = Verb.HELO
 
 

@@ -116,7 +116,7 @@ def _envelope_id(value: str) -> str:
 
 
 def _auth(value: str) -> str:
-    return "" if value == "<>" else decode_xtext(value)
+    return "" if value == "<>" else decode_xtext(value, any_case=True)
 
 
 def _priority(value: str) -> int:

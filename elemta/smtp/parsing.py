@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
@@ -14,6 +15,7 @@ from elemta.mail import (
     MailSyntaxError,
     PathTooLong,
     Reply,
+    parse_domain,
     parse_forward_path,
     parse_reverse_path,
     replies,
@@ -78,10 +80,6 @@ _Parser: TypeAlias = Callable[[str, Capabilities, bool, Dialect], Command]
 
 # --- Arguments of each command ------------------------------------------------------------------
 
-# RFC 5321 §4.1.1.1 wants a domain or an address literal. Many clients that mean no harm say their
-# bare, odd or underscored name, so any printable word is taken, without the characters that have a
-# meaning in a trace field (§4.4). RFC 6531 §3.7.1: A-labels, also with SMTPUTF8.
-_HELLO = re.compile(r"[A-Za-z0-9!#$%&'*+./:=?@\[\]^_`{|}~-]{1,255}")
 _PATH = re.compile(r'<(?:"(?:[^"\\]|\\.)*+"|[^"<>])*+>')
 _CHUNK = re.compile(r" *0*([0-9]{1,18})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 §3.1
@@ -99,11 +97,29 @@ def _no_argument(command: Command) -> _Parser:
 
 def _with_hello(make: type[Ehlo | Helo | Lhlo]) -> _Parser:
     def parse(argument: str, offered: Capabilities, utf8: bool, dialect: Dialect) -> Command:
-        if not _HELLO.fullmatch(argument):
+        if not _is_hello(argument):
             raise CommandRefused(replies.BAD_HELLO)
         return make(argument)
 
     return parse
+
+
+def _is_hello(text: str) -> bool:
+    """Whether it is a domain or an address literal (RFC 5321 §4.1.1.1), or an address that lacks its brackets
+    and tag, or a domain with the final dot of DNS, as clients say that mean no harm."""
+    # RFC 6531 §3.7.1: A-labels, also with SMTPUTF8
+    try:
+        parse_domain(text.removesuffix("."))
+    except MailSyntaxError:
+        return _is_bare_address(text)
+    return True
+
+
+def _is_bare_address(text: str) -> bool:
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 def _with_string(make: type[Vrfy | Expn]) -> _Parser:
@@ -142,7 +158,7 @@ def _with_attributes(
 
 def _attribute(text: str) -> str:
     try:
-        value = decode_xtext(text)
+        value = decode_xtext(text, any_case=True)
     except MailSyntaxError as cause:
         raise CommandRefused(replies.ARGUMENT_SYNTAX) from cause
     if len(value) > MAX_ATTRIBUTE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import attrs
+
 from elemta.mail import EnhancedCode, Reply
 
 from .errors import RemoteProtocolError
@@ -44,6 +46,14 @@ def format_reply(reply: Reply, *, enhanced: bool = True, utf8: bool = False) -> 
     output = [b"%d-%b%b\r\n" % (reply.code, head, text) for text in texts[:-1]]
     output.append(b"%d %b%b\r\n" % (reply.code, head, texts[-1]))
     return b"".join(output)
+
+
+def name_host(reply: Reply, hostname: str) -> Reply:
+    """The reply with our name as its first word: RFC 5321 §4.2.3 has it in 221 and 421, which a client may
+    read like 220 (§4.2), and §4.3.1 in whatever stands in the place of the greeting."""
+    if not hostname:
+        return reply
+    return attrs.evolve(reply, lines=(f"{hostname} {reply.lines[0]}", *reply.lines[1:]))
 
 
 def _pieces(text: str, room: int, *, utf8: bool) -> list[bytes]:

@@ -62,7 +62,7 @@ from .events import (
 from .extensions import Capabilities
 from .lines import INCOMPLETE, TOO_LONG, LineBuffer, LineSignal
 from .parsing import Dialect, Line, parse_auth_response, parse_line, split_line
-from .replies import format_reply
+from .replies import format_reply, name_host
 from .sequence import out_of_sequence
 from .states import GROUP_ENDERS, State, Verb, is_legal, state_after, state_expected
 from .witness import LONGEST_LINE, Kept, Side, Witness
@@ -97,7 +97,9 @@ class ServerConnection:
         *,
         lmtp: bool = False,
         dialect: Dialect = _STRICT,
+        hostname: str = "",
     ) -> None:
+        """`hostname` is ours, for replies that end the session or turn the client away."""
         self.capabilities = capabilities
         """What is offered; decides which commands and parameters are legal. May be set at any time, such as
         after TLS has started or the client has authenticated; it is not applied to a session with HELO."""
@@ -109,6 +111,7 @@ class ServerConnection:
         self._limits = Limits() if limits is None else limits
         self._lmtp = lmtp
         self._dialect = dialect
+        self._hostname = hostname
         self._state = State.GREETING
         self._lines = LineBuffer()
         self._eof = False
@@ -335,6 +338,8 @@ class ServerConnection:
         self._state = self._after(Verb.CONNECT, reply)
         if self.has_buffered:
             self.early_data += 1  # RFC 5321 §4.3.1: the client waits for the greeting
+        if not reply.is_positive:
+            reply = name_host(reply, self._hostname)
         return format_reply(reply, enhanced=False)  # RFC 2034 §4
 
     def reply(self, reply: Reply) -> bytes:
@@ -374,6 +379,8 @@ class ServerConnection:
             self._body_ended = False
         elif isinstance(pending, _HELLOS):
             enhanced = False
+        if reply.code == 221:
+            reply = name_host(reply, self._hostname)
         return format_reply(reply, enhanced=enhanced, utf8=self._utf8)
 
     def _reply_to_exceptional(self, reply: Reply) -> bytes:
@@ -447,7 +454,9 @@ class ServerConnection:
         self._pending = self._chunk = None
         if self._state is State.AUTH:  # RFC 4954 §4: the exchange ends with it
             self._state = self._after(Verb.AUTH, reply)
-        return format_reply(reply, enhanced=pending.verb not in (Verb.EHLO, Verb.HELO, Verb.LHLO))
+        # RFC 2034 §4: LHLO is a hello only in LMTP (RFC 2033 §4.1)
+        hello = pending.verb in (Verb.EHLO, Verb.HELO) or (self._lmtp and pending.verb == Verb.LHLO)
+        return format_reply(reply, enhanced=not hello)
 
     def _accepted(self, command: Command) -> bool:
         """Note what a command changed besides the state; say whether its reply has an enhanced code."""
@@ -485,7 +494,7 @@ class ServerConnection:
         enhanced = self._state is not State.GREETING and not isinstance(self._pending, _HELLOS)
         self._state = State.CLOSED
         self._pending = self._body = self._chunk = self._chunks = None
-        return format_reply(reply, enhanced=enhanced)
+        return format_reply(name_host(reply, self._hostname), enhanced=enhanced)
 
     def _end_transaction(self) -> None:
         self._recipients = 0

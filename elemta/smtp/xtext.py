@@ -6,20 +6,24 @@ import re
 
 from elemta.mail import MailSyntaxError
 
-# RFC 3461 §4: xchar is "!" to "~" without "+" and "="; hexchar is "+" and two digits
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})+")
-_UTF8_XTEXT = re.compile("(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]|\\+[0-9A-Fa-f]{2})+")
-_HEXCHAR = re.compile(r"\+([0-9A-Fa-f]{2})")
+# RFC 3461 §4: xchar is "!" to "~" without "+" and "="; hexchar is "+" and two digits in upper case
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
+_UTF8_XTEXT = re.compile("(?:[!-*,-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]|\\+[0-9A-F]{2})+")
+_HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
+_ANY_HEXCHAR = re.compile(r"\+[0-9A-Fa-f]{2}")
 _TO_ENCODE = re.compile(r"[^!-*,-<>-~]")
 _PRINTABLE = re.compile("[ -~\u00a0-\ud7ff\ue000-\U0010ffff]+")
 
 
-def decode_xtext(text: str, *, utf8: bool = False) -> str:
-    """Read xtext; with `utf8` characters beyond ASCII may stand as they are (RFC 6533 §3).
+def decode_xtext(text: str, *, utf8: bool = False, any_case: bool = False) -> str:
+    """Read xtext; with `utf8` characters beyond ASCII may stand as they are (RFC 6533 §3), with `any_case`
+    its digits may be small letters as well (RFC 4954 §8: HEXDIG).
 
     Raises:
       MailSyntaxError: it is no xtext, or means something that is not printable (RFC 3461 §4.4, §4.2).
     """
+    if any_case and "+" in text:
+        text = _ANY_HEXCHAR.sub(lambda match: match[0].upper(), text)
     if not (_UTF8_XTEXT if utf8 else _XTEXT).fullmatch(text):
         raise MailSyntaxError("not xtext")
     if "+" not in text:

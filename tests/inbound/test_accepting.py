@@ -176,7 +176,7 @@ async def test_while_the_machine_is_behind_new_clients_are_told_so_and_sessions_
         await early.hello()
         load.reason = "storage takes 12 s"
         late = bed.dial(FRIEND)
-        assert (await late.line()).startswith("421 4.3.2 overloaded")
+        assert (await late.line()).startswith("421 4.3.2 mx.ours.example overloaded")
         assert await late.line() == ""
         assert (await early.say("NOOP"))[:3] == "250"
         assert bed.listeners.statistics().shed == 1

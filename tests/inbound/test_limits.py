@@ -129,7 +129,7 @@ async def test_too_many_of_one_client_are_told_421_and_others_are_served(autojum
         attacker = [bed.dial("192.0.2.66") for _ in range(5)]
         first = [await client.reply() for client in attacker]
         assert [line[:3] for line in first] == ["220", "220", "421", "421", "421"]
-        assert first[-1] == "421 4.7.0 too many connections from your address"
+        assert first[-1] == "421 4.7.0 mx.ours.example too many connections from your address"
         assert await attacker[-1].line() == ""
         victim = bed.dial("192.0.2.67")
         await victim.hello()
@@ -149,7 +149,7 @@ async def test_too_many_in_total(autojump_clock):
         for client in held:
             await client.hello()
         late = bed.dial("192.0.2.10")
-        assert await late.line() == "421 4.3.2 too busy, try again later"
+        assert await late.line() == "421 4.3.2 mx.ours.example too busy, try again later"
         assert await late.line() == ""
         statistics = bed.listeners.statistics()
         assert (statistics.accepted, statistics.sessions.sessions, statistics.sessions.refused_busy) == (

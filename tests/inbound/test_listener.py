@@ -111,7 +111,7 @@ async def test_a_crash_ends_its_session_only_with_421_and_a_report(
             raise error
 
         bed.spool.on_step = crash
-        assert await victim.say("DATA") == "421 4.3.0 internal error, closing connection"
+        assert await victim.say("DATA") == "421 4.3.0 mx.ours.example internal error, closing connection"
         assert await victim.line() == ""
         bed.spool.on_step = lambda name: None
         await other.begin()

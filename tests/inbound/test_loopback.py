@@ -100,7 +100,7 @@ async def test_a_client_too_many_reads_its_421():
     config = make_config(limits={"sessions_per_client": 1})
     async with open_server(config) as server, server.dial() as first, server.dial() as second:
         await first.hello()
-        assert await second.rest() == ["421 4.7.0 too many connections from your address"]
+        assert await second.rest() == ["421 4.7.0 mx.ours.example too many connections from your address"]
 
 
 async def test_when_the_server_has_gone_nobody_listens():

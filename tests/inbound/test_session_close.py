@@ -10,7 +10,7 @@ from inbound_bed import Bed, FakeSpool, open_bed
 
 from elemta.events import MessageAccepted, MessageRejected, SessionClosed
 
-CLOSED = "421 4.3.2 connection closed by the operator, try again later"
+CLOSED = "421 4.3.2 mx.ours.example connection closed by the operator, try again later"
 
 
 def close_all(bed: Bed) -> None:

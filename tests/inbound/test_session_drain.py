@@ -17,7 +17,7 @@ async def test_an_idle_session_is_told_421_at_once_and_closed(autojump_clock):
         await within.begin()
         bed.drain.begin("test", GRACE, HARD)
         for client in (idle, within):
-            assert await client.reply() == "421 4.3.2 shutting down, try again later"
+            assert await client.reply() == "421 4.3.2 mx.ours.example shutting down, try again later"
             assert await client.line() == ""
         assert trio.current_time() == 0
         assert {event.cause for event in bed.seen(SessionClosed)} == {"drain"}

@@ -145,7 +145,7 @@ async def test_a_client_with_too_many_sessions_is_known_behind_the_proxy(autojum
         await other.hello()
         third = bed.dial(PROXY)
         await third.send(LINE)
-        assert await third.rest() == ["421 too many connections from your address"]
+        assert await third.rest() == ["421 mx.ours.example too many connections from your address"]
         assert bed.seen(SessionClosed)[0].cause == "limit"
         assert bed.seen(CommandRejected)[0].verb == "CONNECT"
         await client.quit()
@@ -218,7 +218,7 @@ async def test_who_talks_behind_the_header_without_waiting_is_an_early_talker(au
     async with open_bed(BEHIND, spool=FakeSpool(), gate=gate) as bed:
         client = bed.dial(PROXY)
         await client.send(LINE + b"EHLO client.example\r\n")
-        assert await client.reply() == "554 wait"
+        assert await client.reply() == "554 mx.ours.example wait"
         assert gate.asked[0] == ("connected", "192.0.2.77")
 
 
@@ -233,7 +233,7 @@ async def test_only_trusted_peers_are_offered_xclient_and_xforward(autojump_cloc
     async with open_bed(FILTERED, spool=FakeSpool()) as bed:
         client = bed.dial(FILTER)
         answer = await client.hello()
-        assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN" in answer
+        assert "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in answer
         assert "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE" in answer
         client = bed.dial(FRIEND)
         assert "XCLIENT" not in await client.hello()
@@ -340,7 +340,7 @@ async def test_the_policy_is_asked_about_the_other_client(autojump_clock, peer: 
         if peer == FRIEND:
             assert answer[:3] == "220"
             return
-        assert answer == "421 4.7.1 not you"
+        assert answer == "421 4.7.1 mx.ours.example not you"
         assert await client.line() == ""
         assert bed.seen(CommandRejected)[0].reason == "test: connected"
         assert bed.seen(SessionClosed)[0].cause == "policy"
@@ -368,7 +368,7 @@ async def test_the_limits_count_the_other_client(autojump_clock):
         await client.hello()
         assert (
             await client.say("XCLIENT ADDR=192.0.2.7")
-        ) == "421 4.7.0 too many connections from your address"
+        ) == "421 4.7.0 mx.ours.example too many connections from your address"
         assert bed.seen(SessionClosed)[0].cause == "limit"
 
 

@@ -49,8 +49,8 @@ async def test_relay_networks_are_not_asked_about(autojump_clock):
 @pytest.mark.parametrize(
     ("reply", "line"),
     [
-        (Reply.of(554, "5.7.1", "not you"), "554 not you"),
-        (Reply.of(421, "4.7.0", "not now"), "421 not now"),
+        (Reply.of(554, "5.7.1", "not you"), "554 mx.ours.example not you"),
+        (Reply.of(421, "4.7.0", "not now"), "421 mx.ours.example not now"),
     ],
 )
 async def test_a_client_that_is_not_welcome_is_told_in_place_of_the_greeting(
@@ -75,7 +75,7 @@ async def test_a_client_that_is_not_welcome_and_does_not_leave_is_shown_out(auto
     gate.refuse("connected", Reply.of(554, "5.7.1", "not you"))
     async with open_bed(spool=FakeSpool(), gate=gate) as bed:
         client = bed.dial()
-        assert await client.line() == "554 not you"
+        assert await client.line() == "554 mx.ours.example not you"
         assert (await client.line())[:9] == "421 4.4.2"
         assert trio.current_time() == 60
 
@@ -233,7 +233,7 @@ async def test_a_client_that_does_not_wait_is_seen(autojump_clock):
     async with open_bed(spool=FakeSpool(), gate=gate) as bed:
         client = bed.dial()
         await client.send(b"EHLO client.example\r\n")
-        assert await client.reply() == "554 wait for the greeting"
+        assert await client.reply() == "554 mx.ours.example wait for the greeting"
         assert (await client.reply())[:3] == "503"
         assert trio.current_time() == 0
         assert bed.seen(CommandRejected)[0].reason == "test: early_talker"
@@ -303,7 +303,7 @@ async def test_new_clients_are_turned_away_meanwhile(autojump_clock):
     load.reason = "the loop is 3 s late"
     async with open_bed(spool=FakeSpool(), load=load) as bed:
         [line] = await bed.dial().rest()
-        assert line == "421 4.3.2 overloaded, try again later: the loop is 3 s late"
+        assert line == "421 4.3.2 mx.ours.example overloaded, try again later: the loop is 3 s late"
 
 
 @pytest.mark.parametrize("reason", [None, "account alice@ours.example: 500 recipients"])

@@ -15,7 +15,7 @@ async def test_a_silent_client_is_told_421_after_the_command_timeout(autojump_cl
     async with open_bed(make_config(timeouts={"command": 300})) as bed:
         client = bed.dial()
         await client.reply()
-        assert await client.reply() == "421 4.4.2 timeout, closing connection"
+        assert await client.reply() == "421 4.4.2 mx.ours.example timeout, closing connection"
         assert trio.current_time() == 300
         assert await client.line() == ""
         [closed] = bed.seen(SessionClosed)
@@ -211,7 +211,7 @@ async def test_a_hanging_write_to_the_spool_is_bounded_by_the_transaction(autoju
         client = bed.dial()
         await client.hello()
         await client.begin()
-        assert (await client.data()) == "421 4.4.2 session took too long, closing connection"
+        assert (await client.data()) == "421 4.4.2 mx.ours.example session took too long, closing connection"
         assert trio.current_time() == 1800
         assert spool.drafts[0].state == "discarded"
 

@@ -46,7 +46,7 @@ async def test_starttls_makes_the_session_private_and_begins_it_anew(server_tls,
         [facts] = bed.seen(SessionTls)
         assert facts.version == "TLSv1.3"
         assert bed.listeners.sessions[0].tls
-        assert await client.say("QUIT") == "221 2.0.0 closing connection"
+        assert await client.say("QUIT") == "221 2.0.0 mx.ours.example closing connection"
         assert await client.line() == ""
         assert bed.seen(SessionClosed)[0].cause == "quit"
 
@@ -71,7 +71,7 @@ async def test_session_ends_with_a_closing_alert(server_tls, client_tls):
         await client.hello()
         await client.say("STARTTLS")
         strict = Client(trio.SSLStream(client.stream, client_tls, server_hostname="mx.ours.example"))
-        assert await strict.say("QUIT") == "221 2.0.0 closing connection"
+        assert await strict.say("QUIT") == "221 2.0.0 mx.ours.example closing connection"
         assert await strict.line() == "", "and no error of a stream that was cut off"
 
 

@@ -53,6 +53,7 @@ def rcpt(words: str, offered: Capabilities = EVERYTHING, *, utf8: bool = False):
         ("RET=full", MailParams(ret=Ret.FULL)),
         ("AUTH=<>", MailParams(auth="")),
         ("AUTH=e+3Dmc2@example.com", MailParams(auth="e=mc2@example.com")),
+        ("AUTH=e+3dmc2@example.com", MailParams(auth="e=mc2@example.com")),
         ("REQUIRETLS MT-PRIORITY=-9", MailParams(require_tls=True, priority=-9)),
         ("MT-PRIORITY=0", MailParams(priority=0)),
         ("MT-PRIORITY=9", MailParams(priority=9)),
@@ -116,6 +117,7 @@ def test_rcpt_parameters_are_typed(words, expected):
         "ENVID=a+",
         "ENVID=a+0D+0A",
         "ENVID=a+80",
+        "ENVID=a+2b",  # RFC 3461 §4: digits in upper case
         "ENVID=a=b",
         "ENVID=" + "a" * 101,
         "AUTH=",
