@@ -130,6 +130,9 @@ class ListenerConfig:
     """Largest message here; default limits.message_size, and not more than that."""
     recipients: Annotated[int, Range(minimum=100, because="RFC 5321 4.5.3.1.8")] | None = None
     """Most recipients in one transaction here; default limits.recipients."""
+    future_release: Annotated[Duration, Range(maximum=365 * 86400)] | None = None
+    """How long our users may have a message held back here (FUTURERELEASE, RFC 4865), which is an extension for
+    submission: default limits.future_release where the role is `submission`, else `0s`, which is not at all."""
 
 
 @attrs.frozen
@@ -635,7 +638,8 @@ class LimitsConfig:
     """How often a client may go on where it has to wait for a reply (RFC 2920 3.1), then 421; 0: always.
     Programs that mean no harm do it, too."""
     future_release: Annotated[Duration, Range(maximum=365 * 86400)] = 30 * 86400.0
-    """How long our users may have a message held back (FUTURERELEASE, RFC 4865); `0s`: not offered."""
+    """How long our users may have a message held back (FUTURERELEASE, RFC 4865) where the listener says
+    nothing else and its role is `submission`; `0s`: not offered."""
     loop_lag: Duration = 2.0
     """New mail is deferred while the process is on average this late for everything it does; `0s`: never."""
     commit_latency: Duration = 10.0

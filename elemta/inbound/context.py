@@ -83,6 +83,8 @@ class SessionContext:
     """Octets of a message at most."""
     recipients: int
     """In one transaction at most."""
+    longest_hold: float
+    """Seconds for which a message may be held back (RFC 4865)."""
 
     @property
     def lmtp(self) -> bool:
@@ -109,6 +111,9 @@ def make_context(config: Config, listener: ListenerConfig, services: Services) -
     limits = config.limits
     message_size = limits.message_size if listener.message_size is None else listener.message_size
     recipients = limits.recipients if listener.recipients is None else listener.recipients
+    longest_hold = listener.future_release
+    if longest_hold is None:
+        longest_hold = limits.future_release if listener.role is ListenerRole.SUBMISSION else 0.0
     return SessionContext(
         config=config,
         listener=listener,
@@ -125,7 +130,14 @@ def make_context(config: Config, listener: ListenerConfig, services: Services) -
             blank_before_path=limits.blank_before_path,
             default_domain=_own_domain(config) if listener.role is ListenerRole.SUBMISSION else None,
         ),
-        offers=Offers(config, listener, message_size=message_size, recipients=recipients),
+        offers=Offers(
+            config,
+            listener,
+            message_size=message_size,
+            recipients=recipients,
+            longest_hold=longest_hold,
+        ),
         message_size=message_size,
         recipients=recipients,
+        longest_hold=longest_hold,
     )

@@ -233,7 +233,7 @@ class Dialogue:
             taken = take_promises(
                 params,
                 now=services.clock.time(),
-                longest_hold=limits.future_release,
+                longest_hold=context.longest_hold,
                 may_submit=may_relay,
             )
             if isinstance(taken, Reply):

@@ -37,11 +37,17 @@ class Offers:
     """The announcements of one listener."""
 
     def __init__(
-        self, config: Config, listener: ListenerConfig, *, message_size: int, recipients: int
+        self,
+        config: Config,
+        listener: ListenerConfig,
+        *,
+        message_size: int,
+        recipients: int,
+        longest_hold: float,
     ) -> None:
         limits = config.limits
         self._submission = listener.role is ListenerRole.SUBMISSION
-        self._longest_hold = int(limits.future_release)
+        self._longest_hold = int(longest_hold)
         self._made: dict[Situation, smtp.Capabilities] = {}
         self._fresh_until = 0.0
         numbers = (("MAILMAX", limits.messages_per_session), ("RCPTMAX", recipients))
@@ -79,7 +85,7 @@ class Offers:
             require_tls=situation.tls,
             auth=situation.mechanisms,
             auth_under_tls=situation.under_tls,
-            # RFC 4865 §3: for submission, which trusted clients of any listener do
+            # RFC 4865 §3: for submission, and where it is configured for those who may submit
             future_release=smtp.FutureRelease(self._longest_hold, int(now) + self._longest_hold)
             if holds
             else None,

@@ -8,8 +8,11 @@ from elemta.config import ListenerTls
 from elemta.mail import DeliverByMode, Envelope, Notify, Ret
 
 
+FOR_OUR_USERS = make_config(listener={"future_release": 30 * 86400.0})
+
+
 async def envelope_of(mail: str, rcpt: str = "", peer: str = FRIEND) -> tuple[Envelope, float]:
-    async with open_bed(spool=FakeSpool()) as bed:
+    async with open_bed(FOR_OUR_USERS, spool=FakeSpool()) as bed:
         client = bed.dial(peer)
         await client.hello()
         assert (await client.say(f"MAIL FROM:<a@else.example> {mail}"))[:3] == "250"
@@ -50,7 +53,7 @@ async def test_future_release(autojump_clock):
     "parameters", ["BY=0;R", "HOLDFOR=9999999", "HOLDUNTIL=2999-01-01T00:00:00Z", "BY=5;R HOLDFOR=10"]
 )
 async def test_promises_that_cannot_be_kept_are_not_made(autojump_clock, parameters: str):
-    async with open_bed(spool=FakeSpool()) as bed:
+    async with open_bed(FOR_OUR_USERS, spool=FakeSpool()) as bed:
         client = bed.dial(FRIEND)
         await client.hello()
         assert (await client.say(f"MAIL FROM:<a@else.example> {parameters}"))[:9] == "501 5.5.4"

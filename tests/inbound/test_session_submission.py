@@ -151,18 +151,32 @@ async def test_limits_of_one_listener(autojump_clock):
 
 
 @pytest.mark.parametrize(
-    ("peer", "role", "offered"),
+    ("peer", "role", "seconds", "offered"),
     [
-        (STRANGER, ListenerRole.MX, False),
-        (FRIEND, ListenerRole.MX, True),
-        (STRANGER, ListenerRole.SUBMISSION, True),
+        (STRANGER, ListenerRole.MX, None, None),
+        (FRIEND, ListenerRole.MX, None, None),
+        (STRANGER, ListenerRole.SUBMISSION, None, 2592000),
+        (FRIEND, ListenerRole.SUBMISSION, None, 2592000),
+        (STRANGER, ListenerRole.MX, 3600.0, None),
+        (FRIEND, ListenerRole.MX, 3600.0, 3600),
+        (FRIEND, ListenerRole.SUBMISSION, 3600.0, 3600),
+        (FRIEND, ListenerRole.SUBMISSION, 0.0, None),
     ],
 )
-async def test_future_release_is_for_our_users(autojump_clock, peer: str, role: ListenerRole, offered: bool):
+async def test_future_release_is_for_submission_or_as_configured(
+    autojump_clock, peer: str, role: ListenerRole, seconds: float | None, offered: int | None
+):
     # RFC 4865 §3
-    async with open_bed(make_config(role=role), spool=FakeSpool()) as bed:
+    config = make_config(role=role, listener={"future_release": seconds})
+    async with open_bed(config, spool=FakeSpool()) as bed:
         client = bed.dial(peer)
-        assert ("FUTURERELEASE 2592000 " in await client.hello()) is offered
+        answer = await client.hello()
+        found = [line.split()[1] for line in answer.split("\n") if "FUTURERELEASE" in line]
+        assert found == ([] if offered is None else [str(offered)])
+        for asked in (5, 3601) if peer == FRIEND else ():
+            reply = await client.say(f"MAIL FROM:<a@ours.example> HOLDFOR={asked}")
+            assert reply[:3] == ("555" if offered is None else "250" if asked <= offered else "501")
+            await client.say("RSET")
 
 
 async def test_future_release_may_be_switched_off(autojump_clock):
