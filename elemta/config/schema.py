@@ -131,8 +131,8 @@ class ListenerConfig:
     recipients: Annotated[int, Range(minimum=100, because="RFC 5321 4.5.3.1.8")] | None = None
     """Most recipients in one transaction here; default limits.recipients."""
     future_release: Annotated[Duration, Range(maximum=365 * 86400)] | None = None
-    """How long our users may have a message held back here (FUTURERELEASE, RFC 4865), which is an extension for
-    submission: default limits.future_release where the role is `submission`, else `0s`, which is not at all."""
+    """How long our users may have a message held back here (FUTURERELEASE, RFC 4865), which is an extension
+    for submission: default limits.future_release where the role is `submission`, else `0s`: not offered."""
 
 
 @attrs.frozen
