@@ -26,7 +26,7 @@ _ROUTE = re.compile(r"((?:[^\[\]:]|\[[^\[\]]*\])+):")
 _C1 = re.compile("[\u0080-\u009f\ud800-\udfff]")
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, cache_hash=True)  # looked up in many tables
 class Mailbox:
     """A local part, without its quoting, and a domain. Local parts keep their case (RFC 5321 §2.4)."""
 

@@ -13,17 +13,17 @@ _ID = re.compile(r"[0-9a-hjkmnp-tv-z]{16}")
 RANDOM_BITS = 35
 
 
-def _encode(value: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        digits.append(_ALPHABET[value & 31])
-        value >>= 5
-    return "".join(reversed(digits))
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+"""Two characters for ten bits."""
+_SHIFTS = range(70, -10, -10)
+_TIME = (1 << 45) - 1
+_RANDOM = (1 << RANDOM_BITS) - 1
 
 
 def make_id(milliseconds: int, random: int) -> str:
     """Sixteen characters: 45 bits of time since 1970, 35 of randomness. Later ids sort after earlier ones."""
-    return _encode(milliseconds, 9) + _encode(random, 7)
+    value = (milliseconds & _TIME) << RANDOM_BITS | random & _RANDOM
+    return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 def is_id(text: str) -> bool:

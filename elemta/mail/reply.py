@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 
 import attrs
 
@@ -28,6 +29,12 @@ class EnhancedCode:
     detail: int
 
 
+@functools.lru_cache(maxsize=256)
+def _read_enhanced(text: str) -> tuple[int, EnhancedCode]:
+    class_, subject, detail = (int(part) for part in text.split("."))
+    return class_, EnhancedCode(subject, detail)
+
+
 @attrs.frozen(slots=True)
 class Reply:
     """A reply code, an enhanced code where there is one, and one or more lines of text."""
@@ -45,10 +52,10 @@ class Reply:
         """
         if enhanced is None:
             return cls(code, None, lines or ("",))
-        class_, subject, detail = (int(part) for part in enhanced.split("."))
+        class_, parsed = _read_enhanced(enhanced)
         if class_ != code // 100:
             raise ValueError(f"{enhanced} does not go with {code}")
-        return cls(code, EnhancedCode(subject, detail), lines or ("",))
+        return cls(code, parsed, lines or ("",))
 
     @property
     def severity(self) -> Severity:

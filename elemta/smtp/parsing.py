@@ -6,7 +6,7 @@ import binascii
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import attrs
 
@@ -67,8 +67,7 @@ class Dialect:
 _STRICT: Final = Dialect()
 
 
-@attrs.frozen(slots=True)
-class Line:
+class Line(NamedTuple):
     """A command line, split but not yet parsed: the verb is known and offered, the argument is raw text."""
 
     verb: str
