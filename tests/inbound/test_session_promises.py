@@ -7,7 +7,6 @@ from test_session_tls import starttls
 from elemta.config import ListenerTls
 from elemta.mail import DeliverByMode, Envelope, Notify, Ret
 
-
 FOR_OUR_USERS = make_config(listener={"future_release": 30 * 86400.0})
 
 
