@@ -192,6 +192,12 @@ class DnsServer:
             await udp.sendto(response, peer)
 
     async def _serve_tcp(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._answer_tcp(stream)
+        except trio.BrokenResourceError:  # who asked has heard enough
+            pass
+
+    async def _answer_tcp(self, stream: trio.SocketStream) -> None:
         received = bytearray()
         async for piece in stream:
             received += piece
