@@ -1,4 +1,4 @@
-"""What holds for every test: a deadline, and errors shown bare rather than inside a group of one."""
+"""What holds for every test: a deadline, errors shown bare rather than inside a group of one, no secret told."""
 
 import functools
 import inspect
@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import pytest
+import secret_watch
 import trio
+from secret_watch import watch
 
 DEFAULT_DEADLINE = 5.0
 """Seconds, of the clock that the test runs on (virtual with `autojump_clock`, then give more)."""
@@ -37,6 +39,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if {"autojump_clock", "mta"} & set(getattr(item, "fixturenames", ())):
                 seconds = max(seconds, 30 * 86400.0)
             item.obj = _limited(function, seconds)  # type: ignore[attr-defined]
+
+
+secret_watch.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "teardown":
+        for name, text in report.sections:
+            if name.startswith(("Captured stdout", "Captured stderr", "Captured log")):
+                watch.hear(text)
+        told = watch.findings()
+        if told and report.passed:
+            report.outcome = "failed"
+            report.longrepr = "a secret was told:\n" + "\n".join(told)
+    return report
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -157,7 +157,8 @@ class Setting:
     def write(
         self, *, domains: Sequence[str] = ("example.org",), networks: Sequence[str] = (), extra: str = ""
     ) -> Path:
-        """Write the file (again)."""
+        """Write the file (again); what the server logs at its most talkative is searched for secrets."""
+        logging = "" if "[logging" in extra else '[logging]\nlevel = "debug"\n'
         self.file.write_text(
             f"""
 hostname = "mx.example.org"
@@ -184,7 +185,7 @@ port = {self.closed}
 match = "*"
 transport = "maildir"
 path = "{self.mail}/{{domain}}/{{local_part}}"
-{extra}
+{logging}{extra}
 """
         )
         return self.file
