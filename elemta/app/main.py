@@ -227,6 +227,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             load=judges.load,
             flights=flights,
             verifier=None if capture is not None else verifier,
+            memo=memo,
             inherited=inherited,
             most_sessions=raise_descriptor_limit(),
         ) as listeners,

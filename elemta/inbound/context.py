@@ -19,6 +19,7 @@ from elemta.runtime import Drain, LoadGauge, WallClock, summarize
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
+from .kept_senders import KeptSenders
 from .offers import Offers
 
 _ID_RANDOM_BITS = 35
@@ -50,6 +51,8 @@ class Services:
 
     verifier: Verifier | None = None
     """None: next hops are not asked about recipients."""
+    kept_senders: KeptSenders | None = None
+    """None: senders that are too long are not rewritten."""
 
     def make_id(self) -> str:
         """A fresh id for a session or a message."""

@@ -7,7 +7,7 @@ an alias with one mailbox everything goes on (§5.2.7.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import attrs
 
@@ -44,14 +44,18 @@ def expand(
     recipients: Iterable[tuple[Mailbox, Recipient]],
     behind: Callable[[Mailbox], tuple[Mailbox, ...]],
     sender: Callable[[Mailbox], Mailbox | None] = lambda target: None,
+    *,
+    added: Container[Mailbox] = (),
 ) -> Expansion:
     """Replace each recipient by those behind it. `sender` says who sends it on there, where that is another
-    than the envelope says."""
+    than the envelope says; it is asked about those behind others, and those `added` here."""
     found: dict[Mailbox, Recipient] = {}
     expanded = []
     for mailbox, recipient in recipients:
         targets = behind(mailbox)
         if targets == (mailbox,):
+            if mailbox in added:
+                recipient = attrs.evolve(recipient, sender=sender(mailbox))
             known = found.get(mailbox)
             found[mailbox] = recipient if known is None else _named_twice(recipient, known.dsn)
             continue

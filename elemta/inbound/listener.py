@@ -25,7 +25,17 @@ from elemta.mail import Reply, replies
 from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
 from elemta.routing import Router
-from elemta.runtime import Drain, LoadGauge, QuickSocketStream, WallClock, bind, contain, noted, supervise
+from elemta.runtime import (
+    Drain,
+    LoadGauge,
+    Memo,
+    QuickSocketStream,
+    WallClock,
+    bind,
+    contain,
+    noted,
+    supervise,
+)
 from elemta.spool import Spool
 from elemta.tls import TlsContexts
 
@@ -33,6 +43,7 @@ from .accepting import CAPACITY_ERRORS, Arrival, ListenerSource, SocketSource, S
 from .binding import BoundListener, Inherited, rebind
 from .context import Services, SessionContext, make_context
 from .injection import Injection, Wishes, begin_injection
+from .kept_senders import KeptSenders
 from .limits import Admission, ClientLimits, ClientLimitsStatistics
 from .presence import send_and_close
 from .refusals import CapacityReporter, RefusalReporter
@@ -374,6 +385,7 @@ async def open_listeners(
     load: LoadGauge | None = None,
     flights: FlightRecorder | None = None,
     verifier: Verifier | None = None,
+    memo: Memo | None = None,
     inherited: Inherited | None = None,
     most_sessions: int | None = None,
 ) -> AsyncGenerator[Listeners, None]:
@@ -387,6 +399,7 @@ async def open_listeners(
     Args:
       flights: keeps what was said in sessions that failed.
       verifier: asks next hops about recipients.
+      memo: keeps what does not fit into addresses.
       inherited: what a reload may find further sockets in.
       most_sessions: bounds the sessions beside `limits.sessions`, by what the system allows.
     """
@@ -405,6 +418,7 @@ async def open_listeners(
         load=load,
         flights=flights,
         verifier=verifier,
+        kept_senders=None if memo is None else KeptSenders(memo),
     )
     async with trio.open_nursery() as nursery:
         listeners = Listeners(bound, config, services, inherited=inherited, most_sessions=most_sessions)

@@ -91,8 +91,16 @@ def is_incomplete(mailbox: Mailbox, router: Router) -> bool:
     )
 
 
-def may_return(router: Router, path: ForwardPath, *, sender: ReversePath, now: float) -> RelayDecision | None:
-    """Decide about a recipient that is a sender which we rewrote; None: it is none. `now`: wall clock.
+def may_return(
+    router: Router,
+    path: ForwardPath,
+    *,
+    sender: ReversePath,
+    now: float,
+    kept: Callable[[str], Mailbox | None] = lambda key: None,
+) -> RelayDecision | None:
+    """Decide about a recipient that is a sender which we rewrote; None: it is none. `now`: wall clock. `kept`
+    knows who was kept under a key.
 
     The hash in it is what lets a stranger reach somebody else's domain through us, and only for a bounce
     where the configuration says so.
@@ -102,11 +110,12 @@ def may_return(router: Router, path: ForwardPath, *, sender: ReversePath, now: f
     found = router.original_sender(path.mailbox, now, bounce=sender.is_null)
     if found is None:
         return None
-    if found.mailbox is None:
+    original = kept(found.kept) if found.kept else found.mailbox
+    if original is None:
         return RelayDecision(False, replies.MAILBOX_UNKNOWN)
     if not found.may_write:
         return RelayDecision(False, replies.BOUNCES_ONLY)
-    return RelayDecision(True, replies.RECIPIENT_OK, path.mailbox, found.mailbox)
+    return RelayDecision(True, replies.RECIPIENT_OK, path.mailbox, original)
 
 
 def may_relay(

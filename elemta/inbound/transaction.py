@@ -80,6 +80,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "_added",
         "_asks",
         "_context",
         "_deeds",
@@ -89,6 +90,7 @@ class Transaction:
         "_found",
         "_hold",
         "_judge",
+        "_kept",
         "_may_relay",
         "_meant_for",
         "_origin",
@@ -141,6 +143,10 @@ class Transaction:
         """Those that are still to be looked up."""
         self._originals: dict[Mailbox, Mailbox] = {}
         """Who is behind those recipients that are senders which we rewrote."""
+        self._kept: dict[str, Mailbox | None] = {}
+        """The same of those that were kept under a key."""
+        self._added: set[Mailbox] = set()
+        """Recipients that plugins have added: mail for them is sent on by us."""
         self._draft: Draft | None = None
         self._fixer: HeaderFixer | None = None
         """Where the header may be mended (RFC 6409 §8)."""
@@ -163,7 +169,7 @@ class Transaction:
         the notices that were asked for either time."""
         context = self._context
         router, now = context.services.router, context.services.clock.time()
-        decision = may_return(router, path, sender=self.sender, now=now) or may_relay(
+        decision = may_return(router, path, sender=self.sender, now=now, kept=self._kept.get) or may_relay(
             router, path, trusted=self._may_relay, role=context.listener.role, exists=self._exists
         )
         mailbox = decision.mailbox
@@ -188,11 +194,25 @@ class Transaction:
     def has_to_ask(self, path: ForwardPath) -> bool:
         """Whether `look_up` would have something to ask."""
         router = self._context.services.router
-        return router.has_to_ask(router.mailbox_of(path))
+        return bool(self._kept_under(path)) or router.has_to_ask(router.mailbox_of(path))
+
+    def _kept_under(self, path: ForwardPath) -> str:
+        """The key of a sender which we rewrote, where it is not in the address itself."""
+        services = self._context.services
+        if path.mailbox is None or services.kept_senders is None:
+            return ""
+        found = services.router.original_sender(path.mailbox, services.clock.time(), bounce=True)
+        return "" if found is None else found.kept
 
     async def look_up(self, path: ForwardPath) -> Reply | None:
         """Ask the table of recipients about one that is to be added, where there is such a table; None, or
         why it cannot be added now."""
+        kept = self._context.services.kept_senders
+        if kept is not None and (key := self._kept_under(path)):
+            with trio.move_on_after(_LONGEST_LOOK_UP):
+                self._kept[key] = await kept.find(key)
+                return None
+            return replies.RECIPIENTS_UNAVAILABLE
         mailbox = self._context.services.router.mailbox_of(path)
         if mailbox not in self._recipients:
             self._found.pop(mailbox, None)  # refused before: it may exist by now
@@ -449,6 +469,7 @@ class Transaction:
         changed = apply_changes(before, changes, utf8=utf8)
         if changed.header:
             await self._rewrite(self._draft, changed.header, utf8=utf8)
+        self._added |= changed.recipients.keys() - before.recipients.keys()
         self.sender, self._recipients, self._priority = changed.sender, changed.recipients, changed.priority
         self._tags = changed.tags
 
@@ -605,8 +626,12 @@ class Transaction:
 
         if mailbox is None:
             return expand(self._recipients.items(), behind)
+        keep = None if services.kept_senders is None else services.kept_senders.keep
         return expand(
-            self._recipients.items(), behind, lambda target: router.forward_sender(mailbox, target, now)
+            self._recipients.items(),
+            behind,
+            lambda target: router.forward_sender(mailbox, target, now, keep),
+            added=self._added,
         )
 
     def _envelope(self, recipients: tuple[Recipient, ...]) -> Envelope:

@@ -32,7 +32,7 @@ from elemta.runtime import ThreadPool, run_in_thread
 from .folders import fill_folder
 from .recipients import MAX_TARGETS, RecipientTable, read_recipients, strip_tag
 from .recipientstore import RecipientStore, RecipientsUnavailable
-from .srs import Srs, SrsSecretsError, read_srs_secrets
+from .srs import Keep, KeptSender, Srs, SrsSecretsError, read_srs_secrets
 from .tables import DomainTable, RouteTable, fold_local_part, mailbox_key
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -111,9 +111,11 @@ class OriginalSender:
     """What is to be known of a sender that was rewritten, where mail comes to it."""
 
     mailbox: Mailbox | None
-    """None: the address was not made here, or too long ago."""
+    """None: the address was not made here, or too long ago, or see `kept`."""
     may_write: bool
     """Whether mail from such a sender is taken for it."""
+    kept: str = ""
+    """The key under which he has been kept."""
 
 
 class Destination(enum.Enum):
@@ -320,8 +322,11 @@ class Router:
 
         return look(self._tables.recipients) if store is None else store.ask(look)
 
-    def forward_sender(self, sender: Mailbox, target: Mailbox, now: float) -> Mailbox | None:
+    def forward_sender(
+        self, sender: Mailbox, target: Mailbox, now: float, keep: Keep | None = None
+    ) -> Mailbox | None:
         """Who sends mail of `sender` on to a target of an alias, at `now` (wall clock). None: he does.
+        `keep`: for senders that are too long to be written into the address.
 
         Only for a target of somebody else's; our own domains name us in their SPF records already.
         """
@@ -332,7 +337,7 @@ class Router:
             or self.destination(target) is not Destination.FOREIGN
         ):
             return None
-        return tables.srs.rewrite(sender, now)
+        return tables.srs.rewrite(sender, now, keep)
 
     def original_sender(self, mailbox: Mailbox, now: float, *, bounce: bool) -> OriginalSender | None:
         """Who is behind a sender that `forward_sender` made, where mail comes to it at `now` (wall clock);
@@ -342,8 +347,10 @@ class Router:
             return None
         if tables.recipients is not None and tables.recipients.is_listed(mailbox):
             return None
-        found = tables.srs.reverse(mailbox, now)
-        return OriginalSender(found, may_write=bounce or not tables.bounces_only)
+        found, may_write = tables.srs.reverse(mailbox, now), bounce or not tables.bounces_only
+        if isinstance(found, KeptSender):
+            return OriginalSender(None, may_write, found.key)
+        return OriginalSender(found, may_write)
 
     def route(self, mailbox: Mailbox, *, quarantined: bool = False) -> Route:
         """The first route that matches; without one, the MX of the domain.

@@ -4,6 +4,8 @@
     SRS1=HHHHHH=first.example==HHHH=TT=origin.example=alice@ours.example
                                                              what first.example sent on, sent on by us
 
+    SRS0=HHHHHH=TT==KKKKKKKKKKKKKKKKKKKKKKKKKK@ours.example   one too long for that, kept here under a key
+
 The next hop sees a domain whose SPF record names us. A bounce comes back here, and the hash HHHHHH says that
 we made the address: nobody else can use us as a relay with one. TT is the day, so an address that was seen
 does not serve for ever. However often a message is sent on, the address grows no further than SRS1: it goes
@@ -18,7 +20,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +38,8 @@ _DAYS: Final = 1024
 _BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _HASH: Final = 6
 """Letters of a hash, 5 bits each: a guess at each of a million bounces hits once in a thousand tries."""
+_KEY: Final = 26
+"""Letters of the key of a sender that is kept: no two have the same."""
 _MAX_FILE: Final = 64 * 1024
 _MARK: Final = re.compile(r"SRS([01])[=+-]", re.IGNORECASE)
 _ROUTING: Final = frozenset("@%!")
@@ -44,6 +48,17 @@ _ROUTING: Final = frozenset("@%!")
 
 class SrsSecretsError(ValueError):
     """The file of secrets cannot be used. The text names it and what is wrong, and nothing that is in it."""
+
+
+Keep = Callable[[str, Mailbox, float], None]
+"""Keeps a sender under a key until a time of the wall clock."""
+
+
+@attrs.frozen
+class KeptSender:
+    """Who is behind an address has been kept under this key."""
+
+    key: str
 
 
 @attrs.frozen
@@ -61,11 +76,11 @@ class Srs:
         """Whether it has the form of an address that was made here."""
         return mailbox.domain == self.domain and _MARK.match(mailbox.local_part) is not None
 
-    def rewrite(self, sender: Mailbox, now: float) -> Mailbox | None:
+    def rewrite(self, sender: Mailbox, now: float, keep: Keep | None = None) -> Mailbox | None:
         """The sender with which its mail is sent on at `now` (wall clock).
 
-        None: it has none. The result would be longer than a local part may be (RFC 5321 §4.5.3.1.1), or its
-        local part asks for routing.
+        One that would be longer than a local part may be (RFC 5321 §4.5.3.1.1) is kept under a key that
+        stands in its place. None: it cannot be kept, or its local part asks for routing.
         """
         if not _ROUTING.isdisjoint(sender.local_part):
             return None
@@ -83,23 +98,33 @@ class Srs:
             else:
                 made = self._later(parts[1], parts[2])
         if len(made.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART:
-            return None
+            if keep is None:
+                return None
+            kept = self._key_of(sender)
+            keep(kept.key, sender, now + self.max_age + 2 * _DAY)
+            stamp = _stamp(int(now // _DAY) % _DAYS)
+            made = f"SRS0={self._hash(self.secrets[0], '0', stamp, '', kept.key)}={stamp}=={kept.key}"
         return Mailbox(made, self.domain)
 
-    def reverse(self, mailbox: Mailbox, now: float) -> Mailbox | None:
+    def reverse(self, mailbox: Mailbox, now: float) -> Mailbox | KeptSender | None:
         """Who is behind an address that `rewrite` made; None: it did not, or too long ago."""
         mark = _MARK.match(mailbox.local_part)
         if mark is None or mailbox.domain != self.domain:
             return None
         text = mailbox.local_part[5:]
         found = self._reverse_first(text, now) if mark[1] == "0" else self._reverse_later(text)
-        if found is not None and found.domain == self.domain:
+        if isinstance(found, Mailbox) and found.domain == self.domain:
             # It was sent on by us, by another, and by us again: we are the first host as well.
             first = _MARK.match(found.local_part)
             found = None if first is None else self._reverse_first(found.local_part[5:], now)
-        if found is None or not _ROUTING.isdisjoint(found.local_part):
+        if isinstance(found, Mailbox) and not _ROUTING.isdisjoint(found.local_part):
             return None
         return found
+
+    @staticmethod
+    def _key_of(sender: Mailbox) -> KeptSender:
+        digest = hashlib.sha256(str(sender).encode("utf-8", "surrogatepass")).digest()
+        return KeptSender(base64.b32encode(digest)[:_KEY].decode("ascii"))
 
     def _first(self, sender: Mailbox, day: int) -> str:
         stamp, domain = _stamp(day), sender.domain.text
@@ -109,7 +134,7 @@ class Srs:
     def _later(self, first: str, rest: str) -> str:
         return f"SRS1={self._hash(self.secrets[0], '1', first, rest)}={first}={rest}"
 
-    def _reverse_first(self, text: str, now: float) -> Mailbox | None:
+    def _reverse_first(self, text: str, now: float) -> Mailbox | KeptSender | None:
         parts = text.split("=", 3)
         if len(parts) != 4:
             return None
@@ -123,7 +148,7 @@ class Srs:
         # one day ahead: another of our machines may be past midnight already
         if age * _DAY > self.max_age and age != _DAYS - 1:
             return None
-        return _mailbox(local_part, domain)
+        return _mailbox(local_part, domain) if domain else KeptSender(local_part.upper())
 
     def _reverse_later(self, text: str) -> Mailbox | None:
         parts = text.split("=", 2)

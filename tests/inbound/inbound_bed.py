@@ -282,6 +282,7 @@ async def open_bed(
     notary: Any = None,
     load: Any = None,
     flights: FlightRecorder | None = None,
+    memo: Any = None,
 ) -> AsyncIterator[Bed]:
     """A running server. With a FakeSpool, or the real one over a MemoryStore. At the end everything is
     cancelled, unless told otherwise, so that no test waits for a drain that it is not about."""
@@ -322,6 +323,7 @@ async def open_bed(
                 notary=notary,
                 load=load,
                 flights=flights,
+                memo=memo,
             ) as listeners,
             trio.open_nursery() as nursery,
         ):

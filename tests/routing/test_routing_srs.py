@@ -100,6 +100,41 @@ def test_what_would_be_too_long_or_asks_for_routing_stays_as_it_is(sender):
     assert SRS.rewrite(sender, NOW) is None
 
 
+LONG = Mailbox("bounces+1234567-89ab-alice=partner.example", Domain("mailings.origin.example"))
+
+
+def test_what_is_too_long_is_kept_under_a_key_that_comes_back():
+    kept = {}
+    made = SRS.rewrite(LONG, NOW, lambda key, sender, until: kept.update({key: (sender, until)}))
+    assert len(made.local_part) <= 64
+    assert SRS.is_ours(made)
+    for text in (made.local_part, made.local_part.lower()):
+        found = SRS.reverse(attrs.evolve(made, local_part=text), NOW + 21 * DAY)
+        assert kept[found.key][0] == LONG
+    assert kept[found.key][1] > NOW + 22 * DAY
+    assert SRS.reverse(made, NOW + 23 * DAY) is None
+    again = SRS.rewrite(LONG, NOW, lambda key, sender, until: None)
+    assert again == made  # one sender, one entry
+    # nobody else can make one
+    for forged in (made.local_part.replace("SRS0=", "SRS0=A"), made.local_part[:-1] + "A"):
+        if forged != made.local_part:
+            assert SRS.reverse(attrs.evolve(made, local_part=forged), NOW) is None
+    # and hosts behind us find the way back through us
+    third = Srs(Domain("third.example"), (b"the secret of a third host",), 21 * DAY)
+    assert third.reverse(third.rewrite(made, NOW), NOW) == made
+    assert SRS.reverse(SRS.rewrite(third.rewrite(made, NOW), NOW), NOW) == found
+
+
+def test_short_senders_and_those_that_ask_for_routing_are_never_kept():
+    def keep(key, sender, until):
+        raise AssertionError
+
+    assert SRS.rewrite(parse_mailbox("alice@o.example"), NOW, keep) == SRS.rewrite(
+        parse_mailbox("alice@o.example"), NOW
+    )
+    assert SRS.rewrite(Mailbox("a" * 50 + "%x", Domain("origin.example")), NOW, keep) is None
+
+
 def test_what_only_looks_rewritten_is_rewritten_like_any_other():
     sender = parse_mailbox("srs1=x@o.example")
     assert SRS.reverse(SRS.rewrite(sender, NOW), NOW) == sender
