@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -19,13 +18,11 @@ from elemta.mail import Cause, Deferred, Delivered, Outcome, Reply, TlsFacts, re
 from elemta.runtime import Alarm
 from elemta.spool import NO_FACTS, AttemptFacts
 
+from .desk import Desk
 from .elsewhere import choose, may_go_elsewhere, part
 from .gate import Ruling
 from .recording import keep_flight
 from .site import Job, Site
-
-if TYPE_CHECKING:
-    from .manager import QueueManager
 
 _BEFORE_DATA = frozenset(
     {"connect", "idle", "plugin", "greeting", "hello", "starttls", "login", "mail", "rcpt", "data", "rset"}
@@ -38,7 +35,7 @@ _BEFORE_SENDING = ("before_attempt", "tls_result")
 class Dispatcher:
     """Carries jobs of `site` until there are none, the connection ends or it is told to stop."""
 
-    manager: QueueManager
+    desk: Desk
     site: Site
     transport: Transport
     number: int = 0
@@ -140,17 +137,17 @@ class Dispatcher:
             self.begun = trio.current_time()
             self.connect_seconds = 0.0
             self.course = self.transport.course = Course()
-            self._attempt.set(self.begun + self.manager.timeouts.attempt)
-            await self.manager.wait_may_deliver()
+            self._attempt.set(self.begun + self.desk.context.config.timeouts.attempt)
+            await self.desk.wait_may_deliver()
             outcomes: list[Outcome] | Ruling
             if job.tried:
-                outcomes = await self._deliver_elsewhere(job, self.manager.parcel(job))
+                outcomes = await self._deliver_elsewhere(job, self.desk.parcel(job))
             elif (ruling := await self._ask("before_attempt")) is not None:
                 outcomes = ruling
             else:
-                outcomes = await self._deliver(self._parcel or self.manager.parcel(job))
+                outcomes = await self._deliver(self._parcel or self.desk.parcel(job))
             if isinstance(outcomes, Ruling):
-                await self.manager.rule(self.site, self.job, outcomes)
+                await self.desk.results.rule(self.site, self.job, outcomes)
                 self.job = None
                 self._attempt.close()
                 continue
@@ -179,7 +176,7 @@ class Dispatcher:
         """Write down what is decided; the rest of the job comes next."""
         job = self.job
         assert job is not None
-        rest = part(job, outcomes, self.connection, self.manager.config.delivery.mx_sessions)
+        rest = part(job, outcomes, self.connection, self.desk.context.config.delivery.mx_sessions)
         if rest.jobs:
             job.active.jobs += len(rest.jobs)
             for other in rest.jobs:
@@ -187,7 +184,7 @@ class Dispatcher:
             job = self.job = choose(job, rest.settled)
             outcomes = [outcomes[place] for place in rest.settled]
         if outcomes:
-            await self.manager.settle(self.site, job, outcomes, facts)
+            await self.desk.results.settle(self.site, job, outcomes, facts)
         else:
             job.active.jobs -= 1
         self.job = None
@@ -229,7 +226,7 @@ class Dispatcher:
 
     async def _ask(self, hook: str) -> Ruling | None:
         """Whether plugins let the job be tried, before anything of it is sent."""
-        gate, connection = self.manager.gate, self.connection
+        gate, connection = self.desk.gate, self.connection
         if not gate.asks(hook):
             return None
         assert self.job is not None
@@ -282,7 +279,7 @@ class Dispatcher:
         job.active.jobs += 1
         self.site.put_back(Job(job.active, rest, job.deadline))
         self.job = choose(job, places)
-        return self.manager.parcel(self.job)
+        return self.desk.parcel(self.job)
 
     def _look_ahead(self) -> Parcel | None:
         """Take the next job while the present one is finished, if it is sure to go over this connection."""
@@ -292,9 +289,9 @@ class Dispatcher:
             return None
         if self.carried + 1 >= self._messages_per_connection:
             return None
-        if any(map(self.manager.gate.asks, _BEFORE_SENDING)):  # they may be against it
+        if any(map(self.desk.gate.asks, _BEFORE_SENDING)):  # they may be against it
             return None
-        parcel = self.manager.parcel(first)
+        parcel = self.desk.parcel(first)
         assert self.connection is not None
         if len(self.connection.limits.first_part(parcel.recipients)) < len(parcel.recipients):
             return None
@@ -309,7 +306,7 @@ class Dispatcher:
         if self.following is None:
             self._parcel = None
             return None
-        if self.manager.drain.draining:
+        if self.desk.context.drain.draining:
             self._give_following_back()
             return None
         job, self._parcel = self.following
@@ -409,14 +406,14 @@ class Dispatcher:
         self._woken.set()
 
     def _must_stop(self) -> bool:
-        return self.manager.drain.draining or self.site.is_suspended(trio.current_time())
+        return self.desk.context.drain.draining or self.site.is_suspended(trio.current_time())
 
     def _take(self) -> Job | None:
         return None if self._must_stop() else self.site.take_turn()
 
     def _feed_back(self, outcomes: list[Outcome]) -> None:
         if self.site.provider.complaints or not all(isinstance(outcome, Delivered) for outcome in outcomes):
-            self.manager.listen(self.site, outcomes)
+            self.desk.crew.listen(self.site, outcomes)
         if any(_asks_to_go_away(outcome) for outcome in outcomes):
             self.site.window.failure()
             self.site.provider.last_failure = next(
@@ -425,14 +422,14 @@ class Dispatcher:
         else:
             self.site.window.success()
             if self.site.ready or self.site.provider.line:
-                self.manager.staff(self.site)
+                self.desk.crew.staff(self.site)
 
     def _connect_failed(self, outcome: Outcome, story: tuple[Entry, ...]) -> None:
         facts = NO_FACTS
         if self.job is not None:
             facts = self.facts()
-            keep_flight(self.manager.context, self.site, self.job, self.id, (outcome,), story)
-        self.manager.connect_failed(self.site, self.job, outcome, facts)
+            keep_flight(self.desk.context, self.site, self.job, self.id, (outcome,), story)
+        self.desk.crew.connect_failed(self.site, self.job, outcome, facts)
         self.job = None
 
     def _record(self, outcomes: Sequence[Outcome]) -> None:
@@ -441,7 +438,7 @@ class Dispatcher:
         if job is None or connection is None or all(isinstance(each, Delivered) for each in outcomes):
             return
         story = connection.story(job.message.id)
-        keep_flight(self.manager.context, self.site, job, self.id, outcomes, story)
+        keep_flight(self.desk.context, self.site, job, self.id, outcomes, story)
 
     def record_end(self, outcome: Outcome) -> None:
         """The same where it ended without a result for its job."""

@@ -9,7 +9,7 @@ for a notice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,23 +17,23 @@ from random import Random
 import attrs
 import trio
 
-from elemta.config import Config, TimeoutsConfig
-from elemta.delivery import Parcel, Transport
+from elemta.config import Config
+from elemta.delivery import Transport
 from elemta.events import EventBus, FlightRecorder
-from elemta.mail import Outcome, ReversePath
 from elemta.plugin import PluginHost
 from elemta.routing import Route, Router
 from elemta.runtime import Drain, Restart, WallClock, supervise
-from elemta.spool import AttemptFacts, Spool
+from elemta.spool import Spool
 
 from .bell import Bell
 from .care import Care
 from .claims import Claims
 from .clockwatch import ClockWatch
 from .context import QueueContext
+from .desk import Desk
 from .detours import Detours
 from .dispatcher import Dispatcher
-from .gate import Gate, Ruling
+from .gate import Gate
 from .limits import Limits
 from .notices import Notices
 from .operations import Operations
@@ -43,13 +43,10 @@ from .retention import Retention
 from .retry import RetrySchedule
 from .room import Room
 from .scheduler import Scheduler
-from .site import Job, Site, SiteStatistics
+from .site import SiteStatistics
 from .sites import Sites, Survey
 from .underway import Underway
 from .verdict import Judge
-
-PENDING_RECORDS = 5000
-"""Results not yet on the disk, from which on deliveries wait for the writer."""
 
 
 @attrs.frozen
@@ -64,7 +61,7 @@ class QueueStatistics:
 
 
 class QueueManager:
-    """The running queue: what the outside asks of it, and what its dispatchers do."""
+    """The running queue: what the outside asks of it."""
 
     def __init__(
         self,
@@ -83,8 +80,9 @@ class QueueManager:
         detours = Detours(router)
         self.results = Results(context, self.room, Notices(context), judge, watch, self.gate, detours)
         self.sites = Sites(
-            context, self.results, lambda site: Dispatcher(self, site, make_transport(site.route)), survey
+            context, self.results, lambda site: Dispatcher(desk, site, make_transport(site.route)), survey
         )
+        desk = Desk(context, self.gate, self.results, self.sites)
         self.underway = Underway(self.sites.dispatchers)
         pauses = Pauses()
         self.claims = Claims(context, self.room, self.sites, self.results, pauses, self.gate)
@@ -98,10 +96,6 @@ class QueueManager:
     @property
     def config(self) -> Config:
         return self.context.config
-
-    @property
-    def timeouts(self) -> TimeoutsConfig:
-        return self.context.config.timeouts
 
     def wake(self) -> None:
         """Something may be due. Sync, cannot fail."""
@@ -134,45 +128,6 @@ class QueueManager:
             sites=tuple(site.statistics(now) for site in self.sites.all),
             draining=self.drain.draining,
         )
-
-    # --- what dispatchers ask --------------------------------------------------------------------
-
-    def staff(self, site: Site) -> None:
-        """Start the dispatchers that the site wants."""
-        self.sites.staff(site)
-
-    def listen(self, site: Site, outcomes: Sequence[Outcome]) -> None:
-        """Notice what the next hop says about us; it may suspend the site."""
-        self.sites.listen(site, outcomes)
-
-    def connect_failed(self, site: Site, job: Job | None, outcome: Outcome, facts: AttemptFacts) -> None:
-        """No connection could be had: settle the job, and all that waits where the site counts as dead."""
-        self.sites.connect_failed(site, job, outcome, facts)
-
-    def parcel(self, job: Job) -> Parcel:
-        """What the transport gets."""
-        message = job.message
-        recipients = tuple(claimed.recipient for claimed in job.recipients)
-        envelope, sender = message.envelope, recipients[0].sender  # that of all of a job
-        if sender is not None:
-            envelope = attrs.evolve(envelope, reverse_path=ReversePath(sender))
-        return Parcel(message.id, envelope, recipients, self.context.spool.content(message))
-
-    async def wait_may_deliver(self) -> None:
-        """Hold an attempt back while its result could not be written down."""
-        spool = self.context.spool
-        if spool.pending_records > PENDING_RECORDS:
-            await spool.wait_recorded()
-        while spool.deliveries_paused:  # noqa: ASYNC110 - a rare state of a full disk, nobody signals its end
-            await trio.sleep(1.0)
-
-    async def rule(self, site: Site, job: Job, ruling: Ruling) -> None:
-        """Write down what plugins decided in the place of an attempt."""
-        await self.results.rule(site, job, ruling)
-
-    async def settle(self, site: Site, job: Job, outcomes: list[Outcome], facts: AttemptFacts) -> None:
-        """Write down what an attempt did and tell the watchers."""
-        await self.results.settle(site, job, outcomes, facts)
 
     # --- tasks -----------------------------------------------------------------------------------
 
