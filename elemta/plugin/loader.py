@@ -12,10 +12,17 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from importlib.machinery import ModuleSpec
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import attrs
@@ -186,11 +193,27 @@ def _import(entry: PluginConfig) -> tuple[ModuleType, str]:
         raise _Unusable(f"there is no {file}", "say where the plugin is with path or module")
     _refuse_unsafe(file)
     name = f"elemta_plugin_{entry.name.replace('-', '_').replace('.', '_')}"
-    folder = [str(file.resolve().parent)] if file.name == MAIN else None
-    spec = importlib.util.spec_from_file_location(name, file.resolve(), submodule_search_locations=folder)
+    written = str(file.resolve())
+    folder: list[str] | None = None
+    if file.name == MAIN:
+        folder = [str(file.resolve().parent)]
+        kinds = ((_AsWritten, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+        sys.path_importer_cache[folder[0]] = FileFinder(folder[0], *kinds)
+    loader = _AsWritten(name, written) if file.suffix in SOURCE_SUFFIXES else None
+    spec = importlib.util.spec_from_file_location(
+        name, written, loader=loader, submodule_search_locations=folder
+    )
     if spec is None:
         raise _Unusable(f"{file} is no Python file")
     return _execute(spec, name, str(file)), str(file)
+
+
+class _AsWritten(SourceFileLoader):
+    """Compiles what the file says now. What Python keeps compiled is told from it by size and second only."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _import_module(name: str) -> tuple[ModuleType, str]:

@@ -1,6 +1,7 @@
 """From `[[plugins]]` to classes: found, safe, of this version, with settings that fit."""
 
 import importlib
+import os
 import textwrap
 import zipfile
 from pathlib import Path
@@ -170,6 +171,20 @@ def test_a_plugin_of_several_files_is_loaded_anew_as_a_whole(tmp_path):
     with pytest.raises(SettingsError, match="ZeroDivisionError"):
         load_plugin(entry)
     assert importlib.import_module("elemta_plugin_several.words").WORD == "another"
+
+
+@pytest.mark.parametrize("changed", ["plugin.py", "words.py"])
+def test_a_change_of_the_same_second_and_size_is_seen(tmp_path, monkeypatch, changed):
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    write(tmp_path / "words.py", "WORD = 'one'")
+    write(tmp_path / "plugin.py", SOUND + "\nfrom .words import WORD\nSound.said = WORD, 'one'\n")
+    entry = PluginConfig("same", path=tmp_path, config={"word": "x"})
+    file = tmp_path / changed
+    os.utime(file, (1e9, 1e9))
+    assert load_plugin(entry).plugin.said == ("one", "one")
+    write(file, file.read_text().replace("'one'", "'two'"))
+    os.utime(file, (1e9, 1e9))
+    assert "two" in load_plugin(entry).plugin.said
 
 
 def test_a_file_beside_the_plugin_that_others_can_write_is_refused(tmp_path):
