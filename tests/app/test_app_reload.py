@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
+from ports import free_port
 
 from elemta.app.ourselves import Ourselves
 from elemta.app.parts import auth_part, listeners_part, queue_part, router_part, simple_part, tls_part
@@ -229,11 +230,6 @@ async def test_a_reload_that_is_cancelled_leaves_nothing_half_done() -> None:
 
 
 # Listeners
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

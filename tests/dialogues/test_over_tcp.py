@@ -16,7 +16,8 @@ import attrs
 import pytest
 import trio
 import trustme
-from proofs.servers import end, free_port, greets, wait_until
+from ports import free_port
+from proofs.servers import end, greets, wait_until
 
 from .playing import Mismatch, Player, tls_with
 from .reading import Dialogue, read_dialogues

@@ -1,11 +1,11 @@
 """Listening sockets: bound before everything else, with errors that say what to do."""
 
 import errno
-import random
 import socket
 
 import attrs
 import pytest
+from ports import free_port
 
 from elemta.config import HostPort, ListenerAuth, ListenerConfig
 from elemta.inbound import BindError, BoundListener, Rebinding, bind_all, rebind, unclaimed
@@ -14,17 +14,6 @@ from elemta.inbound.binding import BACKLOG
 
 def listener(host: str, port: int = 0, name: str = "test") -> ListenerConfig:
     return ListenerConfig(name, HostPort(host, port))
-
-
-def free_port() -> int:
-    """Below the range that clients get theirs from: what waits there after its end keeps a wildcard out."""
-    for port in random.sample(range(12000, 32000), 100):
-        try:
-            with socket.create_server(("", port)):
-                return port
-        except OSError:
-            continue
-    raise AssertionError("no free port")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import trustme
-from proofs.servers import Elemta, free_port, greets, running_elemta, wait_until
+from ports import free_port, has_ipv6
+from proofs.servers import Elemta, greets, running_elemta, wait_until
 
 ACCOUNT, PASSWORD = "user@ours.example", "correct horse"
 TEN_MEGABYTES = 10 * 1000 * 1000
@@ -49,15 +49,6 @@ class Bed:
             lambda: len(self.messages(name, domain)) >= number, f"{number} messages for {name}@{domain}", 60
         )
         return self.messages(name, domain)
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

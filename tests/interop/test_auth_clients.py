@@ -21,7 +21,8 @@ from urllib.parse import parse_qs
 
 import pytest
 import trustme
-from proofs.servers import free_port, greets, require, running_elemta, wait_until
+from ports import free_port
+from proofs.servers import greets, require, running_elemta, wait_until
 
 pytestmark = [pytest.mark.interop, pytest.mark.deadline(120)]
 

@@ -21,7 +21,8 @@ import trio
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from proofs.servers import end, free_port, require, wait_until
+from ports import free_port
+from proofs.servers import end, require, wait_until
 
 from elemta.config import (
     DeliveryConfig,

@@ -17,7 +17,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 
-from server_process import RunningServer, free_port, serving
+from ports import free_port
+from server_process import RunningServer, serving
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [

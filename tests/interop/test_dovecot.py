@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proofs.servers import end, free_port, greets, open_folder, require, running_elemta, wait_until
+from ports import free_port
+from proofs.servers import end, greets, open_folder, require, running_elemta, wait_until
 
 pytestmark = pytest.mark.interop
 

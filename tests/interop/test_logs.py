@@ -16,7 +16,8 @@ from proofs.servers import end, open_folder, require, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 
-from server_process import RunningServer, Setting, free_port, serving
+from ports import free_port
+from server_process import RunningServer, Setting, serving
 
 pytestmark = pytest.mark.interop
 PROPERTIES = (

@@ -23,7 +23,8 @@ from proofs.servers import require, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 
-from server_process import RunningServer, environment, free_port, serving
+from ports import free_port
+from server_process import RunningServer, environment, serving
 
 pytestmark = pytest.mark.interop
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from policy.dkim_bed import MESSAGE, entry, rsa_key, sign, verify, zone
-from proofs.servers import free_port, open_folder, require
+from ports import free_port
+from proofs.servers import open_folder, require
 
 from elemta.policy.keyring import write_key
 

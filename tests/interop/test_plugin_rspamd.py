@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from proofs.servers import free_port, open_folder, require
+from ports import free_port
+from proofs.servers import open_folder, require
 
 from .plugin_daemons import PluginBed, accepts, running_daemon, running_plugin
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from proofs.servers import Elemta, end, free_port, require, running_elemta, wait_until
+from ports import free_port
+from proofs.servers import Elemta, end, require, running_elemta, wait_until
 
 pytestmark = [pytest.mark.interop, pytest.mark.deadline(90)]
 

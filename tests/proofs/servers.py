@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from ports import free_port
 
 _STATUS = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 
@@ -32,12 +33,6 @@ def require(*programs: str) -> None:
     absent = [program for program in programs if shutil.which(program, path=path) is None]
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from ports import free_port
 
 from .aftermath import examine
 from .ledger import Ledger, Lines, run_sink, send_messages, write_config
-from .servers import free_port, require, route_to, running_elemta, start_elemta
+from .servers import require, route_to, running_elemta, start_elemta
 
 CONFIG = """
 [queue]

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from ports import free_port
 
 from .aftermath import examine
 from .ledger import Crash, Ledger, run_sink, send_messages, watch_lag, write_config
-from .servers import free_port, start_elemta
+from .servers import start_elemta
 
 KILLS = int(os.environ.get("ELEMTA_PROOF_KILLS", "50"))
 STOPS = 10

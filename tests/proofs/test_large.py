@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
-from .servers import Elemta, free_port, route_to, running_elemta, wait_until
+from .servers import Elemta, route_to, running_elemta, wait_until
 
 LIMIT = 50 * 1024 * 1024
 GROWTH = 8 * 1024

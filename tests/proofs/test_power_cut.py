@@ -30,10 +30,11 @@ from pathlib import Path
 import apsw
 import pytest
 import trio
+from ports import free_port
 
 from .aftermath import Aftermath, examine
 from .ledger import Crash, Ledger, run_sink, send_messages, watch_lag, write_config
-from .servers import free_port, require, start_elemta
+from .servers import require, start_elemta
 from .test_kill import STEPS
 
 CUTS = int(os.environ.get("ELEMTA_PROOF_CUTS", "12"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server_process import elemta, free_port, serving, wait_for
+from ports import free_port
+from server_process import elemta, serving, wait_for
 
 
 def test_send_finds_the_development_server_whatever_port_was_free(tmp_path: Path) -> None:

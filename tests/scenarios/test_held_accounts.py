@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from server_process import RunningServer, Setting, elemta, free_port, serving, wait_for
+from ports import free_port
+from server_process import RunningServer, Setting, elemta, serving, wait_for
 
 ACCOUNT = "anna@example.org"
 

@@ -5,32 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import smtplib
-import socket
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from ports import free_port, has_ipv6
 from server_process import RunningServer, Setting, elemta, serving, wait_for
 
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
-
-
-def free_port() -> int:
-    """A port that is free on [::1]; on 127.0.0.1 another program may have it."""
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::1", 0))
-        return int(sock.getsockname()[1])
+pytestmark = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import ENDS_WITHIN, RunningServer, Setting, environment, free_port, serving, wait_for
+from ports import free_port
+from server_process import ENDS_WITHIN, RunningServer, Setting, environment, serving, wait_for
 from tls_files import write_pair
 
 MESSAGE = b"Subject: across a reload\r\n\r\nhello\r\n"

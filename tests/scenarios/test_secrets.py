@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from server_process import Setting, elemta, free_port, serving, wait_for
+from ports import free_port
+from server_process import Setting, elemta, serving, wait_for
 
 from elemta.config import SigningAlgorithm
 from elemta.policy import make_key, write_key

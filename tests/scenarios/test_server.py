@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import RunningServer, Setting, elemta, free_port, serving, wait_for
+from ports import free_port
+from server_process import RunningServer, Setting, elemta, serving, wait_for
 
 MESSAGE = (
     b"From: Anna <anna@client.example>\r\n"

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from server_process import Setting, free_port, serving, wait_for
+from ports import free_port
+from server_process import Setting, serving, wait_for
 
 trace_pb2 = pytest.importorskip(
     "opentelemetry.proto.trace.v1.trace_pb2", reason="the extra otel is not installed"

@@ -9,7 +9,8 @@ from pathlib import Path
 import dkim
 import pytest
 import trio
-from server_process import RunningServer, Setting, free_port, serving, wait_for
+from ports import free_port
+from server_process import RunningServer, Setting, serving, wait_for
 
 from elemta.config import HostPort, SigningAlgorithm
 from elemta.policy import make_key, record_strings, write_key

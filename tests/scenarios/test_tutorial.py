@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 TOP = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -40,11 +41,6 @@ def clone(tmp_path: Path) -> Path:
     content = (folder / "pyproject.toml").read_bytes()
     (venv / ".elemta-test").write_text(hashlib.sha256(content).hexdigest() + "\n")
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager
