@@ -49,7 +49,10 @@ def arguments_of(event: Event) -> list[tuple[str, Callable[[], HookArguments]]]:
 def _plain(event: Event) -> HookArguments:
     fields: dict[str, NoteValue] = {}
     for name, value in as_dict(event).items():
-        fields[name] = " ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            fields |= {f"{name}.{part}": each for part, each in value.items()}
+        else:
+            fields[name] = " ".join(map(str, value)) if isinstance(value, list) else value
     return HookArguments(event=fields)
 
 

@@ -157,7 +157,8 @@ class HookArguments:
     tls: TlsFacts | None = None
     """How the connection to the next hop is secured; None: not at all."""
     event: dict[str, NoteValue] = attrs.field(factory=dict)
-    """At the hook `event`: its fields, `type` among them; lists are shown as text, joined with blanks."""
+    """At the hook `event`: its fields, `type` among them; lists are shown as text, joined with blanks, parts
+    of a field under names such as `phases.connect`."""
     reason: str = ""
     """Why: at `shutdown`, `disconnect`, `hold`, `release`, `bounce`, `expire`."""
     notes: dict[str, NoteValue] = attrs.field(factory=dict)

@@ -10,7 +10,7 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -217,11 +217,13 @@ async def run_sink(
     *,
     defer: float = 0.0,
     refuse: float = 0.0,
+    judge: Callable[[str, str], bytes | None] | None = None,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """A next hop that notes every copy; answers 451 to the final dot with probability `defer` (not noted).
 
-    That share of the messages which `refuse` says is answered 550 whenever it comes.
+    That share of the messages which `refuse` says is answered 550 whenever it comes. What `judge` answers for
+    the id and the recipient of a message is said to its final dot; None: it is taken.
     """
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -263,6 +265,10 @@ async def run_sink(
             return
         if int(id_, 16) % 1000 < refuse * 1000:
             await stream.send_all(b"550 5.7.1 not wanted\r\n")
+            return
+        refusal = judge(id_, recipient) if judge is not None else None
+        if refusal is not None:
+            await stream.send_all(refusal + b"\r\n")
             return
         arrival = Arrival(trio.current_time(), body_digest(content), recipient)
         ledger.arrived[id_].append(arrival)
