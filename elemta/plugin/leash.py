@@ -1,5 +1,7 @@
 """Runs a stranger's coroutine so that it ends when it is cancelled, also if it does not want to.
 
+One that awaits nothing, which its code shows, is run to its end by a plain call, and Trio has no part in it.
+
 Trio resumes a task by sending an outcome to its coroutine, and a cancel is one such outcome. What stands
 between the two sees how often a cancel was delivered: code that catches it each time is closed. Only what
 waits under a shield without a deadline cannot be reached; such a plugin belongs in a process.
@@ -8,6 +10,7 @@ waits under a shield without a deadline cannot be reached; such a plugin belongs
 from __future__ import annotations
 
 import ctypes
+import dis
 import inspect
 import types
 from collections.abc import Coroutine, Generator
@@ -24,6 +27,7 @@ class Stalled(BaseException):
         return "computed for too long without an await, and was broken off"
 
 
+_SUSPENDING = frozenset({"YIELD_VALUE", "SEND", "YIELD_FROM"})
 PATIENCE = 1_000
 """Cancels that one call may catch. Clean-up that is right sees a handful of them."""
 
@@ -55,8 +59,27 @@ def leash(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:  # A
                 sent.unwrap()
 
 
-STEP = leash.__code__
-"""By this code a step of a plugin is known in a stack."""
+def awaits(function: object) -> bool:
+    """Whether calling it makes anything else than a coroutine that runs through to its end in one step."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType) or not inspect.iscoroutinefunction(function):
+        return True
+    # An await, and what `async for` and `async with` are made of, suspends by one of these
+    return any(each.opname in _SUSPENDING for each in dis.get_instructions(code))
+
+
+def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:  # Any: what a plugin returns
+    """Run a coroutine of a function that does not await (`awaits`), and return what it does."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    _close(coroutine)
+    raise RuntimeError("it awaited what its code does not show")
+
+
+STEPS = frozenset({leash.__code__, run_through.__code__})
+"""By these codes a step of a plugin is known in a stack."""
 
 
 def _close(coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -5,11 +5,15 @@ an event: so a plugin's scopes, its swallowed cancels and whatever it raises sta
 ends the wait; the call's scope is cancelled behind the caller, who does not wait for that. What escapes all
 this (a background task that crashes, a nursery left open) ends the plugin's nursery: its calls fail as
 `CRASH`, and it is begun anew after a pause.
+
+A method that has no `await` can neither hang nor be cancelled, and leaves nothing behind but a scope that it
+left open. It is called where it is asked, within a scope that mends that: no task, no event, no alarm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +23,7 @@ from elemta.runtime import Alarm, Backoff, escape_text, supervise
 
 from .api import Context, Plugin, bind, to_answer
 from .decisions import HookAnswer
-from .leash import leash
+from .leash import awaits, leash, run_through
 from .loader import LoadedPlugin
 from .settings import timeouts_of
 from .tier import Failure, PluginFailed, Tier, TierStatistics
@@ -91,6 +95,8 @@ class TaskTier(Tier):
         self._timeouts = timeouts_of(loaded.entry, loaded.hooks)
         self._nursery: trio.Nursery | None = None
         self._methods: dict[str, Method] = {}
+        self._at_once: dict[str, Method] = {}
+        """Those that do not await."""
         self._active: set[_Call] = set()
         self._calls = 0
         self._restarts = 0
@@ -139,6 +145,11 @@ class TaskTier(Tier):
                         self._run_task, task, pause, name=f"plugin {loaded.entry.name}: {name}"
                     )
                 self._methods, self._nursery = methods, nursery
+                self._at_once = {
+                    hook: methods[hook]
+                    for hook, name in loaded.hooks.items()
+                    if not awaits(getattr(plugin, name))
+                }
                 if self._restarts == 0:
                     started()
                 try:
@@ -192,6 +203,9 @@ class TaskTier(Tier):
         if nursery is None or hook not in self._methods:
             await trio.lowlevel.checkpoint()
             raise self._counted(PluginFailed(Failure.CRASH, f"out of service: {self._detail}"))
+        method = self._at_once.get(hook)
+        if method is not None:
+            return self._call_at_once(hook, method, arguments)
         if len(self._active) >= MOST_ACTIVE:
             await trio.lowlevel.checkpoint()
             raise self._counted(PluginFailed(Failure.ERROR, f"more than {MOST_ACTIVE} calls under way"))
@@ -200,6 +214,19 @@ class TaskTier(Tier):
         began = trio.current_time()
         try:
             return await self._wait(call)
+        finally:
+            self._calls += 1
+            self._seconds += trio.current_time() - began
+
+    def _call_at_once(self, hook: str, method: Method, arguments: HookArguments) -> HookAnswer:
+        """A call of what does not await, in the task of its caller. See docs/decisions/0015."""
+        began = trio.current_time()
+        try:
+            with trio.CancelScope():  # noqa: ASYNC100 - of a scope left open within, Trio tells, and mends it
+                returned = copy_context().run(run_through, method(arguments))  # type: ignore[arg-type]
+            return to_answer(hook, returned)
+        except BaseException as error:  # noqa: ASYNC103 - a stranger's SystemExit, too; nothing awaits here
+            raise self._in_words(error) from None  # noqa: ASYNC104 - as above
         finally:
             self._calls += 1
             self._seconds += trio.current_time() - began
@@ -240,6 +267,9 @@ class TaskTier(Tier):
             raise self._counted(call.failure)
         assert call.answer is not None
         return call.answer
+
+    def _in_words(self, error: BaseException) -> PluginFailed:
+        return self._counted(PluginFailed(Failure.ERROR, describe(error, self._loaded.source)))
 
     def _counted(self, failure: PluginFailed) -> PluginFailed:
         self._count(failure.kind)

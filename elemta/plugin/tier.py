@@ -93,7 +93,7 @@ class Tier(ABC):
 
         Returns a checked answer, at latest by the deadline that the tier was made with (`timeout` of the
         plugin's configuration), also if the plugin never returns. Cancelled: the caller leaves at once, and
-        the plugin's call is cancelled behind it. A checkpoint at least where the plugin was asked.
+        the plugin's call is cancelled behind it. A checkpoint, unless its method has no `await`.
 
         Raises:
           PluginFailed: with how it failed. Nothing else, whatever the plugin does.

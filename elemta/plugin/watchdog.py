@@ -23,7 +23,7 @@ import trio
 
 from elemta.config import OnStall, PluginConfig
 
-from .leash import STEP, Stalled
+from .leash import STEPS, Stalled
 
 _LOOK_EVERY = 0.05
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -157,7 +157,7 @@ class _Watcher:
             return False
         frame: FrameType | None = top
         while frame is not None:
-            if frame.f_code is STEP:
+            if frame.f_code in STEPS:
                 return True
             frame = frame.f_back
         return False
