@@ -263,17 +263,16 @@ class ServerConnection:
         # Sequence before arguments: which parameters are right depends on where we are
         if not is_legal(self._state, verb):
             return BadCommand(verb, self._out_of_sequence(verb))
-        command = parse_line(split, offered, utf8=self._utf8, dialect=self._dialect)
-        if verb in _RESTRICTED and not isinstance(command, BadCommand):
+        if verb in _RESTRICTED:
             refusal = self._restriction(verb)
             if refusal is not None:
                 return BadCommand(verb, refusal)
-        return command
+        return parse_line(split, offered, utf8=self._utf8, dialect=self._dialect)
 
     def _restriction(self, verb: str) -> Reply | None:
         """Why a command that is legal by the table is out of sequence all the same."""
         if verb == Verb.AUTH:
-            return replies.BAD_SEQUENCE if self._authenticated else None  # RFC 4954 §4
+            return replies.BAD_SEQUENCE if self._authenticated else None  # RFC 4954 §4: whatever it says
         if verb == Verb.STARTTLS:
             return replies.TLS_ACTIVE if self._tls else None  # RFC 3207 §4.2
         # The table has DATA here for clients, who meet servers that say 354 (RFC 2920 §3.1); we never do.
