@@ -340,7 +340,7 @@ class Dialogue:
             return refusal
         if not (self._context.listener.vrfy and self.visitor.may_relay):
             return replies.CANNOT_VERIFY
-        return verify(self._context.services.router, command.argument)
+        return verify(self._context.services.router, command.argument, utf8=command.smtputf8)
 
     def _help(self, command: smtp.Help) -> Reply:
         return self._junk_command() or replies.HELP

@@ -2,11 +2,13 @@
 
 Section numbers without an RFC are of RFC 5321. Enhanced codes are those of the registry that
 RFC 5248 set up (first entries: RFC 3463). RFC 2034 §4 leaves them out of the greeting, the answers
-to HELO and EHLO, and 3yz replies. No text here ever repeats what a peer sent.
+to HELO and EHLO, and 3yz replies. No text here repeats what a peer sent, but for the mailbox
+that VRFY has verified.
 """
 
 from __future__ import annotations
 
+from .address import Mailbox
 from .ids import MessageId
 from .reply import Reply
 
@@ -35,8 +37,12 @@ HELP = Reply.of(214, "2.0.0", "commands: see RFC 5321 and the answer to EHLO")
 """HELP (§4.1.1.8)."""
 CANNOT_VERIFY = Reply.of(252, "2.0.0", "cannot verify; send some mail, and it will be tried")
 """VRFY that tells nothing, the same for every address (§3.5.3, §7.3)."""
-VERIFIED = Reply.of(250, "2.1.5", "mail for this address is accepted here")
-"""VRFY where the configuration allows it (§3.5.1): without the address, which the client knows."""
+
+
+def verified(mailbox: Mailbox) -> Reply:
+    """VRFY where the configuration allows it: the mailbox has to be in the reply (§3.5.1)."""
+    return Reply.of(250, "2.1.5", f"<{mailbox}>")
+
 
 # --- Mail transaction ---------------------------------------------------------------------------------
 

@@ -41,11 +41,13 @@ from .commands import (
     Bdat,
     Command,
     Ehlo,
+    Expn,
     Helo,
     Lhlo,
     Mail,
     Rcpt,
     Rset,
+    Vrfy,
     Xclient,
 )
 from .errors import LocalProtocolError, RemoteProtocolError
@@ -74,6 +76,7 @@ _NO_CAPABILITIES: Final = Capabilities()
 _STRICT: Final = Dialect()
 _CLOSED: Final = ConnectionClosed()
 _HELLOS: Final = (Ehlo, Helo, Lhlo)
+_WITH_STRING: Final = (Vrfy, Expn)
 _RESTRICTED: Final = frozenset({Verb.DATA, Verb.AUTH, Verb.STARTTLS})
 """Commands that depend on more than the state."""
 _WITH_CHUNKS: Final = frozenset({State.MAIL, State.REFUSED, State.RCPT, State.CHUNKS, State.FAILED})
@@ -380,7 +383,8 @@ class ServerConnection:
             enhanced = False
         if reply.code == 221:
             reply = name_host(reply, self._hostname)
-        return format_reply(reply, enhanced=enhanced, utf8=self._utf8)
+        utf8 = self._utf8 or (isinstance(pending, _WITH_STRING) and pending.smtputf8)  # RFC 6531 §3.7.4.2
+        return format_reply(reply, enhanced=enhanced, utf8=utf8)
 
     def _reply_to_exceptional(self, reply: Reply) -> bytes:
         pending = self._pending

@@ -17,34 +17,41 @@ CONFIG = attrs.evolve(make_config(), routes=(OF_INFO, *make_config().routes))
 @pytest.mark.parametrize(
     ("argument", "reply"),
     [
-        ("info@ours.example", replies.VERIFIED),
-        ("<info@ours.example>", replies.VERIFIED),
-        ("The Office <info@ours.example>", replies.VERIFIED),
-        ("postmaster", replies.VERIFIED),
-        ("postmaster@mx.ours.example", replies.VERIFIED),
-        ("someone@ours.example", replies.CANNOT_VERIFY),
-        ("someone@backup.example", replies.CANNOT_VERIFY),
-        ("someone", replies.CANNOT_VERIFY),
-        ("someone@foreign.example", replies.MAILBOX_UNKNOWN),
-        ("some one@ours.example", replies.ARGUMENT_SYNTAX),
-        ("<>", replies.CANNOT_VERIFY),
+        ("info@ours.example", "250 2.1.5 <info@ours.example>"),
+        ("<info@ours.example>", "250 2.1.5 <info@ours.example>"),
+        ("The Office <info@ours.example>", "250 2.1.5 <info@ours.example>"),
+        ("postmaster", "250 2.1.5 <postmaster@mx.ours.example>"),
+        ("postmaster@mx.ours.example", "250 2.1.5 <postmaster@mx.ours.example>"),
+        ("someone@ours.example", str(replies.CANNOT_VERIFY)),
+        ("someone@backup.example", str(replies.CANNOT_VERIFY)),
+        ("someone", str(replies.CANNOT_VERIFY)),
+        ("someone@foreign.example", str(replies.MAILBOX_UNKNOWN)),
+        ("some one@ours.example", str(replies.ARGUMENT_SYNTAX)),
+        ("<>", str(replies.CANNOT_VERIFY)),
     ],
 )
-def test_only_what_is_named_is_verified_and_only_what_is_foreign_unknown(argument: str, reply: object):
-    assert verify(Router(CONFIG), argument) is reply
+def test_only_what_is_named_is_verified_and_only_what_is_foreign_unknown(argument: str, reply: str):
+    assert str(verify(Router(CONFIG), argument)) == reply
 
 
 @pytest.mark.parametrize(
     ("argument", "reply"),
     [
-        ("alice@ours.example", replies.VERIFIED),
-        ("Alice+tag@ours.example", replies.VERIFIED),
-        ("nobody@ours.example", replies.MAILBOX_UNKNOWN),
-        ("someone@backup.example", replies.CANNOT_VERIFY),
+        ("alice@ours.example", "250 2.1.5 <alice@ours.example>"),
+        ("Alice+tag@ours.example", "250 2.1.5 <Alice+tag@ours.example>"),
+        ("nobody@ours.example", str(replies.MAILBOX_UNKNOWN)),
+        ("someone@backup.example", str(replies.CANNOT_VERIFY)),
     ],
 )
-def test_the_recipients_file_makes_vrfy_sure(tmp_path, argument: str, reply: object):
+def test_the_recipients_file_makes_vrfy_sure(tmp_path, argument: str, reply: str):
     file = tmp_path / "recipients"
     file.write_text("alice@ours.example\n")
     domains = attrs.evolve(CONFIG.domains, recipients=file)
-    assert verify(Router(attrs.evolve(CONFIG, domains=domains)), argument) is reply
+    assert str(verify(Router(attrs.evolve(CONFIG, domains=domains)), argument)) == reply
+
+
+def test_a_mailbox_beyond_ascii_is_told_only_who_can_read_it():
+    # RFC 6531 §3.7.4.2
+    router = Router(attrs.evolve(CONFIG, postmaster="pöst@ours.example"))
+    assert verify(router, "postmaster") is replies.CANNOT_VERIFY
+    assert str(verify(router, "postmaster", utf8=True)) == "250 2.1.5 <pöst@ours.example>"

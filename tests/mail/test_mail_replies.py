@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from elemta.mail import MessageId, Reply, replies
+from elemta.mail import MessageId, Reply, parse_mailbox, replies
 
 CONSTANTS = {name: value for name, value in vars(replies).items() if isinstance(value, Reply)}
 FUNCTIONS = {
@@ -25,6 +25,7 @@ MADE = {
     "overloaded": replies.overloaded("storage takes 12 s"),
     "overloaded_now": replies.overloaded_now("storage takes 12 s"),
     "chunk_ok": replies.chunk_ok(1000),
+    "verified": replies.verified(parse_mailbox("alice@example.org")),
 }
 
 

@@ -153,6 +153,37 @@ def test_a_greeting_that_is_none():
         ServerConnection().greet(replies.START_DATA)
 
 
+def test_our_name_stands_first_where_the_session_ends_or_does_not_begin():
+    # RFC 5321 §4.2.3, §4.3.1
+    def make() -> ServerConnection:
+        return ServerConnection(hostname="mx.example.org")
+
+    assert make().greet(replies.TOO_MANY_CONNECTIONS).startswith(b"421 mx.example.org too many")
+    assert make().greet(Reply.of(554, None, "not", "you")) == b"554-mx.example.org not\r\n554 you\r\n"
+    server = make()
+    assert server.greet(replies.banner("mx.example.org")) == b"220 mx.example.org ESMTP elemta\r\n"
+    server.receive_data(b"NOOP\r\nQUIT\r\n")
+    server.next_event()
+    assert server.reply(replies.NOOP_OK) == b"250 2.0.0 ok\r\n"
+    server.next_event()
+    assert server.reply(replies.CLOSING) == b"221 2.0.0 mx.example.org closing connection\r\n"
+    server = make()
+    server.greet(replies.banner("mx.example.org"))
+    assert server.reply(replies.SHUTTING_DOWN).startswith(b"421 4.3.2 mx.example.org shutting down")
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"), [(b"VRFY a", b"250 2.1.5 <?>\r\n"), (b"VRFY a SMTPUTF8", b"250 2.1.5 <\xc3\xbc>\r\n")]
+)
+def test_vrfy_says_whether_its_reply_may_go_beyond_ascii(line, sent):
+    # RFC 6531 §3.7.4.2
+    server = ServerConnection(capabilities=EVERYTHING)
+    server.greet(replies.banner("mx.example.org"))
+    server.receive_data(line + b"\r\n")
+    server.next_event()
+    assert server.reply(Reply.of(250, "2.1.5", "<\u00fc>")) == sent
+
+
 # --- Sequence (RFC 5321 §4.1.4) -----------------------------------------------------------------------
 
 
