@@ -164,10 +164,14 @@ class Authenticator:
 
 
 def _bindings(client: AuthClient) -> dict[str, bytes]:
-    """The channel bindings of the connection by their registered names (RFC 5929 §4, RFC 9266)."""
+    """The channel bindings of the connection by their registered names (RFC 5929 §3, §4, RFC 9266)."""
     if not client.tls:
         return {}
-    known = {"tls-server-end-point": client.channel_binding, "tls-exporter": client.tls_exporter}
+    known = {
+        "tls-server-end-point": client.channel_binding,
+        "tls-exporter": client.tls_exporter,
+        "tls-unique": client.tls_unique,
+    }
     return {kind: data for kind, data in known.items() if data}
 
 

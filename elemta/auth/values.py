@@ -23,6 +23,8 @@ class AuthClient:
     """Whether the connection does not leave this machine."""
     tls_exporter: bytes | None = attrs.field(default=None, repr=False)
     """`tls-exporter` of this connection (RFC 9266), where the TLS library gives it."""
+    tls_unique: bytes | None = attrs.field(default=None, repr=False)
+    """`tls-unique` of this connection (RFC 5929 §3); None under TLS 1.3 and in a session that was resumed."""
     certificate: str | None = None
     """The account that a verified client certificate stands for; EXTERNAL is offered only with it."""
 

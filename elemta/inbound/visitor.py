@@ -102,6 +102,7 @@ class Visitor:
             peer=self.peer,
             tls=tls is not None,
             channel_binding=tls.end_point if tls else None,
+            tls_unique=tls.unique if tls else None,
             loopback=is_loopback(self.via) and is_loopback(self.peer),
             certificate=tls.peer_name if tls and tls.verified and tls.peer_name else None,
         )

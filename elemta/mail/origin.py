@@ -25,6 +25,8 @@ class TlsFacts:
     """Whom a client's verified certificate names: its mail address, else host name, else common name."""
     end_point: bytes | None = attrs.field(default=None, repr=False)
     """Channel binding `tls-server-end-point`: the hash of the server's certificate (RFC 5929 §4)."""
+    unique: bytes | None = attrs.field(default=None, repr=False)
+    """Channel binding `tls-unique`: the first Finished message (RFC 5929 §3); None where it proves nothing."""
 
 
 @attrs.frozen(slots=True)

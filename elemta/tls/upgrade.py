@@ -96,7 +96,21 @@ def _facts(tls: trio.SSLStream[trio.abc.Stream], context: ssl.SSLContext) -> Tls
         verified=certificate is not None and (tls.server_side or context.check_hostname),
         peer_name=_peer_name(certificate) if certificate and tls.server_side else "",
         end_point=used.certificate.end_point if isinstance(used, ServerContext) else None,
+        unique=_unique(tls) if tls.server_side else None,
     )
+
+
+def _unique(tls: trio.SSLStream[trio.abc.Stream]) -> bytes | None:
+    """The `tls-unique` of a connection that nobody stands in the middle of, as far as it proves that.
+
+    TLS 1.3 has none (RFC 8446 appendix C.5). Who resumes sessions on both sides can make those of two
+    connections equal (the triple handshake, RFC 7627 §1), and Python does not tell whether the extension
+    against it is in use; so a session that was resumed has none. A second handshake no context of ours takes.
+    """
+    if tls.version() != "TLSv1.2" or tls.session_reused:
+        return None
+    found: bytes | None = tls.get_channel_binding("tls-unique")
+    return found
 
 
 def _peer_name(certificate: Mapping[str, Any]) -> str:

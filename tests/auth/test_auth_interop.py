@@ -74,6 +74,26 @@ async def test_scramp_as_client(mechanism: str, password: str, expected: type) -
     assert isinstance(step, expected)
 
 
+@pytest.mark.parametrize(
+    ("ours", "expected"), [(b"finished", Accepted), (b"another", Refused), (None, Refused)]
+)
+async def test_scramp_with_the_binding_of_the_connection(ours: bytes | None, expected: type) -> None:
+    client = scramp.ScramClient(
+        ["SCRAM-SHA-256-PLUS"], NAME, PASSWORD, channel_binding=("tls-unique", b"finished")
+    )
+    bound = AuthClient("203.0.113.5", tls=True, channel_binding=END_POINT, tls_unique=ours)
+    exchange = authenticator(DictStore(**STORE)).begin("SCRAM-SHA-256-PLUS", bound)
+    step = await exchange.step(client.get_client_first().encode())
+    if ours is not None:
+        assert isinstance(step, Challenge)
+        client.set_server_first(step.data.decode())
+        step = await exchange.step(client.get_client_final().encode())
+    if isinstance(step, Challenge):
+        client.set_server_final(step.data.decode())
+        step = await exchange.step(b"")
+    assert isinstance(step, expected)
+
+
 async def test_scramp_with_the_binding_of_another_certificate() -> None:
     client = scramp.ScramClient(
         ["SCRAM-SHA-256-PLUS"], NAME, PASSWORD, channel_binding=("tls-server-end-point", b"another")

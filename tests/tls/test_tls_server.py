@@ -44,12 +44,17 @@ def client(**settings) -> ssl.SSLContext:
 
 
 async def shake(
-    server_context: ssl.SSLContext | None, client_context: ssl.SSLContext, name: str | None = None
+    server_context: ssl.SSLContext | None,
+    client_context: ssl.SSLContext,
+    name: str | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[TlsFacts | TlsFailed, trio.SSLStream]:
     """The server's facts or failure, and the client's stream, on which it has waited for an answer."""
     assert server_context is not None
     ours, theirs = memory_connection()
     tls = trio.SSLStream(ours, client_context, server_hostname=name, https_compatible=True)
+    if session is not None:
+        tls.session = session
     result: list[TlsFacts | TlsFailed] = []
 
     async def serve() -> None:
@@ -185,6 +190,29 @@ async def test_tickets_of_the_same_keys_resume_and_those_of_old_keys_do_not(conf
     assert await resumes()
     contexts.reload()
     assert not await resumes()
+
+
+async def test_a_whole_handshake_of_tls_1_2_has_a_binding_that_both_sides_know(config: TlsConfig):
+    # RFC 5929 §3; what was resumed can be equal for two connections (RFC 7627 §1)
+    contexts = TlsContexts(config)
+    ours = client(maximum_version=ssl.TLSVersion.TLSv1_2)
+    facts, first = await shake(contexts.server, ours)
+    assert isinstance(facts, TlsFacts)
+    assert facts.unique == first.get_channel_binding("tls-unique") is not None
+    other, second = await shake(contexts.server, ours)
+    assert isinstance(other, TlsFacts)
+    assert (second.session_reused, other.unique == facts.unique) == (False, False)
+    resumed, third = await shake(contexts.server, ours, session=first.session)
+    assert isinstance(resumed, TlsFacts)
+    assert (third.session_reused, resumed.unique) == (True, None)
+    assert resumed.end_point == facts.end_point
+
+
+async def test_tls_1_3_has_no_such_binding(config: TlsConfig):
+    # RFC 8446 appendix C.5
+    facts, _ = await shake(TlsContexts(config).server, client())
+    assert isinstance(facts, TlsFacts)
+    assert (facts.version, facts.unique) == ("TLSv1.3", None)
 
 
 def test_a_reload_is_of_all_certificates_or_none(config: TlsConfig, tmp_path: Path):
