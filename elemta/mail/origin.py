@@ -26,7 +26,7 @@ class TlsFacts:
     end_point: bytes | None = attrs.field(default=None, repr=False)
     """Channel binding `tls-server-end-point`: the hash of the server's certificate (RFC 5929 §4)."""
     unique: bytes | None = attrs.field(default=None, repr=False)
-    """Channel binding `tls-unique`: the first Finished message (RFC 5929 §3); None where it proves nothing."""
+    """Channel binding `tls-unique`: the first Finished message (RFC 5929 §3). None: it proves nothing."""
 
 
 @attrs.frozen(slots=True)
