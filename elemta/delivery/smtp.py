@@ -159,6 +159,11 @@ class SmtpTransport(Transport):
         wire.broken = True
         if scope.cancelled_caught:
             failure = _failed(target, Cause.TIMEOUT, replies.REMOTE_TIMEOUT, "no answer", wire)
+        lost = wire.phase == "hello" and failure.outcome.cause is Cause.CONNECTION_LOST
+        if lost and isinstance(wire.stream, trio.SSLStream):
+            # RFC 8446 §4.4.2.4: with TLS 1.3 our side is finished when a server refuses what it does not like
+            # of us, so its alert comes where the answer to EHLO should be.
+            raise _TlsBroken(failure, trouble)
         if wire.phase == "starttls":
             cause = failure.outcome.cause if failure.outcome.cause is Cause.CERTIFICATE else Cause.TLS
             outcome = Deferred(cause, replies.TLS_FAILED, str(target), detail=failure.outcome.detail)

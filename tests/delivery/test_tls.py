@@ -239,3 +239,38 @@ async def test_hello_behind_tls_that_is_refused_fails_the_host(contexts, server_
 
     outcome, _, dialled = await connect([Refuses(server_context)], contexts, RouteTls.OPPORTUNISTIC)
     assert (outcome.cause, outcome.reply.code, dialled) == (Cause.REMOTE_REPLY, 451, 1)
+
+
+class EndsAfterHandshake(TlsPeer):
+    """Is content with the handshake at first, and gone when EHLO comes."""
+
+    async def serve(self, stream):
+        await stream.send_all(GREETING[1])
+        for answer in (HELLO[1], READY[1]):
+            await stream.receive_some()
+            await stream.send_all(answer)
+        tls = trio.SSLStream(stream, self.context, server_side=True, https_compatible=True)
+        try:
+            await tls.do_handshake()
+        except trio.BrokenResourceError:
+            pass
+        await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("wants_certificate", [False, True])
+async def test_session_that_ends_with_the_handshake_counts_as_a_failed_one(
+    wants_certificate, authority, contexts, autojump_clock
+):
+    """With TLS 1.3 the alert of a server that wants a certificate comes when our side is finished."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("peer.example").configure_cert(context)
+    if wants_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
+    first = EndsAfterHandshake(context)
+    outcome, facts, dialled = await connect([first, SinkPeer()], contexts, RouteTls.OPPORTUNISTIC)
+    assert (type(outcome), facts, dialled) == (Delivered, None, 2)
+    for tls in STRICT:
+        outcome, _, dialled = await connect([EndsAfterHandshake(context)], contexts, tls)
+        assert isinstance(outcome, Deferred)
+        assert (outcome.cause, dialled) == (Cause.CONNECTION_LOST, 1)
