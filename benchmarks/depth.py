@@ -46,7 +46,9 @@ CLIENTS = 50
 DEAD = "dead.example"
 
 
-def seed(state: Path, messages: int, domains: int) -> None:
+def seed(state: Path, messages: int, domains: int, *, due_in: float = 86400.0) -> None:
+    """Half of the messages, and without `domains` all, are for the dead domain. Due in so many seconds: with the
+    usual a server has nothing to do with them."""
     folder = state / "spool"
     for part in (state, folder, folder / "bodies", folder / "incoming"):
         part.mkdir(mode=0o700, exist_ok=True)
@@ -55,7 +57,7 @@ def seed(state: Path, messages: int, domains: int) -> None:
     for start in range(0, messages, BATCH):
         store.begin()
         for number in range(start, min(start + BATCH, messages)):
-            domain = DEAD if number % 2 else f"d{number // 2 % domains}.example"
+            domain = DEAD if number % 2 or not domains else f"d{number // 2 % domains}.example"
             envelope = Envelope(
                 ReversePath(parse_mailbox(f"s{number % 1000}@client.example")),
                 (Recipient(parse_mailbox(f"r{number}@{domain}")),),
@@ -64,10 +66,10 @@ def seed(state: Path, messages: int, domains: int) -> None:
             id = MessageId(make_id(int(received * 1000), number & 0x7FFFFFFFF))
             message = NewMessage(id, envelope, ORIGIN, b"", BODY, len(BODY), DIGEST, received)
             store.accept(message, lease=None, lease_until=0.0)
-        # As after a first attempt that found nobody: the server has nothing to do with them for a day.
+        # As after a first attempt that found nobody.
         store.connection.execute(
             "UPDATE recipient SET due = ?, attempts = 1, reason = 'connect' WHERE due < ?",
-            (int((now + 86400) * 1000), int(now * 1000)),
+            (int((now + due_in) * 1000), int(now * 1000)),
         )
         store.commit()
         store.checkpoint()

@@ -397,8 +397,9 @@ class SmtpConnection(Connection):
         wire.begin("data", wire.timeouts.data)
         reply = await wire.reply()
         if reply.severity is Severity.INTERMEDIATE:
-            wire.begin("final-dot", wire.timeouts.final_dot)
-            await wire.send(wire.machine.end_body())  # RFC 2920 §3.1: a single dot
+            # RFC 2920 §3.1: a single dot; what is said to it means nothing, and holds up what is known
+            wire.begin("final-dot", wire.timeouts.rset)
+            await wire.send(wire.machine.end_body())
             await wire.reply()
 
     async def _send_content(self, content: Content, reader: ContentReader) -> None:

@@ -188,6 +188,128 @@ async def test_354_without_an_accepted_recipient_is_answered_with_a_dot_alone(au
     assert b"RSET" not in peer.commands
 
 
+async def test_what_is_said_to_a_dot_alone_holds_nothing_up(autojump_clock):
+    nobody = (b"RCPT", b"550 5.1.1 nobody\r\n")
+    peer = ScriptedPeer(GREETING, PIPELINING_HELLO, MAIL_OK, nobody, DATA_OK, (Expect.BODY, Fault.STALL))
+    async with connected(peer) as connection:
+        start = trio.current_time()
+        outcome = await deliver_one(connection)
+        assert trio.current_time() - start == TIMEOUTS.rset
+        assert not connection.usable
+    assert isinstance(outcome, Failed)
+    assert outcome.reply.text == "nobody"
+
+
+NO, LATER = (b"RCPT", b"550 5.1.1 no\r\n"), (b"RCPT", b"450 4.2.0 later\r\n")
+GONE = (Expect.NOTHING, Fault.DROP)
+UNKNOWN = "unknown-after-dot"
+MIXED = {
+    "lost at the dot": ([RCPT_OK, NO, LATER, DATA_OK, (Expect.BODY, Fault.DROP)], [UNKNOWN, "550", "450"]),
+    "421 to DATA": ([RCPT_OK, NO, LATER, (b"DATA", b"421 bye\r\n")], ["421", "550", "450"]),
+    "lost at the last recipient": ([RCPT_OK, NO, (b"RCPT", Fault.DROP)], ["connection-lost", "550"] * 2),
+    "421 to a recipient": ([NO, (b"RCPT", b"421 bye\r\n")], ["550", "421", "421"]),
+    "all refused, then lost": ([NO, LATER, NO, (b"DATA", Fault.DROP)], ["550", "450", "550"]),
+    "552 to recipients": (
+        [RCPT_OK, (b"RCPT", b"552 5.2.2 full\r\n"), (b"RCPT", b"552 many\r\n"), DATA_OK, BODY_OK],
+        ["250", "452", "452"],
+    ),
+    "uncommon codes": (
+        [
+            (b"RCPT", b"251 on\r\n"),
+            (b"RCPT", b"252 perhaps\r\n"),
+            NO,
+            (b"DATA", b"399 go\r\n"),
+            (Expect.BODY, b"299 ok\r\n"),
+        ],
+        ["299", "299", "550"],
+    ),
+    "half a good reply": (
+        [RCPT_OK, NO, NO, DATA_OK, (Expect.BODY, b"250-2.0.0 a\r\n"), GONE],
+        [UNKNOWN, "550", "550"],
+    ),
+    "half a refusal": (
+        [RCPT_OK, NO, NO, DATA_OK, (Expect.BODY, b"554-5.7.1 a\r\n"), GONE],
+        [UNKNOWN, "550", "550"],
+    ),
+    "a reply without an end": (
+        [RCPT_OK, NO, NO, DATA_OK, (Expect.BODY, b"250 ok"), GONE],
+        [UNKNOWN, "550", "550"],
+    ),
+    "closed without QUIT": ([RCPT_OK, NO, NO, DATA_OK, BODY_OK, GONE], ["250", "550", "550"]),
+    "taken, and 421": (
+        [RCPT_OK, NO, NO, DATA_OK, (Expect.BODY, b"250 ok\r\n421 bye\r\n")],
+        ["250", "550", "550"],
+    ),
+}
+
+
+@pytest.mark.parametrize("hello", HELLOS)
+@pytest.mark.parametrize("case", MIXED)
+async def test_each_recipient_has_what_was_said_to_him(case, hello, autojump_clock):
+    steps, expected = MIXED[case]
+    if hello == "lockstep" and case == "all refused, then lost":
+        steps = steps[:-1]  # nobody is asked for DATA
+    start = trio.current_time()
+    async with connected(ScriptedPeer(GREETING, HELLOS[hello], MAIL_OK, *steps)) as connection:
+        outcomes = await deliver_one(connection, "a@example.org", "b@example.org", "c@example.org")
+    assert trio.current_time() == start
+    found = [str(outcome.reply.code) if outcome.from_remote else str(outcome.cause) for outcome in outcomes]
+    assert found == expected[:3]
+    for outcome in outcomes:
+        code = outcome.reply.code
+        assert isinstance(outcome, Delivered if code < 400 else Deferred if code < 500 else Failed)
+
+
+LMTP_ENDS = {
+    "lost between two": ([b"250 a\r\n", Fault.DROP], ["250", UNKNOWN]),
+    "one of each": ([b"250 a\r\n550 5.2.2 full\r\n"], ["250", "550"]),
+    "full and gone": ([b"552 5.2.2 full\r\n421 bye\r\n"], ["552", "421"]),
+    "one too many": ([b"250 a\r\n250 b\r\n250 c\r\n"], ["250", "250"]),
+    "in pieces": ([b"250-2.0", b".0 a\r", b"\n250 2.0.0 b\r\n45", b"1 4.2.0 no\r\n"], ["250", "451"]),
+}
+
+
+@pytest.mark.parametrize("case", LMTP_ENDS)
+async def test_each_recipient_of_lmtp_has_the_reply_that_is_his(case, autojump_clock):
+    (first, *rest), expected = LMTP_ENDS[case]
+    more = [(Expect.NOTHING, answer) for answer in rest]
+    hello = (b"LHLO", b"250 x\r\n")
+    peer = ScriptedPeer(GREETING, hello, MAIL_OK, RCPT_OK, RCPT_OK, DATA_OK, (Expect.BODY, first), *more)
+    async with connected(peer, lmtp=True) as connection:
+        outcomes = await deliver_one(connection, "a@example.org", "b@example.org")
+    found = [str(outcome.reply.code) if outcome.from_remote else str(outcome.cause) for outcome in outcomes]
+    assert found == expected
+
+
+@pytest.mark.parametrize("hello", HELLOS)
+async def test_replies_may_come_octet_by_octet(hello, autojump_clock):
+    class Dripping:
+        """Passes on what a peer says, one octet at a time."""
+
+        def __init__(self, stream):
+            self._stream = stream
+
+        async def send_all(self, data):
+            for octet in bytes(data):
+                await self._stream.send_all(bytes((octet,)))
+                await trio.sleep(0.1)
+
+        async def receive_some(self, max_bytes=None):
+            return await self._stream.receive_some(max_bytes)
+
+        async def aclose(self):
+            await self._stream.aclose()
+
+    class Slow:
+        async def serve(self, stream):
+            await ScriptedPeer(GREETING, HELLOS[hello], *TRANSACTION, *TRANSACTION).serve(Dripping(stream))
+
+    async with connected(Slow()) as connection:
+        for _ in range(2):
+            assert isinstance(await deliver_one(connection), Delivered)
+            assert connection.usable
+
+
 async def test_354_after_a_refused_mail_ends_the_connection(autojump_clock):
     peer = ScriptedPeer(
         GREETING, PIPELINING_HELLO, (b"MAIL", b"550 5.7.1 no\r\n"), (b"RCPT", b"503 no\r\n"), DATA_OK
