@@ -6,7 +6,7 @@ Not here: mail. A crash or a flood of this package leaves sessions and deliverie
 from .api import Facts
 from .auth import TokenError, load_or_make_token
 from .problems import BadRequest, Conflict, NotFound, Problem
-from .resources import parse_selection
+from .resources import SuppressedWish, list_address, list_entry, parse_selection
 from .server import SOCKET_NAME, bind_admin, open_admin
 from .shapes import Selection
 from .steering import (
@@ -45,6 +45,7 @@ __all__ = [
     "Problem",
     "Scope",
     "Selection",
+    "SuppressedWish",
     "TailEnded",
     "TailRefused",
     "TokenError",
@@ -58,6 +59,8 @@ __all__ = [
     "entry_as_json",
     "follow",
     "history_as_json",
+    "list_address",
+    "list_entry",
     "load_or_make_token",
     "load_tokens",
     "make_token",

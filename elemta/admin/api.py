@@ -15,7 +15,7 @@ from elemta.plugin import PluginHost
 from elemta.policy import Gate, Notary
 from elemta.queue import QueueManager
 from elemta.runtime import Drain, LoadGauge, LogStatistics, Memo, WallClock
-from elemta.spool import Spool
+from elemta.spool import Spool, Suppression
 from elemta.tls import TlsContexts
 
 from .counts import Counts
@@ -80,6 +80,8 @@ class Facts:
     """How each way of the log does."""
     memo: Memo | None = None
     """What is remembered beyond a restart."""
+    suppression: Suppression | None = None
+    """Addresses to which nothing is to be sent."""
     flights: FlightRecorder | None = None
     """What was said in sessions and attempts that failed."""
     config: Callable[[], Config] | None = None

@@ -32,6 +32,7 @@ from .resources import (
     message_operations,
     queue_operations,
     server_operations,
+    suppression_operations,
 )
 from .steering import steering_operations
 from .timeline import timeline_operations
@@ -58,6 +59,7 @@ def all_operations(facts: Facts) -> list[Operation]:
         *destination_operations(facts),
         *dns_operations(facts),
         *account_operations(facts),
+        *suppression_operations(facts),
         *plugin_operations(facts),
         *page_operations(),
     ]

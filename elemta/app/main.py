@@ -51,7 +51,15 @@ from elemta.runtime import (
     summarize,
     supervise,
 )
-from elemta.spool import Spool, SpoolFull, SpoolUnavailable, open_memo, open_spool
+from elemta.spool import (
+    SUPPRESSION_FILE,
+    Spool,
+    SpoolFull,
+    SpoolUnavailable,
+    Suppression,
+    open_memo,
+    open_spool,
+)
 from elemta.tls import TlsContexts
 
 from .capture import Captured, CaptureTransport
@@ -63,7 +71,7 @@ from .judges import open_judges
 from .logs import Logs
 from .ourselves import Ourselves
 from .parts import auth_part, listeners_part, plugins_part, queue_part, router_part, simple_part, tls_part
-from .plugins import load_at_start, open_plugin_keeper
+from .plugins import Belongings, load_at_start, open_plugin_keeper
 from .reload import Reloader
 from .signals import begin_drain, handle_signals
 from .systemd import Notifier, feed_watchdog
@@ -164,6 +172,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             clock=clock,
             on_trouble=on_trouble,
         ) as memo,
+        _open_suppression(config, environment) as suppression,
         _open_resolver(config, environment) as resolver,
         open_judges(
             config,
@@ -178,7 +187,9 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         ) as judges,
         # Around the queue and the sessions: both ask plugins to their last moment
         open_plugin_keeper(
-            start, environment, memo, resolver, bus, config.hostname, config.state_dir
+            start,
+            Belongings(environment, memo, suppression, resolver, config.hostname, config.state_dir),
+            bus,
         ) as keeper,
         open_verifier(
             config, router, make := carriers.make_with(resolver, memo), bus, clock, memo
@@ -242,6 +253,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
         facts.log = logs.statistics
         facts.flights = flights
         facts.memo = memo
+        facts.suppression = suppression
         facts.config = lambda: reloader.config
         facts.reload = reloader.reload
         facts.begin_drain = lambda reason: begin_drain(drain, reloader.config.timeouts, reason)
@@ -327,6 +339,16 @@ async def _essential(
             await nursery.start(handle)
         yield nursery
         nursery.cancel_scope.cancel(reason="the server has stopped")
+
+
+@asynccontextmanager
+async def _open_suppression(config: Config, environment: Environment) -> AsyncGenerator[Suppression, None]:
+    path = None if environment.store is not None else config.state_dir / SUPPRESSION_FILE
+    suppression = Suppression(path, environment.clock)
+    try:
+        yield suppression
+    finally:
+        suppression.close()
 
 
 @asynccontextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import pickle
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from elemta.plugin import (
     Outside,
     ProcessTier,
     Stall,
+    SuppressedAddress,
     TaskTier,
     Ward,
     Watchdog,
@@ -38,6 +40,7 @@ from elemta.plugin import (
 )
 from elemta.plugin.api import Context, Metrics
 from elemta.runtime import Memo, WallClock, contain, get_logger, summarize
+from elemta.spool import LONGEST_ADDRESS, Suppression, SuppressionUnavailable
 
 from .environment import Environment
 from .plugin_keeper import PluginKeeper
@@ -65,6 +68,50 @@ class MemoState:
         return f"plugin-{self.name}/{key}"
 
 
+@attrs.frozen(eq=False)
+class SharedList:
+    """The suppression list of the server, for one plugin."""
+
+    name: str
+    kept: Suppression
+
+    async def find(self, address: str) -> SuppressedAddress | None:
+        with _as_os_error():
+            found = await self.kept.find(address)
+        return None if found is None else SuppressedAddress(**attrs.asdict(found))
+
+    async def add(self, address: str, why: str, seconds: float | None) -> bool:
+        if not 0 < len(address) <= LONGEST_ADDRESS or not (seconds is None or math.isfinite(seconds)):
+            raise ValueError(f"addresses have up to {LONGEST_ADDRESS} characters, and times an end")
+        with _as_os_error():
+            return await self.kept.add(address, why, self.name, seconds)
+
+    async def remove(self, address: str) -> bool:
+        with _as_os_error():
+            return await self.kept.remove([address]) > 0
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """What plugins are promised where the list does not answer."""
+    try:
+        yield
+    except SuppressionUnavailable as error:
+        raise OSError(str(error)) from error
+
+
+@attrs.frozen(eq=False)
+class Belongings:
+    """What all plugins use of the server."""
+
+    environment: Environment
+    memo: Memo
+    suppression: Suppression
+    resolver: Resolver
+    hostname: str
+    state_dir: Path
+
+
 @attrs.frozen
 class Start:
     """What is loaded before the server begins."""
@@ -88,26 +135,22 @@ def load_at_start(config: Config, environment: Environment) -> Start:
 
 @asynccontextmanager
 async def open_plugin_keeper(
-    start: Start,
-    environment: Environment,
-    memo: Memo,
-    resolver: Resolver,
-    bus: EventBus,
-    hostname: str,
-    state_dir: Path,
+    start: Start, belongings: Belongings, bus: EventBus
 ) -> AsyncGenerator[PluginKeeper, None]:
     """Run these plugins, and those that take their place, while the block runs."""
 
+    environment = belongings.environment
+
     def make(each: LoadedPlugin | ApartPlugin) -> Ward:
         if isinstance(each, LoadedPlugin):
-            return _ward(each, environment, memo, resolver, hostname)
-        return _ward_apart(each, environment, memo, resolver, hostname, state_dir)
+            return _ward(each, belongings)
+        return _ward_apart(each, belongings)
 
     keeper = PluginKeeper(
         make=make,
         entries=start.entries,
         wishes=start.wishes,
-        state_dir=None if environment.store is not None else state_dir,
+        state_dir=None if environment.store is not None else belongings.state_dir,
         bus=bus,
         clock=environment.clock,
     )
@@ -166,19 +209,18 @@ def _nothing() -> None:
     """Nobody watches."""
 
 
-def _ward(
-    loaded: LoadedPlugin, environment: Environment, memo: Memo, resolver: Resolver, hostname: str
-) -> Ward:
-    name, metrics, clock = loaded.entry.name, Metrics(), environment.clock
+def _ward(loaded: LoadedPlugin, belongings: Belongings) -> Ward:
+    name, metrics, clock = loaded.entry.name, Metrics(), belongings.environment.clock
     context = Context(
         name,
         get_logger(f"plugin.{name}"),
         clock,
         metrics,
-        MemoState(name, memo, clock),
-        resolver,
-        hostname,
-        outside=Outside(environment.network, resolver),
+        MemoState(name, belongings.memo, clock),
+        belongings.resolver,
+        belongings.hostname,
+        outside=Outside(belongings.environment.network, belongings.resolver),
+        suppression_list=SharedList(name, belongings.suppression),
     )
     member = Member(loaded.entry, TaskTier(loaded, context), frozenset(loaded.hooks))
     return Ward(member, metrics, inspect.getfile(loaded.plugin))
@@ -191,6 +233,7 @@ class WorkerDesk:
     metrics: Metrics
     state: MemoState
     resolver: Resolver
+    suppression: SharedList
 
     async def answer(self, name: str, content: bytes) -> bytes:
         """One question.
@@ -205,6 +248,8 @@ class WorkerDesk:
             host, kind = json.loads(content)
             # Read by the worker only, and pickled here: what it gets is the server's.
             return pickle.dumps(await self.resolver.query(str(host), RecordKind(kind)))
+        if name.startswith("suppression."):
+            return json.dumps(await self._suppression(name, json.loads(content))).encode()
         if name == "state.put":
             key, text, seconds = json.loads(content)
             self.state.put(str(key), str(text).encode("latin-1"), float(seconds))
@@ -216,6 +261,17 @@ class WorkerDesk:
             raise ValueError(f"there is no question {name!r}")
         return b""
 
+    async def _suppression(self, name: str, said: list[Any]) -> object:  # Any: a worker's JSON
+        address, listed = str(said[0]), self.suppression
+        if name == "suppression.find":
+            found = await listed.find(address)
+            return None if found is None else attrs.asdict(found)
+        if name == "suppression.add":
+            return await listed.add(address, str(said[1]), None if said[2] is None else float(said[2]))
+        if name == "suppression.remove":
+            return await listed.remove(address)
+        raise ValueError(f"there is no question {name!r}")
+
     def _measure(self, said: dict[str, dict[str, Any]]) -> None:  # Any: a worker's JSON
         for counter, by in said["counts"].items():
             self.metrics.count(str(counter), int(by))
@@ -226,21 +282,19 @@ class WorkerDesk:
                 self.metrics.observe(str(duration), float(each))
 
 
-def _ward_apart(
-    loaded: ApartPlugin,
-    environment: Environment,
-    memo: Memo,
-    resolver: Resolver,
-    hostname: str,
-    state_dir: Path,
-) -> Ward:
-    entry, metrics = loaded.entry, Metrics()
-    desk = WorkerDesk(metrics, MemoState(entry.name, memo, environment.clock), resolver)
+def _ward_apart(loaded: ApartPlugin, belongings: Belongings) -> Ward:
+    entry, metrics, environment = loaded.entry, Metrics(), belongings.environment
+    desk = WorkerDesk(
+        metrics,
+        MemoState(entry.name, belongings.memo, environment.clock),
+        belongings.resolver,
+        SharedList(entry.name, belongings.suppression),
+    )
     settings = WorkerSettings(
         name=entry.name,
         entry=ENTRY,
-        setup=setup_of(entry, find_file(entry), hostname),
-        directory=(state_dir / "plugins" / entry.name).absolute(),
+        setup=setup_of(entry, find_file(entry), belongings.hostname),
+        directory=(belongings.state_dir / "plugins" / entry.name).absolute(),
         limits=Limits(memory=entry.memory),
     )
     tier = ProcessTier(

@@ -20,6 +20,7 @@ from . import (
     run,
     send,
     status,
+    suppression,
     tail,
     tls,
     token,
@@ -60,6 +61,7 @@ main.add_command(healthcheck.healthcheck)
 main.add_command(send.send)
 main.add_command(user.user)
 main.add_command(recipients.recipients)
+main.add_command(suppression.suppression)
 main.add_command(tls.tls)
 main.add_command(tail.tail)
 main.add_command(token.token)

@@ -41,6 +41,7 @@ from .served import ENTRY, serve
 from .service import Ward
 from .settings import HookSettings, settings_of, timeouts_of
 from .shadow import Difference, Shadows, Tally
+from .suppressed import SuppressedAddress, SuppressionList
 from .task import TaskTier
 from .tier import BadAnswer, Failure, PluginFailed, Tier, TierStatistics, check_answer
 from .views import (
@@ -112,6 +113,8 @@ __all__ = [
     "Shadows",
     "Stall",
     "Standing",
+    "SuppressedAddress",
+    "SuppressionList",
     "Tally",
     "TaskTier",
     "Tier",

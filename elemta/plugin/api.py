@@ -56,6 +56,7 @@ from .decisions import (
 from .hooks import HOOKS
 from .metrics import Metrics
 from .outside import Http, HttpAnswer, Outside, OutsideFailed
+from .suppressed import SuppressedAddress, SuppressionList
 from .tier import BadAnswer, check_answer
 from .views import (
     AttemptView,
@@ -163,6 +164,8 @@ class Context:
     )
     outside: Outside | None = attrs.field(default=None, repr=False, kw_only=True)
     """The ways out, under `http` and `connect`; None as above."""
+    suppression_list: SuppressionList | None = attrs.field(default=None, repr=False, kw_only=True)
+    """Under `suppression`; None as above."""
 
     @property
     def http(self) -> Http:
@@ -173,6 +176,13 @@ class Context:
     def connect(self) -> Callable[..., AbstractAsyncContextManager[trio.abc.Stream]]:
         """Connects to services: `Outside.connect`."""
         return self._ways_out().connect
+
+    @property
+    def suppression(self) -> SuppressionList:
+        """Addresses to which nothing is to be sent: the list of the server, which operators change, too."""
+        if self.suppression_list is None:
+            raise OutsideFailed("there is no suppression list here")
+        return self.suppression_list
 
     async def in_thread(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call what blocks (files, a library without `await`) in a thread, and return or raise what it does.
@@ -344,6 +354,8 @@ __all__ = [
     "Returned",
     "SessionView",
     "State",
+    "SuppressedAddress",
+    "SuppressionList",
     "TlsFacts",
     "add_header",
     "background",

@@ -26,6 +26,7 @@ from .api import Context, bind, to_answer
 from .loader import LoadedPlugin, load_plugin
 from .metrics import MOST_NAMES, Metrics
 from .outside import Outside
+from .suppressed import RemoteSuppressionList
 from .views import NO_ARGUMENTS, HookArguments
 from .worker import Limits, Link, Served, confine, pack_answer, unpack_arguments
 
@@ -197,6 +198,7 @@ class ServedPlugin(Served):
             resolver,
             hostname,
             outside=Outside(SystemNetwork(), resolver),
+            suppression_list=RemoteSuppressionList(self._errands.ask),
         )
         self._methods: dict[str, Callable[[HookArguments], Awaitable[Any]]] = {}
 

@@ -28,6 +28,16 @@ from .recover import HELD_AS_CORRUPT, Recovery
 from .spool import Spool
 from .sqlite import SqliteStore
 from .store import Place, Store, StoreReader
+from .suppression import (
+    LONGEST_ADDRESS,
+    LONGEST_WHY,
+    SUPPRESSION_FILE,
+    Suppressed,
+    Suppression,
+    SuppressionFile,
+    SuppressionUnavailable,
+    suppression_key,
+)
 from .tally import Tally, TallyError
 from .values import (
     NO_FACTS,
@@ -63,8 +73,11 @@ from .writer import WriterStatistics
 __all__ = [
     "BODIES",
     "HELD_AS_CORRUPT",
+    "LONGEST_ADDRESS",
+    "LONGEST_WHY",
     "NO_FACTS",
     "PRIORITY_SECONDS",
+    "SUPPRESSION_FILE",
     "AddressTest",
     "AttemptEntry",
     "AttemptFacts",
@@ -110,6 +123,10 @@ __all__ = [
     "StoreReader",
     "StoredContent",
     "StoredMessage",
+    "Suppressed",
+    "Suppression",
+    "SuppressionFile",
+    "SuppressionUnavailable",
     "Tally",
     "TallyError",
     "Wanted",
@@ -122,4 +139,5 @@ __all__ = [
     "open_readonly_spool",
     "open_spool",
     "sender_text",
+    "suppression_key",
 ]

@@ -1,4 +1,4 @@
-"""Whom nothing is sent to any more, and who is on the way there: kept in the plugin's state for a time."""
+"""Whom nothing is sent to any more, on the list of the server, and who is on the way there, in our state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from elemta.plugin.api import State
+from elemta.plugin.api import State, SuppressionList
 from elemta.runtime import WallClock
 
 MOST_RECIPIENTS: Final = 200
@@ -46,8 +46,9 @@ class Sent:
 
 @attrs.frozen
 class Memory:
-    """The list, as one plugin remembers it."""
+    """The list, and what leads to it."""
 
+    listed: SuppressionList
     state: State
     clock: WallClock
     keep: float
@@ -59,14 +60,13 @@ class Memory:
 
     async def why(self, address: str) -> str | None:
         """Why nothing is sent to the address; None: something is."""
-        found = await self.state.get(f"s/{key_of(address)}")
-        return None if found is None else str(json.loads(found)["why"])
+        found = await self.listed.find(address)
+        return None if found is None or found.never else found.why or "suppressed"
 
-    def add(self, address: str, why: str) -> None:
-        """Put it on the list, from now on."""
-        value = {"address": address[:320], "why": why[:500], "since": int(self.clock.time())}
-        self.state.put(f"s/{key_of(address)}", json.dumps(value).encode(), self.keep)
+    async def add(self, address: str, why: str) -> bool:
+        """Put it on the list, from now on; whether it is on it because of that."""
         self.state.forget(f"n/{key_of(address)}")
+        return await self.listed.add(address, why, self.keep)
 
     async def count(self, address: str, why: str) -> bool:
         """One more failure for now; whether that brought it on the list."""
@@ -74,14 +74,13 @@ class Memory:
         found = await self.state.get(key)
         count, ends = json.loads(found) if found is not None else (0, now + self.window)
         if self.most and count + 1 >= self.most:
-            self.add(address, why)
-            return True
+            return await self.add(address, why)
         self.state.put(key, json.dumps([count + 1, ends]).encode(), max(1.0, ends - now))
         return False
 
-    def remove(self, address: str) -> None:
+    async def remove(self, address: str) -> None:
         """As if nothing had happened."""
-        self.state.forget(f"s/{key_of(address)}")
+        await self.listed.remove(address)
         self.state.forget(f"n/{key_of(address)}")
 
     def remember(self, identity: bytes, sent: Sent, seconds: float) -> None:

@@ -106,7 +106,12 @@ class Suppression(Plugin[Settings]):
         super().__init__(config, context)
         self._verp = Verp(read_secret(config.secret_file), config.prefix, config.domain.lower())
         self._memory = Memory(
-            context.state, context.clock, config.keep, config.soft_window, config.soft_limit
+            context.suppression,
+            context.state,
+            context.clock,
+            config.keep,
+            config.soft_window,
+            config.soft_limit,
         )
         self._by_hand = ByHand()
         self._seen: float | None = None
@@ -221,11 +226,11 @@ class Suppression(Plugin[Settings]):
             return
         final = found[1].startswith("5") and not outcome.expired
         if final and self._is_hard(found[1]):
-            self._stop(outcome.recipient, found[1])
+            await self._stop(outcome.recipient, found[1])
 
     async def _failed(self, recipient: str, status: str, *, final: bool) -> None:
         if final and self._is_hard(status):
-            self._stop(recipient, status)
+            await self._stop(recipient, status)
             return
         self.context.metrics.count("soft bounces")
         if recipient.lower() in self._by_hand.never:
@@ -236,9 +241,8 @@ class Suppression(Plugin[Settings]):
     def _is_hard(self, status: str) -> bool:
         return _fits(status, self.config.hard) and not _fits(status, self.config.not_hard)
 
-    def _stop(self, recipient: str, status: str) -> None:
-        if recipient.lower() not in self._by_hand.never:
-            self._memory.add(recipient, status)
+    async def _stop(self, recipient: str, status: str) -> None:
+        if recipient.lower() not in self._by_hand.never and await self._memory.add(recipient, status):
             self._told(recipient, status)
 
     def _told(self, recipient: str, status: str) -> None:
@@ -262,7 +266,7 @@ class Suppression(Plugin[Settings]):
         for each in wrong:
             self.context.log.error("a line of the file of addresses is left out", reason=each)
         for each in by_hand.never:
-            self._memory.remove(each)
+            await self._memory.remove(each)
         self._by_hand, self._seen = by_hand, changed
 
 

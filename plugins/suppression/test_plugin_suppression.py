@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from elemta.config import SettingsError
+from elemta.spool import Suppressed, Suppression, SuppressionUnavailable
 from elemta.testing import Mta, PluginBroken, open_mta
 from elemta.testing.kit import OWN
 
@@ -289,7 +290,7 @@ def test_a_value_of_the_state_holds_the_most_recipients() -> None:
             kept[key] = value
 
     many = tuple(f"{number}@far.example" for number in range(300))
-    memory.Memory(State(), None, 1, 1, 1).remember(
+    memory.Memory(None, State(), None, 1, 1, 1).remember(
         b"123456", memory.Sent.of("s" * 300 + "@x.example", many), 1
     )
     (value,) = kept.values()
@@ -360,3 +361,38 @@ async def test_a_message_that_has_its_return_path_keeps_it(tmp_path: Path, autoj
         path = mta.letter().sender
         await mta.send("bob@far.example", sender=path, peer=OWN)
         assert mta.delivered[-1].sender == path
+
+
+async def test_what_operators_say_on_the_list_of_the_server_counts(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    async with sending(tmp_path) as mta:
+        listed = mta.server.server.facts.suppression
+        assert listed is not None
+        await listed.put(
+            [Suppressed("stop@far.example", "asked us"), Suppressed("vip@far.example", never=True)]
+        )
+        (await send(mta, "Stop@far.example")).assert_rejected("asked us")
+        for _ in range(2):
+            await send(mta, "vip@far.example")
+            await come_back(mta, mta.delivered[-1].sender, bounce("5.1.1", "vip@far.example"))
+        (await send(mta, "vip@far.example")).assert_accepted()
+        await send(mta, "bob@far.example")
+        await come_back(mta, mta.delivered[-1].sender, bounce("5.1.1", "bob@far.example"))
+        found = await listed.find("bob@far.example")
+        assert found is not None
+        assert (found.why, found.source) == ("5.1.1", "suppression")
+        await listed.remove(["bob@far.example"])
+        (await send(mta, "bob@far.example")).assert_accepted()
+
+
+async def test_a_list_that_does_not_answer_puts_mail_off(
+    tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise SuppressionUnavailable("disk I/O error")
+
+    async with sending(tmp_path) as mta:
+        mta.failures_allowed = True
+        monkeypatch.setattr(Suppression, "find", fail)
+        (await send(mta, "bob@far.example")).assert_deferred()

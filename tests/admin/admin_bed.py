@@ -39,7 +39,7 @@ from elemta.queue import open_queue
 from elemta.routing import Router
 from elemta.runtime import Drain, TrioWallClock
 from elemta.runtime.threads import in_place
-from elemta.spool import MemoryStore, Spool, StoredMessage, open_spool
+from elemta.spool import MemoryStore, Spool, StoredMessage, Suppression, open_spool
 from elemta.spool.memo import FileMemo
 from elemta.testing.network import MemoryStream, memory_connection
 
@@ -198,6 +198,7 @@ async def open_bed(tokens: TokenFile | None = None) -> AsyncGenerator[Bed, None]
 
         facts.memo = FileMemo(None, clock=clock, on_trouble=lambda what, detail: None)
         facts.config = lambda: config
+        facts.suppression = Suppression(None, clock)
         services = Services(spool, queue_router, bus, clock, random, drain)
         facts.inbound = Listeners((), config, services)
         guard = Guard(TOKEN, HOSTS, clock, tokens.find if tokens else lambda token, now: None, tell)

@@ -13,11 +13,11 @@ import trio
 
 from elemta.app import Environment, Wishes, WishesDamaged, read_wishes, write_wishes
 from elemta.app.plugin_keeper import PluginKeeper
-from elemta.app.plugins import load_at_start, open_plugin_keeper
+from elemta.app.plugins import Belongings, load_at_start, open_plugin_keeper
 from elemta.config import Config, OnStall, PluginConfig, SettingsError
 from elemta.events import Event, EventBus, PluginChanged, PluginStalled
 from elemta.plugin import HookArguments, PluginUnusable, Standing
-from elemta.spool import open_memo
+from elemta.spool import Suppression, open_memo
 
 CODE = """
 from elemta.plugin.api import Plugin, Reject, hook
@@ -53,7 +53,16 @@ async def keeping(
     async with (
         open_memo(None, clock=environment.clock, on_trouble=lambda what, detail: None) as memo,
         open_plugin_keeper(
-            start, environment, memo, NoResolver(), bus, config.hostname, config.state_dir
+            start,
+            Belongings(
+                environment,
+                memo,
+                Suppression(None, environment.clock),
+                NoResolver(),
+                config.hostname,
+                config.state_dir,
+            ),
+            bus,
         ) as keeper,
     ):
         yield keeper, events

@@ -74,7 +74,7 @@ async def test_what_workers_measure_is_added_up_by_the_server():
     remote = RemoteMetrics(errands=errands)
     use(remote)
     ((name, content),) = errands.waiting
-    desk = WorkerDesk(metrics, None, None)
+    desk = WorkerDesk(metrics, None, None, None)
     await desk.answer(name, content())
     check(metrics.measured())
     use(remote)
@@ -85,7 +85,7 @@ async def test_what_workers_measure_is_added_up_by_the_server():
 async def test_what_a_worker_makes_up_changes_nothing(said):
     metrics = Metrics()
     with pytest.raises((ValueError, KeyError, AttributeError)):
-        await WorkerDesk(metrics, None, None).answer("measure", json.dumps(said).encode())
+        await WorkerDesk(metrics, None, None, None).answer("measure", json.dumps(said).encode())
     assert metrics.measured().values == {}
 
 

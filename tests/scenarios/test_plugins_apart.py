@@ -37,6 +37,12 @@ class Dying(Plugin[Settings]):
         if recipient.startswith("remembered"):
             now = await self.context.state.get("begun") or b"no"
             return Reject(f"It was {(self.begun or b'no').decode()} and is {now.decode()}")
+        if recipient.startswith("listed"):
+            listed = self.context.suppression
+            added = await listed.add("New@far.example", "5.1.1", 60.0), await listed.add("VIP@far.example", "", None)
+            found = await listed.find("new@FAR.example")
+            gone = await listed.remove("old@far.example"), await listed.find("old@far.example")
+            return Reject(f"List says {added} {found.why} {found.source} {gone}")
         if recipient.startswith("resolved"):
             from elemta.dns import RecordKind
             answer = await self.context.resolver.query("not a name", RecordKind.A)
@@ -128,10 +134,19 @@ def test_a_plugin_in_a_process_has_what_only_the_server_knows(setting: Setting) 
             client.mail("a@c.example")
             assert b"It was yes and is yes" in client.rcpt("remembered@example.org")[1]
             assert b"DNS says NXDOMAIN" in client.rcpt("resolved@example.org")[1]
+            elemta("suppression", "add", "--never", "vip@far.example", "-c", setting.file)
+            elemta("suppression", "add", "old@far.example", "-c", setting.file)
+            said = client.rcpt("listed@example.org")[1]
+            assert b"List says (True, False) 5.1.1 apart (True, None)" in said
+            shown = elemta("suppression", "export", "-c", setting.file).stdout
+            assert shown == "new@far.example  # 5.1.1\n!vip@far.example\n"
             with answering(b"hello") as port:
                 assert b"HTTP says hello" in client.rcpt(f"fetched-{port}@example.org")[1]
         wait_for(lambda: "I have begun" in server.log.read_text(), "its record is in the log")
+        changes = [event["operation"] for event in server.events("admin.changed")]
+        assert changes == ["addSuppression", "addSuppression"]
         assert server.stop() == 0
+    assert "!vip@far.example" in elemta("suppression", "export", "-c", setting.file).stdout
 
 
 def test_a_plugin_that_exits_when_it_is_imported_is_a_mistake_of_the_configuration(setting: Setting) -> None:
