@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import enum
 import secrets
+import ssl
 import zlib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -20,8 +24,9 @@ from elemta.plugin.api import (
     hook,
 )
 
-from .handing import Conversation
+from .handing import Conversation, NoTls
 from .record import Form, Record, form_of, is_ours, is_report, needs_eight_bit, record_of, report
+from .security import Security, StartTls, make_context
 
 KEY_KEPT: Final = 366 * 86400.0
 """Seconds for which the key is remembered by which reports are known again."""
@@ -59,6 +64,10 @@ class Settings:
     """Where reports are handed in over SMTP: this server itself, or that of the archive."""
     tls: bool = False
     """Speak TLS to it from the first octet (RFC 8314), with a certificate of that name."""
+    starttls: StartTls = StartTls.OPPORTUNISTIC
+    """Otherwise, whether to ask for TLS behind the greeting."""
+    ca_file: Path | None = None
+    """Authorities that are trusted, in PEM, in the place of those of this machine."""
     sender: str = attrs.field(default="", validator=_mailbox_if_any)
     """Who is told where a report cannot be delivered; empty: nobody."""
     direction: tuple[Direction, ...] = (Direction.INCOMING, Direction.OUTGOING)
@@ -77,6 +86,7 @@ class Journal(Plugin[Settings]):
         super().__init__(config, context)
         self._archives = {each.lower() for each in (config.to, *config.not_to) if each}
         self._key = b""
+        self._tls: ssl.SSLContext | None = None
 
     @hook("enqueue")
     async def tell(self, session: SessionView | None, envelope: EnvelopeView, message: MessageView) -> None:
@@ -115,11 +125,39 @@ class Journal(Plugin[Settings]):
 
     async def _report(self, record: Record, form: Form, message: MessageView) -> None:
         hostname = self.context.hostname or "localhost"
-        pieces = report(record, form, message.chunks(), hostname=hostname, to=self.config.to, key=self._key)
-        async with self.context.connect(self.config.server, tls=self.config.tls) as stream:
-            await Conversation(stream, hostname).hand_in(
-                self.config.sender, self.config.to, eight_bit=needs_eight_bit(record, form), message=pieces
-            )
+        eight_bit = needs_eight_bit(record, form)
+
+        def pieces() -> Iterable[bytes]:
+            return report(record, form, message.chunks(), hostname=hostname, to=self.config.to, key=self._key)
+
+        security = await self._find_security()
+        try:
+            await self._hand_in(pieces(), eight_bit, security)
+        except NoTls as error:
+            if security.level is not StartTls.OPPORTUNISTIC:
+                raise
+            self.context.log.warning("handing a report in without TLS", reason=str(error))
+            self.context.metrics.count("without TLS")
+            await self._hand_in(pieces(), eight_bit, security.without())
+
+    async def _hand_in(self, pieces: Iterable[bytes], eight_bit: bool, security: Security) -> None:
+        config, hostname = self.config, self.context.hostname or "localhost"
+        tls = security.context if config.tls and security.context is not None else False
+        talking = security.without() if config.tls else security
+        async with self.context.connect(config.server, tls=tls) as stream:
+            conversation = Conversation(stream, hostname, talking)
+            await conversation.hand_in(config.sender, config.to, eight_bit=eight_bit, message=pieces)
+
+    async def _find_security(self) -> Security:
+        config, context = self.config, None
+        if not config.server.startswith("unix:") and (config.tls or config.starttls is not StartTls.OFF):
+            verify = config.tls or config.starttls is StartTls.VERIFIED
+            if self._tls is None:
+                make = partial(make_context, config.ca_file, verify=verify)
+                self._tls = await self.context.in_thread(make)
+            context = self._tls
+        host = config.server.rpartition(":")[0].removeprefix("[").removesuffix("]")
+        return Security(config.starttls, context, host)
 
 
 def _look(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import email
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import trio
+import trustme
 
 from elemta.config import SettingsError
 from elemta.mail import Identity
@@ -239,3 +243,150 @@ async def test_who_is_not_in_the_header_is_bcc(mta: Mta, to: str, named: bool) -
     await mta.send("bob@example.org", content=f"From: a@client.example\r\nTo: {to}\r\n\r\nx\r\n".encode())
     (report,) = copies(mta)
     assert f"{'Recipient' if named else 'Bcc'}: bob@example.org" in read(report)[0].splitlines()
+
+
+def write_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for that name with its key, in one file, and the authority behind it in another."""
+    authority = trustme.CA()
+    ours, trusted = folder / "ours.pem", folder / "trusted.pem"
+    pair = authority.issue_cert(name)
+    ours.write_bytes(b"".join(each.bytes() for each in (pair.private_key_pem, *pair.cert_chain_pems)))
+    authority.cert_pem.write_to_path(str(trusted))
+    return ours, trusted
+
+
+@asynccontextmanager
+async def archiving(folder: Path, name: str = "archive.example", **config: Any) -> AsyncIterator[Mta]:
+    """A server that is its own archive, `archive.example:25`, with a certificate for that name."""
+    ours, trusted = write_certificate(folder, name)
+    settings = f"""
+[[listeners]]
+name = "mx"
+address = "192.0.2.1:25"
+role = "mx"
+tls = "starttls"
+[tls]
+certificate = "{ours}"
+key = "{ours}"
+[domains]
+relay = ["archive.example"]
+"""
+    chosen = {"to": TO, "server": "archive.example:25", "ca_file": str(trusted), **config}
+    async with open_mta({"path": HERE, "config": chosen, "timeout": "30s"}, settings=settings) as mta:
+        mta.listen_itself("archive.example:25")
+        yield mta
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "why"),
+    [
+        ("opportunistic", "archive.example", None),
+        ("opportunistic", "another.example", None),
+        ("required", "another.example", None),
+        ("verified", "archive.example", None),
+        ("verified", "another.example", "no TLS with the archive"),
+        ("off", "archive.example", None),
+    ],
+)
+async def test_reports_go_under_tls_to_whom_they_have_to(
+    tmp_path: Path, autojump_clock: object, level: str, name: str, why: str | None
+) -> None:
+    async with archiving(tmp_path, name, starttls=level) as mta:
+        mta.failures_allowed = why is not None
+        sent = await mta.send()
+        if why is not None:
+            sent.assert_deferred()
+            assert why in mta.failures[0]
+            assert copies(mta) == []
+            return
+        (report,) = copies(mta)
+        received = report.headers("Received")[0]
+        assert ("with ESMTPS" in received) == (level != "off")
+
+
+async def test_a_certificate_that_is_not_trusted_is_none(tmp_path: Path, autojump_clock: object) -> None:
+    (tmp_path / "other").mkdir()
+    _, stranger = write_certificate(tmp_path / "other", "archive.example")
+    async with archiving(tmp_path, starttls="verified", ca_file=str(stranger)) as mta:
+        mta.failures_allowed = True
+        (await mta.send()).assert_deferred()
+        assert copies(mta) == []
+
+
+@pytest.mark.parametrize("level", ["required", "verified"])
+async def test_without_starttls_nothing_is_handed_in_where_that_is_needed(
+    autojump_clock: object, level: str
+) -> None:
+    config = {"to": TO, "server": "mx.far.example:25", "starttls": level}
+    async with open_mta({"path": HERE, "config": config, "timeout": "30s"}) as mta:
+        mta.failures_allowed = True
+        remote = mta.remote("far.example")
+        (await mta.send()).assert_deferred()
+        assert f"the archive offers no STARTTLS, which is {level}" in mta.failures[0]
+        assert remote.messages == []
+
+
+class Broken:
+    """An archive whose TLS does not work, and what it was told on each connection."""
+
+    def __init__(self, behind: bytes) -> None:
+        self.behind = behind
+        """What comes behind the answer to STARTTLS."""
+        self.heard: list[list[bytes]] = []
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        lines: list[bytes] = []
+        self.heard.append(lines)
+        await stream.send_all(b"220 archive.example\r\n")
+        answers = {
+            b"EHLO": b"250-archive.example\r\n250 STARTTLS\r\n",
+            b"STARTTLS": b"220 go on\r\n" + self.behind,
+            b"DATA": b"354 go on\r\n",
+        }
+        buffer, content = b"", False
+        with suppress(trio.BrokenResourceError):
+            while data := await stream.receive_some(65536):
+                buffer += data
+                while b"\r\n" in buffer:
+                    line, _, buffer = buffer.partition(b"\r\n")
+                    if content and line != b".":
+                        continue
+                    content = line == b"DATA"
+                    verb = line.split(b" ")[0]
+                    lines.append(verb)
+                    await stream.send_all(answers.get(verb, b"250 ok\r\n"))
+                    if verb == b"STARTTLS":
+                        await stream.aclose()
+                        return
+
+
+@pytest.mark.parametrize("behind", [b"", b"250 PIPELINED\r\n", b"this is no TLS"])
+@pytest.mark.parametrize("level", ["opportunistic", "required"])
+async def test_tls_that_does_not_work_is_left_out_only_where_it_may_be(
+    autojump_clock: object, level: str, behind: bytes
+) -> None:
+    broken = Broken(behind)
+    config = {"to": TO, "server": "archive.example:25", "starttls": level}
+    async with open_mta({"path": HERE, "config": config, "timeout": "30s"}) as mta:
+        mta.listen("archive.example:25", broken.serve)
+        mta.failures_allowed = level == "required"
+        sent = await mta.send()
+        if level == "required":
+            sent.assert_deferred()
+            assert broken.heard == [[b"EHLO", b"STARTTLS"]]
+            return
+        sent.assert_accepted()
+        assert broken.heard == [
+            [b"EHLO", b"STARTTLS"],
+            [b"EHLO", b"MAIL", b"RCPT", b"DATA", b".", b"QUIT"],
+        ]
+        assert mta.counts() == {"reported": 1, "without TLS": 1}
+
+
+async def test_an_authority_that_cannot_be_read_is_told(tmp_path: Path, autojump_clock: object) -> None:
+    config = {"to": TO, "server": SERVER, "ca_file": str(tmp_path / "none")}
+    async with open_mta({"path": HERE, "config": config, "timeout": "30s"}) as mta:
+        mta.failures_allowed = True
+        mta.listen_itself(SERVER)
+        (await mta.send()).assert_deferred()
+        assert "No such file" in mta.failures[0]
