@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from elemta.config import SettingsError
 from elemta.spool import Suppressed, Suppression, SuppressionUnavailable
@@ -390,6 +391,7 @@ async def test_a_list_that_does_not_answer_puts_mail_off(
     tmp_path: Path, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
         raise SuppressionUnavailable("disk I/O error")
 
     async with sending(tmp_path) as mta:
