@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 from ports import free_port
 from server_process import RunningServer, serving
 
+from elemta.policy.breaker import FOLDER, _write_held
+
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.interop,
@@ -58,6 +60,8 @@ port = {closed}
 tls = "none"
 [admin]
 address = "127.0.0.1:{admin}"
+[auth]
+users = "users"
 [[plugins]]
 name = "hello"
 path = "{hello}"
@@ -102,6 +106,13 @@ def _open_desk(folder: Path) -> Generator[Desk, None, None]:
 
     smtp, admin, closed = free_port(), free_port(), free_port()
     (folder / "elemta.toml").write_text(SETTINGS.format(smtp=smtp, admin=admin, closed=closed, hello=HELLO))
+    (folder / "state").mkdir(mode=0o700)
+    held = folder / "state" / FOLDER
+    assert _write_held(held, "anna@ours.example", HOSTILE)
+    assert _write_held(held, "carl@ours.example", "240 recipients in this hour, usual are 9")
+    users = folder / "users"
+    users.write_text("anna@ours.example send-as=*@ours.example\nbert@ours.example disabled\n")
+    users.chmod(0o600)
     with (
         serving(folder, smtp, "-c", folder / "elemta.toml", cwd=folder) as server,
         sync_playwright() as driver,
@@ -205,6 +216,61 @@ def test_a_session_can_be_ended_from_the_page(desk: Desk) -> None:
         client.close()
 
 
+def test_a_held_account_is_let_go(desk: Desk) -> None:
+    desk.go("accounts")
+    desk.see(HOSTILE)
+    desk.see("bert@ours.example")
+    assert desk.page.locator("main img").count() == 0
+    desk.press("Release anna@ours.example")
+    desk.see("It may send again, and its held mail goes.")
+    desk.page.keyboard.press("Escape")  # thought better of it
+    desk.page.get_by_role("button", name="Release anna@ours.example").focus()
+    desk.page.keyboard.press("Enter")
+    desk.see("Release anna@ours.example?")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.press("Enter")
+    desk.see("anna@ours.example may send again; 0 recipients released.")
+    desk.page.get_by_role("button", name="Release anna@ours.example").wait_for(
+        state="detached", timeout=WITHIN
+    )
+    assert desk.page.get_by_role("button", name="Purge carl@ours.example").count() == 1
+
+
+def test_limits_of_a_destination_are_set_and_cleared_by_keyboard(desk: Desk) -> None:
+    send(desk.server, "dora@limited.example")
+    desk.go("destinations")
+    desk.see("All destinations go by the configuration.")
+    desk.page.get_by_role("button", name="Limits of smtp:[127.0.0.1]").first.focus()
+    desk.page.keyboard.press("Enter")
+    desk.page.get_by_label("Connections at once").wait_for(timeout=WITHIN)
+    desk.page.keyboard.type("2")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.type("many")
+    desk.page.keyboard.press("Enter")
+    desk.see("From now on: concurrency 2, message rate many.")
+    desk.page.locator("dialog button.main").click(timeout=WITHIN)
+    desk.see("'many' is not a rate")
+    desk.troubles[:] = [trouble for trouble in desk.troubles if "400" not in trouble]
+    desk.page.get_by_role("button", name="Limits of smtp:[127.0.0.1]").first.focus()
+    desk.page.keyboard.press("Enter")
+    desk.page.get_by_label("Connections at once").fill("2")
+    desk.page.get_by_label("Messages in a time").fill("60/1m")
+    desk.page.keyboard.press("Enter")
+    desk.see("Before: by the configuration.")
+    desk.page.keyboard.press("Escape")  # thought better of it
+    desk.see("All destinations go by the configuration.")
+    desk.page.get_by_role("button", name="Limits of smtp:[127.0.0.1]").first.click(timeout=WITHIN)
+    desk.page.get_by_label("Connections at once").fill("2")
+    desk.page.get_by_label("Messages in a time").fill("60/1m")
+    desk.page.keyboard.press("Enter")
+    desk.page.locator("dialog button.main", has_text="Set").click(timeout=WITHIN)
+    desk.see("set from the dashboard")
+    desk.page.get_by_role("button", name="Clear the limits of").click(timeout=WITHIN)
+    desk.page.locator("dialog button.main", has_text="Clear").click(timeout=WITHIN)
+    desk.see("All destinations go by the configuration.")
+
+
 def test_text_from_strangers_stays_text(desk: Desk) -> None:
     with smtplib.SMTP("127.0.0.1", desk.server.port, local_hostname="client.example", timeout=30) as client:
         client.ehlo()
@@ -244,6 +310,7 @@ def test_pictures_of_each_view(desk: Desk, tmp_path: Path) -> None:
         "overview": ("What waits, by domain", "light", (1180, 900)),
         "queue": ("erin@slow.example", "light", (1180, 560)),
         "destinations": ("Nothing is paused.", "light", (1180, 640)),
+        "accounts": ("bert@ours.example", "light", (1180, 480)),
         "plugins": ("hello", "light", (1180, 420)),
         "running": ("scheduler", "dark", (1180, 700)),
         "events": ("live", "dark", (1180, 560)),

@@ -104,6 +104,27 @@ export function tell(text, bad) {
   clearing = setTimeout(() => { told.textContent = ""; }, bad ? 15000 : 6000);
 }
 
+// Ask a person for values, by name; resolves to what was entered, or to null where he thinks better of it.
+// fields: [name, title, value, hint]
+export function ask(title, lines, fields, action) {
+  const dialog = document.getElementById("dialog");
+  return new Promise((resolve) => {
+    const form = el("form", { method: "dialog", class: "asked" },
+      el("h2", { id: "dialog-title" }, title),
+      lines.map((line) => el("p", {}, line)),
+      fields.map(([name, label, value, hint]) => el("label", {}, label,
+        el("input", { name, value: value ?? "", placeholder: hint, maxlength: 200, autocomplete: "off", spellcheck: "false" }))),
+      el("div", { class: "buttons" },
+        el("button", { type: "button", onclick: () => dialog.close("no") }, "Cancel"),
+        el("button", { value: "yes", class: "main" }, action)));
+    dialog.replaceChildren(form);
+    dialog.onclose = () => resolve(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
+    dialog.returnValue = "no";
+    dialog.showModal();
+    form.querySelector("input").focus();
+  });
+}
+
 // Ask a person; resolves to true, or to false where he thinks better of it.
 export function confirm(title, lines, action, dangerous) {
   const dialog = document.getElementById("dialog");

@@ -6,13 +6,14 @@ import { queue } from "./queue.js";
 import { message } from "./message.js";
 import { events } from "./events.js";
 import { destinations } from "./destinations.js";
+import { accounts } from "./accounts.js";
 import { plugins } from "./plugins.js";
 import { running } from "./running.js";
 import { search } from "./search.js";
 
 // Each view: a title, and what opens it in a place: it gives back { refresh, seconds, close }.
-const VIEWS = { overview, queue, events, destinations, plugins, running, message, search };
-const SHOWN = ["overview", "queue", "events", "destinations", "plugins", "running"];
+const VIEWS = { overview, queue, events, destinations, accounts, plugins, running, message, search };
+const SHOWN = ["overview", "queue", "events", "destinations", "accounts", "plugins", "running"];
 
 const content = document.getElementById("content");
 const nav = document.getElementById("nav");
