@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,8 @@ from elemta.runtime import (
     WallClock,
     console_text,
     fields_of_journal,
+    get_logger,
+    harden,
     json_text,
     lines_of_file,
     lines_of_syslog,
@@ -47,6 +51,8 @@ from .reload import Part, Prepared
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
 _WARNING = LEVELS["warning"]
+
+_log = get_logger(__name__)
 
 
 @attrs.frozen
@@ -176,7 +182,9 @@ def open_logs(config: Config, *, colour: bool) -> Logs:
             found.append(Way(name, LogPump(render=_on_standard_error(config, colour=colour)), wanted))
             continue
         outlet = _outlet(output)
-        pump = LogPump(outlet, render=_renderer(output, config.hostname))
+        pump = LogPump(
+            outlet, render=_renderer(output, config.hostname), on_trouble=functools.partial(_tell, name)
+        )
         found.append(Way(name, pump, wanted, outlet))
     return Logs(tuple(found), _shape(settings))
 
@@ -220,7 +228,35 @@ def _outlet(output: LogOutputConfig) -> Outlet:
             if output.address is None:
                 return DatagramOutlet(str(output.path or SYSLOG))
             where = (output.address.host, output.address.port)
-            return StreamOutlet(where) if output.protocol is SyslogProtocol.TCP else DatagramOutlet(where)
+            if output.protocol is SyslogProtocol.UDP:
+                return DatagramOutlet(where)
+            tls = _context(output) if output.protocol is SyslogProtocol.TLS else None
+            return StreamOutlet(where, tls=tls, name=output.name)
+
+
+def _context(output: LogOutputConfig) -> ssl.SSLContext:
+    """What verifies the receiver (RFC 5425 4.2.1, 5.1) and says who we are."""
+    try:
+        context = harden(ssl.create_default_context(cafile=output.authorities))
+    except OSError as error:
+        raise OSError(error.errno, f"no authorities: {error.strerror}", str(output.authorities)) from error
+    if output.certificate is not None:
+        try:
+            context.load_cert_chain(output.certificate, output.key, password="")
+        except OSError as error:
+            raise OSError(
+                error.errno, f"no certificate: {error.strerror}", str(output.certificate)
+            ) from error
+    return context
+
+
+def _tell(name: str, error: OSError | None) -> None:
+    if error is None:
+        _log.info("the log is written again", place=name)
+    else:
+        _log.warning(
+            "the log cannot be written, and is kept as far as there is room", place=name, error=str(error)
+        )
 
 
 def _renderer(output: LogOutputConfig, hostname: str) -> Renderer:

@@ -152,6 +152,7 @@ class SyslogProtocol(enum.StrEnum):
 
     UDP = "udp"
     TCP = "tcp"
+    TLS = "tls"
 
 
 class LogLevel(enum.StrEnum):

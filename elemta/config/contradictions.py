@@ -17,6 +17,7 @@ from .choices import (
     RateOf,
     RatePer,
     RouteTls,
+    SyslogProtocol,
     TransportKind,
 )
 from .contradiction import Contradiction
@@ -28,6 +29,7 @@ from .schema import (
     DnsListsConfig,
     FallbackConfig,
     HookConfig,
+    LogOutputConfig,
     PluginConfig,
     RouteConfig,
 )
@@ -645,6 +647,21 @@ def _logging(config: Config) -> Iterator[Contradiction]:
         if output.address is not None and output.path is not None:
             reason = "is another place than logging.outputs.path"
             yield Contradiction((*base, "address"), reason, "leave one of them out", ((*base, "path"),))
+        yield from _log_over_tls(output, base)
+
+
+def _log_over_tls(output: LogOutputConfig, base: KeyPath) -> Iterator[Contradiction]:
+    if output.protocol is SyslogProtocol.TLS:
+        if output.address is None:
+            yield Contradiction((*base, "protocol"), "needs an address")
+    else:
+        for option in ("name", "authorities", "certificate"):
+            if getattr(output, option) is not None:
+                yield Contradiction((*base, option), 'means something only with protocol = "tls"')
+    if (output.certificate is None) != (output.key is None):
+        given = "certificate" if output.key is None else "key"
+        other = "key" if output.key is None else "certificate"
+        yield Contradiction((*base, given), f"needs a {other}")
 
 
 def _plugins(config: Config) -> Iterator[Contradiction]:

@@ -1194,7 +1194,15 @@ class LogOutputConfig:
     address: Annotated[HostPort, Reachable()] | None = None
     """Of `syslog`: another machine, such as `192.0.2.1:514`."""
     protocol: SyslogProtocol = SyslogProtocol.UDP
-    """How that one is reached: `udp` or `tcp`; neither is encrypted."""
+    """How that one is reached: `udp`, `tcp`, or `tls` (RFC 5425, port 6514), which alone is encrypted."""
+    name: Annotated[str, HOSTNAME] | None = None
+    """With `tls`: what its certificate must be for, default its address."""
+    authorities: Path | None = None
+    """With `tls`: a PEM file of the authorities to trust, default the system's."""
+    certificate: Path | None = None
+    """With `tls`: PEM file of the certificate chain with which we say who we are; read at the start."""
+    key: Path | None = None
+    """PEM file of its private key, without a passphrase."""
     facility: LogFacility = LogFacility.MAIL
     """Of `syslog` and `journal`: `mail`, `daemon`, `local0` to `local7`."""
     tag: Annotated[str, NAME] = "elemta"

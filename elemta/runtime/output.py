@@ -21,6 +21,8 @@ class Output:
     """A descriptor of our own for the same file. Should somebody close the original, its number may come
     to mean another file, such as the database; this one stays what it was."""
 
+    keeps = False
+
     def __init__(self, fd: int) -> None:
         self._fd: int | None = None
         self._socket: socket.socket | None = None

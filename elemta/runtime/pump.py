@@ -27,6 +27,8 @@ Item: TypeAlias = Record | tuple[Callable[[Any], Record], Any]  # Any: the pair 
 
 _PATIENCE = 0.25
 """Real seconds that one write may take."""
+_RETRY = 0.5
+"""Seconds between two tries to write what is kept."""
 _BATCH_RECORDS = 200
 """Rendered between two checkpoints: well under a millisecond."""
 _BATCH_OCTETS = 256 * 1024
@@ -53,14 +55,19 @@ class LogPump:
         size: int = 10_000,
         interval: float = 0.05,
         flush: float = 2.0,
+        on_trouble: Callable[[OSError | None], None] | None = None,
     ) -> None:
         """`output`: a descriptor, or what else takes lines. `size` bounds the records that wait; `flush`, in
-        seconds, what is written when `run` ends."""
+        seconds, what is written when `run` ends. `on_trouble` is told, in the loop, when an output that keeps
+        what it could not write begins to fail, and with None when it writes again."""
         self._output: Outlet = Output(output) if isinstance(output, int) else output
         self._renderer = render
         self._size = size
         self._interval = interval
         self._flush_time = flush
+        self._on_trouble = on_trouble
+        self._failing = False
+        self._has_run = False
         self._pool = ThreadPool("log", 1)
         self._records: deque[Item] = deque()
         self._pending = bytearray()
@@ -106,15 +113,15 @@ class LogPump:
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
         self._rouse_needed = False
-        self._running = True
+        self._running = self._has_run = True
         try:
             while True:
                 await self._wait_for_records()
                 await self._write_batch()
-                await trio.sleep(self._interval)
+                await trio.sleep(_RETRY if self._failing else self._interval)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._flush_time) as scope:
-                while self._records or self._pending:
+                while (self._records or self._pending) and not self._failing:
                     await self._write_batch()
             self._stuck = scope.cancelled_caught
             self._running = False
@@ -162,7 +169,17 @@ class LogPump:
         if self._pending:
             data = bytes(self._pending)
             written, error = await run_in_thread(self._pool, self._output.write, data, _PATIENCE)
-            self._settle(written, error)
+            self._settle(written, error, keep=self._output.keeps)
+            if self._output.keeps:
+                self._tell(written, error)
+
+    def _tell(self, written: int, error: OSError | None) -> None:
+        if error is None and not written:
+            return  # it still tries
+        if self._failing != (error is not None):
+            self._failing = error is not None
+            if self._on_trouble is not None:
+                self._on_trouble(error)
 
     def _write_directly(self) -> None:
         # Never waits for the lock: who holds it (another thread, or the code that this signal handler
@@ -172,8 +189,11 @@ class LogPump:
                 self._render_some()
                 data = bytes(self._pending)
                 written, error = self._output.write(data, 0.0 if self._stuck else 4 * _PATIENCE)
-                self._settle(written, error)
-                self._stuck = error is None and written < len(data)
+                waits = self._output.keeps and not self._has_run
+                self._settle(written, error, keep=waits)
+                self._stuck = written < len(data) and (waits or error is None)
+                if self._stuck and waits:
+                    return  # `run` will write it
                 if self._stuck:
                     self._forget_pending()
             finally:
@@ -214,11 +234,11 @@ class LogPump:
             # It is not even a mapping; `unrenderable` says that there was something.
             return b""
 
-    def _settle(self, written: int, error: OSError | None) -> None:
+    def _settle(self, written: int, error: OSError | None, *, keep: bool = False) -> None:
         data = self._pending
         if written:
             self._line_open = data[written - 1] != 0x0A
-        if error is not None:
+        if error is not None and not keep:
             # Reader gone, disk full: drop this batch, go on with the next.
             self._forget_pending()
         elif written == len(data):

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import attrs
 import pytest
+from tls_files import write_pair
 
 from elemta.app import Logs, Wanted, Way, open_logs
-from elemta.config import Config, LogFormat, LoggingConfig, LogLevel, LogOutputConfig, LogTarget
+from elemta.config import (
+    Config,
+    HostPort,
+    LogFormat,
+    LoggingConfig,
+    LogLevel,
+    LogOutputConfig,
+    LogTarget,
+    SyslogProtocol,
+)
 from elemta.events import EventBus, MessageAccepted, RecipientDeferred, ServerReloaded, SessionOpened
 from elemta.runtime import LEVELS, LogPump, get_logger
 
@@ -176,3 +187,32 @@ def test_the_ways_have_names_of_their_own_and_are_counted(tmp_path: Path) -> Non
     assert list(logs.statistics()) == ["log", "log:journal", "log:syslog"]
     for way in logs.ways:
         way.pump.close()
+
+
+def over_tls(**options: Path) -> Config:
+    output = LogOutputConfig(
+        LogTarget.SYSLOG, address=HostPort("127.0.0.1", 6514), protocol=SyslogProtocol.TLS, **options
+    )
+    return Config(hostname="mx.example.org", logging=LoggingConfig(outputs=(output,)))
+
+
+def test_the_certificate_for_a_log_over_tls_is_read_at_the_start(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "ours", now=time.time())
+    options = {"authorities": pair.certificate, "certificate": pair.certificate, "key": pair.key}
+    logs = open_logs(over_tls(**options), colour=False)
+    assert list(logs.statistics()) == ["log", "log:syslog:127.0.0.1:6514/tls"]
+    for way in logs.ways:
+        way.pump.close()
+
+
+@pytest.mark.parametrize("option", ["authorities", "certificate"])
+def test_a_file_that_a_log_over_tls_lacks_is_named(tmp_path: Path, option: str) -> None:
+    pair = write_pair(tmp_path, "ours", now=time.time())
+    options = {"authorities": pair.certificate, "certificate": pair.certificate, "key": pair.key}
+    for content in (None, "no PEM"):
+        path = tmp_path / "damaged"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(OSError) as error:
+            open_logs(over_tls(**(options | {option: path})), colour=False)
+        assert error.value.filename == str(path)

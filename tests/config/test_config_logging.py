@@ -35,6 +35,15 @@ def test_outputs_are_read() -> None:
             '[[logging.outputs]]\nto = "syslog"\naddress = "192.0.2.1:514"\npath = "/dev/log"',
             "leave one of them out",
         ),
+        ('[[logging.outputs]]\nto = "syslog"\nprotocol = "tls"', "needs an address"),
+        (
+            '[[logging.outputs]]\nto = "syslog"\naddress = "192.0.2.1:514"\nname = "logs.example.org"',
+            'only with protocol = "tls"',
+        ),
+        (
+            '[[logging.outputs]]\nto = "syslog"\naddress = "192.0.2.1:514"\nprotocol = "tls"\nkey = "k.pem"',
+            "needs a certificate",
+        ),
         ('[[logging.outputs]]\nto = "journal"\nformat = "off"', "leave the whole output out"),
         ('[[logging.outputs]]\nto = "journal"\n[[logging.outputs]]\nto = "journal"', "already"),
         ('[[logging.outputs]]\nto = "journal"\ntypes = ["Recipient"]', "recipient.*"),

@@ -8,6 +8,7 @@ import os
 import smtplib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
 
 from ports import free_port
 from server_process import RunningServer, Setting, serving
+from tls_files import write_pair
 
 pytestmark = pytest.mark.interop
 PROPERTIES = (
@@ -152,6 +154,81 @@ def test_rsyslog_understands_what_comes_by_udp_and_tcp_and_over_a_socket(tmp_pat
     assert [each["syslogseverity-text"] for each in unix if each["msgid"] == "recipient.deferred"] == [
         "warning"
     ]
+
+
+def tls_driver() -> str:
+    """The driver of rsyslog for TLS that is installed; skips without."""
+    for folder in Path("/usr/lib").glob("*/rsyslog"):
+        for name, file in (("gtls", "lmnsd_gtls.so"), ("ossl", "lmnsd_ossl.so")):
+            if (folder / file).exists():
+                return name
+    pytest.skip("not installed: rsyslog-gnutls or rsyslog-openssl")
+
+
+def test_rsyslog_gets_the_log_over_tls_from_who_has_a_certificate_and_after_it_was_away(
+    tmp_path: Path,
+) -> None:
+    require("rsyslogd")
+    driver = tls_driver()
+    with open_folder() as folder:
+        ours = write_pair(folder, "ours", "mx.example.org", now=time.time())
+        theirs = write_pair(folder, "theirs", "logs.example.org", now=time.time())
+        port, out = free_port(), folder / "out"
+        (folder / "rsyslog.conf").write_text(
+            f'global(DefaultNetstreamDriver="{driver}" DefaultNetstreamDriverCAFile="{ours.certificate}"\n'
+            f'DefaultNetstreamDriverCertFile="{theirs.certificate}" DefaultNetstreamDriverKeyFile="{theirs.key}")\n'
+            f'module(load="imtcp" StreamDriver.Name="{driver}" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/name"\n'
+            'PermittedPeer=["mx.example.org"])\n'
+            f'input(type="imtcp" address="127.0.0.1" port="{port}")\n'
+            'template(name="json" type="list" option.jsonf="on") { property(outname="msgid" name="msgid" format="jsonf") '
+            'property(outname="msg" name="msg" format="jsonf") }\n'
+            f'*.* action(type="omfile" file="{out}" template="json")\n'
+        )
+
+        @contextlib.contextmanager
+        def receiving() -> Iterator[None]:
+            process = subprocess.Popen(
+                ["/usr/sbin/rsyslogd", "-n", "-f", str(folder / "rsyslog.conf"), "-i", str(folder / "pid")],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                yield
+            finally:
+                end(process, 10)
+
+        def senders() -> list[str]:
+            records = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+            found = [json.loads(each["msg"]) for each in records if each["msgid"] == "message.accepted"]
+            return [each["sender"] for each in found]
+
+        def send(server: RunningServer, sender: str) -> None:
+            with server.client() as client:
+                client.sendmail(sender, ["one@example.org"], b"\r\nhello\r\n")
+
+        table = (
+            f'to = "syslog"\nprotocol = "tls"\naddress = "127.0.0.1:{port}"\nname = "logs.example.org"\n'
+            f'authorities = "{theirs.certificate}"\ncertificate = "{ours.certificate}"\nkey = "{ours.key}"'
+        )
+        wrong = f'to = "syslog"\nprotocol = "tls"\naddress = "127.0.0.1:{port}"\nname = "logs.example.org"'
+        with running(Setting(tmp_path), table) as server:
+            send(server, "a@client.example")  # nobody is there yet
+            with receiving():
+                send(server, "b@client.example")
+                wait_until(lambda: senders() == ["a@client.example", "b@client.example"], "what was kept")
+            send(server, "c@client.example")
+            with receiving():
+                wait_until(lambda: senders()[-1:] == ["c@client.example"], "what came while it was away")
+            assert server.stop() == 0
+        log = tmp_path / "elemta.log"
+        (tmp_path / "wrong").mkdir()
+        with (
+            receiving(),
+            running(Setting(tmp_path / "wrong"), wrong, f'to = "file"\npath = "{log}"') as server,
+        ):
+            send(server, "d@client.example")
+            wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in log.read_text(), "the reason")
+            assert server.stop() == 0
+        assert "d@client.example" not in senders()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give journald a place of its own")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
+from tls_files import write_pair
 
 from elemta.runtime import DatagramOutlet, FileOutlet, LogPump, StreamOutlet
 from elemta.runtime.outlets import SMALL_DATAGRAM
@@ -173,3 +179,212 @@ async def test_a_pump_writes_to_an_outlet_and_counts_what_nobody_took(tmp_path: 
                 await trio.sleep(0.005)
         nursery.cancel_scope.cancel()
     pump.close()
+
+
+class Receiver:
+    """A receiver of syslog over TLS (RFC 5425) that takes one connection after the other."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        pair = write_pair(folder, "receiver", *names, now=time.time())
+        self.certificate = pair.certificate
+        self.connections: list[bytearray] = []
+        self.clean_ends = 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.certificate, pair.key)
+        self._listener: socket.socket | None = None
+        self._current: socket.socket | None = None
+        self._port = 0
+
+    def authorities(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.certificate)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._port
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        thread = threading.Thread(target=self._serve, args=(self._listener,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self.hang_up()
+            thread.join()
+            self._listener.close()
+
+    def hang_up(self) -> None:
+        if self._current is not None:
+            with suppress(OSError):
+                self._current.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                self._current, _ = listener.accept()
+            except OSError:
+                return
+            received = bytearray()
+            self.connections.append(received)
+            with suppress(OSError), self._context.wrap_socket(self._current, server_side=True) as peer:
+                self._current = peer
+                while data := peer.recv(65536):
+                    received += data
+                self.clean_ends += 1
+
+    def records(self) -> list[bytes]:
+        return [frame for data in self.connections for frame in frames(bytes(data))]
+
+
+def write_all(outlet: StreamOutlet, data: bytes) -> list[OSError]:
+    """Write as a pump does: what was not taken again."""
+    errors = []
+    end = time.monotonic() + 15
+    while data:
+        written, error = outlet.write(data, 0.05)
+        data = data[written:]
+        if error is not None:
+            errors.append(error)
+        elif not written:
+            time.sleep(0.005)
+        assert time.monotonic() < end, errors
+    return errors
+
+
+def wait_for_records(receiver: Receiver, *wanted: bytes) -> None:
+    end = time.monotonic() + 15
+    while receiver.records() != [*wanted]:
+        assert time.monotonic() < end, receiver.records()
+        time.sleep(0.005)
+
+
+def test_over_tls_records_come_to_a_receiver_that_is_who_it_should_be(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, "logs.example.org")
+    with receiver.listening():
+        outlet = StreamOutlet(receiver.address, tls=receiver.authorities(), name="logs.example.org")
+        assert write_all(outlet, "one\nzwö\n".encode()) == []
+        wait_for_records(receiver, b"one", "zwö".encode())
+        outlet.close()  # RFC 5425 4.4
+        end = time.monotonic() + 10
+        while not receiver.clean_ends:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", ["other.example.org", None])
+def test_over_tls_a_receiver_of_another_name_gets_nothing(
+    tmp_path: Path, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elemta.runtime.outlets._AGAIN_AFTER", 0.001)
+    receiver = Receiver(tmp_path, "logs.example.org")
+    with receiver.listening():
+        outlet = StreamOutlet(receiver.address, tls=receiver.authorities(), name=name)
+        errors: list[OSError] = []
+        end = time.monotonic() + 15
+        while len(errors) < 2:
+            written, error = outlet.write(b"secret\n", 0.05)
+            assert written == 0
+            errors += [error] if error else []
+            assert time.monotonic() < end
+        outlet.close()
+    assert all(isinstance(error, ssl.SSLCertVerificationError) for error in errors)
+    assert receiver.records() == []
+
+
+def test_over_tls_a_receiver_of_an_unknown_authority_gets_nothing(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, "logs.example.org")
+    with receiver.listening():
+        outlet = StreamOutlet(receiver.address, tls=ssl.create_default_context(), name="logs.example.org")
+        written, error = 0, None
+        while error is None:
+            written, error = outlet.write(b"secret\n", 1.0)
+        assert (written, type(error)) == (0, ssl.SSLCertVerificationError)
+        outlet.close()
+
+
+def test_over_tls_a_record_goes_again_where_the_receiver_had_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elemta.runtime.outlets._AGAIN_AFTER", 0.01)
+    receiver = Receiver(tmp_path, "logs.example.org")
+    with receiver.listening():
+        outlet = StreamOutlet(receiver.address, tls=receiver.authorities(), name="logs.example.org")
+        assert write_all(outlet, b"one\n") == []
+        wait_for_records(receiver, b"one")
+        receiver.hang_up()
+        time.sleep(0.05)
+        assert len(write_all(outlet, b"two\nthree\n")) == 1
+        wait_for_records(receiver, b"one", b"two", b"three")
+        outlet.close()
+
+
+def test_who_is_not_there_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("elemta.runtime.outlets.time.monotonic", lambda: clock)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        outlet = StreamOutlet(listener.getsockname())
+    failed = []
+    while clock < 300:
+        written, error = outlet.write(b"x\n", 0.0)
+        assert written == 0
+        if error is not None:
+            failed.append(clock)
+        clock += 0.5
+    waits = [after - before for before, after in itertools.pairwise(failed)]
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60][: len(waits)]
+    assert len(waits) >= 7
+
+
+async def test_a_pump_keeps_what_it_has_until_the_receiver_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elemta.runtime.outlets._AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("elemta.runtime.pump._RETRY", 0.01)
+    receiver = Receiver(tmp_path, "logs.example.org")
+    with receiver.listening():
+        pass  # its port is free now
+    troubles: list[OSError | None] = []
+    outlet = StreamOutlet(receiver.address, tls=receiver.authorities(), name="logs.example.org")
+    pump = LogPump(outlet, render=lambda record: b"%d\n" % record["n"] if "n" in record else b"lost\n",
+                   size=50, interval=0.001, on_trouble=troubles.append)  # fmt: skip
+    pump.put({"n": 0})  # before the loop, too
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            while not troubles:
+                await trio.sleep(0.01)
+            for number in range(1, 200):
+                pump.put({"n": number})
+            dropped = pump.statistics().dropped
+            assert dropped >= 100
+            with receiver.listening():
+                while pump.statistics().waiting or len(receiver.records()) < 200 - dropped + 1:
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+    pump.close()
+    assert isinstance(troubles[0], OSError)
+    assert troubles[-1] is None
+    got = receiver.records()
+    assert got[0] == b"0"
+    assert got.count(b"lost") == 1
+    assert [int(each) for each in got if each != b"lost"] == list(range(len(got) - 1))
+    assert pump.statistics().dropped == dropped
+
+
+async def test_at_its_end_a_pump_waits_for_nobody_who_is_not_there(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+    pump = LogPump(StreamOutlet(address), interval=0.001)
+    begun = time.monotonic()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump.run)
+            pump.put({"time": 0.0, "level": "info", "type": "x"})
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+    pump.close()
+    assert pump.statistics().dropped == 1
+    assert time.monotonic() - begun < 10

@@ -349,6 +349,8 @@ def test_after_close_records_are_dropped(pipe, make_pump):
 class ScriptedOutput:
     """An output that does what the script says: how much it takes, and its error."""
 
+    keeps = False
+
     def __init__(self, *steps):
         self.steps = list(steps)
         self.taken = b""
