@@ -1,18 +1,24 @@
 """What a witness of a session is told, and that nothing secret is among it."""
 
+import pytest
+
 from elemta.mail import Domain, EnhancedCode, ForwardPath, Mailbox, Reply, ReversePath, replies
 from elemta.smtp import (
     NEED_DATA,
     Auth,
     AuthResponse,
+    BodyEnd,
+    BodyProblem,
     Capabilities,
     ClientConnection,
     Data,
     Ehlo,
+    EndOfBody,
     Mail,
     Rcpt,
     ServerConnection,
     Side,
+    StartTls,
     show_said,
 )
 from elemta.smtp.witness import _MOST_LINES
@@ -157,3 +163,36 @@ def test_an_endless_reply_is_cut():
     assert len(shown) == _MOST_LINES
     assert shown[0] == "550-5.7.1 line 0"
     assert shown[-1] == "…"
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        (Auth("PLAIN", b"\0user\0secret"), "AUTH PLAIN (a secret)"),
+        (AuthResponse(b"secret"), "(a secret)"),
+        (EndOfBody(), "(the message)"),
+        (BodyEnd(12), "(a message of 12 octets)"),
+        (BodyEnd(12, BodyProblem.NUL), "(a message: nul)"),
+        ("TLS", "TLS"),
+        (Ehlo("client\r\nRSET"), "EHLO"),  # what could not be sent is not shown either
+    ],
+)
+def test_each_kind_of_thing_that_is_said(what, line):
+    assert show_said(what) == [line]
+
+
+def test_a_client_tells_that_tls_began():
+    seen: list[tuple[Side, object]] = []
+    client = ClientConnection()
+    client.witness = lambda side, what: seen.append((side, what))
+    client.receive_data(b"220 mx.example.org\r\n")
+    client.next_event()
+    for command, answer in (
+        (Ehlo("client.example"), b"250-mx\r\n250 STARTTLS\r\n"),
+        (StartTls(), b"220 go\r\n"),
+    ):
+        client.send(command)
+        client.receive_data(answer)
+        client.next_event()
+    client.tls_started()
+    assert told(seen)[-3:] == ["C STARTTLS", "S 220 go", "* TLS"]
