@@ -66,7 +66,7 @@ class Draft:
         """Octets that are counted in `memory`."""
         self._buffer = bytearray()
         self._head: bytes | None = None
-        """Of a body that goes to a file; None where it is to be read from there."""
+        """Once its end was seen; of a body in a file also where there is room for all that it can be."""
         self._in_file = False
         self._size = 0
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
@@ -87,7 +87,10 @@ class Draft:
         if start.startswith(b"\r\n"):
             return b"\r\n"
         end = start.find(b"\r\n\r\n", 0, _HEAD)
-        return bytes(start[: _HEAD if end < 0 else end + 4])
+        if end < 0:
+            return bytes(start[:_HEAD])
+        self._head = head = bytes(start[: end + 4])  # it stays what it is, and is asked for several times
+        return head
 
     @property
     def body(self) -> bytes | None:
