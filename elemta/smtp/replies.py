@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from elemta.mail import EnhancedCode, Reply
+from elemta.mail import EnhancedCode, Reply, replies
 
 from .errors import RemoteProtocolError
 
@@ -30,6 +30,9 @@ def format_reply(reply: Reply, *, enhanced: bool = True, utf8: bool = False) -> 
     Whatever is not printable ASCII becomes "?", so no text can end the line; with `utf8` (RFC 6531
     §3.7.4) other letters stay. Text that does not fit in 512 octets goes on in a further line.
     """
+    known = _CONSTANTS.get(id(reply)) if enhanced else None
+    if known is not None:
+        return known
     # RFC 2034 §4: the code stands in each line; not in 3yz replies, since there is no such class
     enhanced_code = reply.enhanced
     prefix = ""
@@ -70,6 +73,12 @@ def _pieces(text: str, room: int, *, utf8: bool) -> list[bytes]:
         data = data[cut:]
     return [*pieces, data]
 
+
+_CONSTANTS: dict[int, bytes] = {}
+"""By identity: most replies that are sent are these very objects, which live as long as the process."""
+_CONSTANTS.update(
+    {id(reply): format_reply(reply) for reply in vars(replies).values() if isinstance(reply, Reply)}
+)
 
 # --- From bytes ---------------------------------------------------------------------------------
 

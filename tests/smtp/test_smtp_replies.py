@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from smtp_helpers import pieces, splits
 
-from elemta.mail import EnhancedCode, Reply
+from elemta.mail import EnhancedCode, Reply, replies
 from elemta.smtp import RemoteProtocolError, ReplyParser, format_reply
 from elemta.smtp.replies import MAX_LINES, MAX_REPLY
 
@@ -43,6 +43,17 @@ def test_a_reply_as_it_is_sent(reply, data):
 
 def test_without_enhanced_code():
     assert format_reply(Reply.of(250, "2.0.0", "a", "b"), enhanced=False) == b"250-a\r\n250 b\r\n"
+
+
+CONSTANTS = [value for value in vars(replies).values() if isinstance(value, Reply)]
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_constant_is_sent_as_any_other_reply_that_is_equal(enhanced):
+    assert len(CONSTANTS) > 80
+    for reply in CONSTANTS:
+        equal = Reply(reply.code, reply.enhanced, reply.lines)
+        assert format_reply(reply, enhanced=enhanced) == format_reply(equal, enhanced=enhanced)
 
 
 def test_with_utf8_letters_stay_and_nothing_else():
