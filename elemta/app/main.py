@@ -282,6 +282,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
             child = partial(watch, tls, bus, clock)
             nursery.start_soon(partial(supervise, name, child, on_crash=on_crash, drain=drain), name=name)
         if (renew := carriers.renew_policies) is not None:
+            renew = partial(renew, stored=memo.values)
             nursery.start_soon(
                 partial(supervise, "policies of domains", renew, on_crash=on_crash, drain=drain),
                 name="policies of domains",
@@ -406,7 +407,7 @@ class _Carriers:
         return self._make
 
     @property
-    def renew_policies(self) -> Callable[[], Awaitable[None]] | None:
+    def renew_policies(self) -> Callable[..., Awaitable[None]] | None:
         """Keeps the policies of domains (MTA-STS) from growing old; None where none are used."""
         if self.context is None or self.context.mta_sts is None:
             return None

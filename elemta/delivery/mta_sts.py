@@ -12,8 +12,8 @@ What is in memory is also fetched anew in the background when it is that old, wh
 for the domain: who can hide the record and the file from us then has to do so for all of max_age, and not
 only at the moment of the next message (§10.2).
 
-What is remembered is in memory and in the memo, so it outlives a restart; there a policy comes back to memory
-with the next message for its domain. Losing it means that the next attempt fetches it again.
+What is remembered is in memory and in the memo, so it outlives a restart. Losing it means that the next
+attempt fetches it again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
 import msgspec
@@ -44,8 +44,14 @@ AGAIN = 3600.0
 """Seconds after a renewal in the background that failed before the next, or half of what is left if less."""
 WORKERS = 8
 """Policies that are renewed at the same time in the background."""
+NAMESPACE = "mta-sts"
+"""In the memo."""
 MAX_DOMAINS = 2000
 """Remembered in memory; those used longest ago go, and are found in the memo."""
+
+
+Stored = Callable[[str, int], Awaitable[list[bytes]]]
+"""Gives the values of a namespace, up to a number."""
 
 
 @attrs.frozen
@@ -57,6 +63,8 @@ class _Known:
     mode: str
     max_age: int
     mx: tuple[str, ...]
+    domain: str = ""
+    """Whose it is."""
 
     @property
     def policy(self) -> StsPolicy:
@@ -139,8 +147,15 @@ class MtaSts:
             return None
         return known.policy
 
-    async def run(self, *, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Renew in the background what is in memory, until cancelled; `wanted`: whether they are used."""
+    async def run(self, *, wanted: Callable[[], bool] = lambda: True, stored: Stored | None = None) -> None:
+        """Renew in the background what is in memory, until cancelled.
+
+        `wanted`: whether policies are used now. `stored` gives what the memo has had since before the start.
+        """
+        for value in await stored(NAMESPACE, MAX_DOMAINS) if stored is not None else ():
+            known = _decode(value)
+            if known is not None and known.domain and known.domain not in self._known:
+                self._keep(known.domain, known)
         limiter = trio.CapacityLimiter(WORKERS)
         while True:
             if wanted():
@@ -193,7 +208,7 @@ class MtaSts:
                     self._note_failure(domain, fetched)
                     return known
                 now = self._clock.time()
-                known = _Known(identifier, now, fetched.mode.value, fetched.max_age, fetched.mx)
+                known = _Known(identifier, now, fetched.mode.value, fetched.max_age, fetched.mx, domain)
                 self._remember(domain, known)
                 return known if known.holds(now) else None
         finally:
@@ -234,12 +249,8 @@ class MtaSts:
         known = self._known.get(domain)
         if known is None:
             stored = await self._memo.get(_key(domain))
-            if stored is None:
-                return None
-            try:
-                known = msgspec.json.decode(stored, type=_Known)
-                known.policy  # noqa: B018 - a mode that is none raises
-            except (msgspec.MsgspecError, ValueError):
+            known = None if stored is None else _decode(stored)
+            if known is None:
                 return None
             self._keep(domain, known)
         else:
@@ -264,5 +275,14 @@ class MtaSts:
             self._known.popitem(last=False)
 
 
+def _decode(stored: bytes) -> _Known | None:
+    try:
+        known = msgspec.json.decode(stored, type=_Known)
+        known.policy  # noqa: B018 - a mode that is none raises
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return known
+
+
 def _key(domain: str) -> str:
-    return f"mta-sts/{hashlib.sha256(domain.encode()).hexdigest()}"
+    return f"{NAMESPACE}/{hashlib.sha256(domain.encode()).hexdigest()}"

@@ -99,6 +99,20 @@ class FileMemo:
             return None
         return entry[0]
 
+    async def values(self, namespace: str, most: int) -> list[bytes]:
+        """What the file has of a namespace, those values first that expire last: for a start, as it knows
+        nothing of changes that are still to be written. Cancelling is safe."""
+        file = self._file
+        if file is None:
+            await trio.lowlevel.checkpoint()
+            return []
+        self._reads += 1
+        try:
+            return await _in_thread(self._reading_pool, file.read_all, namespace, self._clock.time(), most)
+        except (MemoDamaged, MemoUnusable) as error:
+            await self._give_up(file, error)
+            return []
+
     def put(self, key: str, value: bytes, expires: float) -> None:
         """Remember the value until that time of the wall clock.
 

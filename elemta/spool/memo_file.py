@@ -39,6 +39,7 @@ CREATE TABLE memo (
 ) WITHOUT ROWID;
 CREATE INDEX memo_by_expiry ON memo (namespace, expires);
 """
+_LAST_TO_EXPIRE = "SELECT value FROM memo WHERE namespace = ? AND expires > ? ORDER BY expires DESC LIMIT ?"
 # SQLite as it is built has no DELETE … LIMIT.
 _DELETE_SOONEST = """
 DELETE FROM memo WHERE (namespace, rest) IN (
@@ -101,6 +102,18 @@ class MemoFile:
         except apsw.Error as cause:
             raise translate(cause) from cause
         return None if row is None else (bytes(row[0]), float(row[1]))
+
+    def read_all(self, namespace: str, after: float, limit: int) -> list[bytes]:
+        """Values of a namespace that expire after a time, the last of them first.
+
+        Raises:
+          MemoDamaged, MemoUnusable: see there.
+        """
+        try:
+            rows = self._reader.execute(_LAST_TO_EXPIRE, (namespace, after, limit))
+            return [bytes(value) for (value,) in rows]
+        except apsw.Error as cause:
+            raise translate(cause) from cause
 
     def write(self, changes: Mapping[Key, Entry | None]) -> None:
         """Store all of it in one transaction; None forgets. After an error none of it is stored.

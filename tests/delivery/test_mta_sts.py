@@ -44,6 +44,10 @@ class FakeMemo:
     def forget(self, key):
         self.values.pop(key, None)
 
+    async def all(self, namespace, most):
+        await trio.lowlevel.checkpoint()
+        return [value for key, value in self.values.items() if key.startswith(f"{namespace}/")][:most]
+
 
 def policy(mode="enforce", *, mx=MX, age=7 * DAY):
     return f"version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: {age}\r\n".encode()
@@ -210,6 +214,18 @@ async def test_policy_is_renewed_in_the_background_without_any_mail(world, autoj
         # who hides record and file from now on has to do so until the end of max_age
         w.web.response, w.resolver.failing = answer(b"", "503 Busy"), {f"_mta-sts.{DOMAIN}"}
         await trio.sleep(6 * module.RENEW)
+        assert (await w.sts.policy(DOMAIN)).mode is StsMode.ENFORCE
+
+
+async def test_policy_is_renewed_in_the_background_also_after_a_restart(world, autojump_clock):
+    async with world() as w:
+        await w.sts.policy(DOMAIN)
+        w.memo.put("mta-sts/x", b"{", 0.0)
+        w.memo.put("mta-sts/y", b'{"id":"1","fetched":0,"mode":"enforce","max_age":864000,"mx":[]}', 0.0)
+        for _ in range(10):  # without any mail
+            async with renewing(w.restarted(), stored=w.memo.all):
+                await trio.sleep(module.RENEW + 10)
+        assert len(w.web.requests) == 11
         assert (await w.sts.policy(DOMAIN)).mode is StsMode.ENFORCE
 
 

@@ -187,6 +187,19 @@ async def test_what_is_forgotten_stays_so_while_the_file_still_has_it(bed):
         assert await memo.get("space/key") is None
 
 
+async def test_values_of_a_namespace_are_there_at_a_start(bed):
+    async with bed.open(PATIENT) as memo:
+        for number in range(5):
+            memo.put(f"space/{number}", b"%d" % number, LATER + number)
+        memo.put("space/old", b"old", bed.clock.now - 1)
+        memo.put("other/x", b"x", LATER)
+    async with bed.open() as memo:
+        assert await memo.values("space", 3) == [b"4", b"3", b"2"]
+        assert len(await memo.values("space", 10)) == 5
+        assert await memo.values("nothing", 10) == []
+    assert await in_memory().values("space", 10) == []
+
+
 async def test_what_memory_had_no_room_for_is_read_from_the_file(bed):
     async with bed.open(attrs.evolve(QUICK, memory_entries=2)) as memo:
         for number in range(20):
@@ -383,14 +396,15 @@ async def test_a_file_that_is_damaged_while_in_use_is_begun_anew_without_losing_
     assert bed.troubles.kinds == ["memo-damaged"]
 
 
-async def test_a_read_that_finds_damage_finds_nothing(bed):
+@pytest.mark.parametrize("whole_namespace", [False, True])
+async def test_a_read_that_finds_damage_finds_nothing(bed, whole_namespace):
     async with bed.open() as memo:
         memo.put("space/key", b"value", LATER)
     async with bed.open(attrs.evolve(PATIENT, sweep_pause=60.0)) as memo:
         with sqlite3.connect(bed.path) as other:
             other.execute("DROP TABLE memo")
         other.close()
-        assert await memo.get("space/key") is None
+        assert not await (memo.values("space", 9) if whole_namespace else memo.get("space/key"))
         assert memo.statistics().usable
     assert bed.troubles.kinds == ["memo-damaged"]
 
