@@ -51,7 +51,7 @@ T = TypeVar("T")
 LARGEST_FILE = 1 << 20
 """Octets. A configuration is written by people; this is 20 000 lines."""
 
-_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 _STAND_INS: dict[type, dict[str, str]] = {
     Config: {"hostname": "stand-in.invalid"},
     ListenerConfig: {"name": "stand-in", "address": ":0"},

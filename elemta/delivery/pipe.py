@@ -67,7 +67,7 @@ _MEANINGS = {
     78: ("4.3.5", "the program is not set up"),
 }
 _FIELD = re.compile(r"\{(recipient|local_part|domain|sender|message)\}")
-_CODED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:[ \t]+|$)")
+_CODED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:[ \t]+|\Z)")
 
 
 class PipeTransport(Transport):

@@ -15,7 +15,7 @@ LARGEST_POLICY = 64 * 1024
 LONGEST = 31_557_600
 """Seconds of max_age: a year (§3.2)."""
 
-_VERSION = re.compile(rb"v=STSv1[ \t]*(?:;|$)")
+_VERSION = re.compile(rb"v=STSv1[ \t]*(?:;|\Z)")
 _ID = re.compile(rb"[ \t]*id[ \t]*=[ \t]*([A-Za-z0-9]{1,32})[ \t]*")
 _FIELD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31})[ \t]*:[ \t]*(.*)")
 _DIGITS = re.compile(r"[0-9]{1,10}")

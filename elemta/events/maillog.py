@@ -80,7 +80,7 @@ class MailLines:
         self._sessions.pop(record["session"], None)
         lines = []
         if record["cause"] not in ("quit", "eof"):
-            lines.append(("smtpd", f"lost connection ({record['cause']}) from {client}"))
+            lines.append(("smtpd", f"lost connection ({escape_text(str(record['cause']))}) from {client}"))
         return [*lines, ("smtpd", f"disconnect from {client} commands={record['commands']}")]
 
     def _accepted(self, record: Record) -> Iterable[Line]:

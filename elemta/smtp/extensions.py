@@ -58,7 +58,7 @@ class Extension(enum.StrEnum):
 _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:[ =](.*))?")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _LIMIT = re.compile(r"([A-Za-z0-9-]+)=([0-9]{1,6})")  # RFC 9422 §3: one to six digits
-_BY_TIME = re.compile(r"[0-9]{1,9}(?=,|$)")  # RFC 2852 §3: more may follow behind a comma
+_BY_TIME = re.compile(r"[0-9]{1,9}(?=,|\Z)")  # RFC 2852 §3: more may follow behind a comma
 _FUTURE_RELEASE = re.compile(r"([1-9][0-9]{0,8}) (\S+)")  # RFC 4865 §3
 # RFC 3339 §5.6
 _DATE_TIME = re.compile(

@@ -5,7 +5,7 @@ import ipaddress
 import attrs
 import pytest
 from inbound_bed import FRIEND, STRANGER, FakeSpool, make_config, open_bed
-from inbound_fakes import FakeAuthenticator, b64
+from inbound_fakes import PLAIN_ALICE, FakeAuthenticator, b64
 
 from elemta.config import (
     DomainPattern,
@@ -18,7 +18,7 @@ from elemta.config import (
 )
 from elemta.inbound import is_trusted, may_relay, may_send
 from elemta.inbound.relay import is_incomplete, is_loopback
-from elemta.mail import Domain, ForwardPath, parse_forward_path, replies
+from elemta.mail import Domain, ForwardPath, parse_domain, parse_forward_path, replies
 from elemta.routing import Router
 
 OURS, IP, V = "ours.example", "192.0.2.1", "victim@ext.test"
@@ -298,3 +298,58 @@ def test_a_domain_of_one_label_that_is_none_of_ours_is_incomplete(
 def test_loopback():
     assert [is_loopback(peer) for peer in ("127.1.2.3", "::1", "::ffff:127.0.0.1")] == [True] * 3
     assert not any(is_loopback(peer) for peer in ("192.0.2.1", "fe80::1%lo", "unix", "unknown"))
+
+
+HIDDEN = [
+    f"<victim%ext.test@{OURS}>",
+    f"<victim%ext.test@[{IP}]>",
+    '<"victim%ext.test">',
+    f'<"victim@ext.test"@{OURS}>',
+    f"<victim@ext.test@{OURS}>",
+    "<ext.test!victim>",
+    f"<ext.test!victim@{OURS}>",
+    f"<victim@ext.test\0@{OURS}>",
+]
+
+
+@pytest.mark.parametrize("role", [ListenerRole.MX, ListenerRole.SUBMISSION])
+@pytest.mark.parametrize("recipient", HIDDEN)
+async def test_nor_does_a_login_open_a_way_that_is_hidden_in_a_name(
+    autojump_clock, role: ListenerRole, recipient: str
+):
+    config = make_config(role=role, listener={"auth": ListenerAuth.OPTIONAL})
+    async with open_bed(config, spool=FakeSpool(), authenticator=FakeAuthenticator()) as bed:
+        client = bed.dial(STRANGER)
+        await client.hello()
+        assert (await client.say(f"AUTH PLAIN {PLAIN_ALICE}"))[:3] == "235"
+        await client.say(f"MAIL FROM:<alice@{OURS}>")
+        await client.send(f"RCPT TO:{recipient}\r\n".encode())
+        if (await client.reply())[0] == "2":
+            await client.data()
+        for envelope, *_ in bed.spool.stored.values():
+            [kept] = envelope.recipients  # as it was named: nothing in front of the sign becomes an address
+            assert kept.mailbox.domain in (Domain(OURS), parse_domain(f"[{IP}]"))
+
+
+@pytest.mark.parametrize(("number", "sender", "recipient"), REFUSED[1:5])
+async def test_an_account_is_no_relay_for_other_senders(
+    autojump_clock, number: int, sender: str, recipient: str
+):
+    config = make_config(role=ListenerRole.SUBMISSION, listener={"auth": ListenerAuth.REQUIRED})
+    async with open_bed(config, spool=FakeSpool(), authenticator=FakeAuthenticator()) as bed:
+        client = bed.dial(STRANGER)
+        await client.hello()
+        await client.say(f"AUTH PLAIN {PLAIN_ALICE}")
+        said = [await client.say(f"MAIL FROM:{sender}"), await client.say(f"RCPT TO:{recipient}")]
+        assert said[-1][0] == "5", number
+
+
+@pytest.mark.parametrize(
+    "line", ["ETRN ext.test", "TURN", "ATRN ext.test", "SEND FROM:<a@b.test>", "SOML FROM:<a@b.test>"]
+)
+async def test_nobody_fetches_the_mail_of_others(autojump_clock, line: str):
+    async with open_bed(spool=FakeSpool()) as bed:
+        for peer in (STRANGER, FRIEND):
+            client = bed.dial(peer)
+            await client.hello()
+            assert (await client.say(line))[:3] in ("500", "502")
