@@ -175,7 +175,7 @@ def write_report(
     message: MessageId,
     now: float,
 ) -> bytes:
-    """The message with the report (RFC 9990 §3)."""
+    """The message with the report (RFC 9990 §3.5.2)."""
     name = report_name(report, hostname)
     coded = base64.b64encode(packed).decode("ascii")
     lines = (

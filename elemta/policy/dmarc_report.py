@@ -20,7 +20,7 @@ from elemta.mail import Domain, MailSyntaxError, Result, parse_mailbox
 from .checks import Verdict
 from .client import IpAddress
 from .dmarc import DmarcResult, Mechanism
-from .dmarc_record import DmarcRecord
+from .dmarc_record import DmarcPolicy, DmarcRecord
 
 MOST_WAITING = 5000
 """Different rows that are kept until they are written; more is not counted."""
@@ -92,12 +92,13 @@ def _policy(result: DmarcResult, record: DmarcRecord) -> str:
 
 def _found(address: IpAddress, verdict: Verdict, result: DmarcResult) -> str:
     aligned = {identifier.mechanism for identifier in result.aligned}
-    action = verdict.action if verdict.disposition.check == "dmarc" else MessageAction.NOTE
+    disposition, reasons = _evaluated(verdict, result)
     spf = verdict.findings.spf
     return json.dumps(
         {
             "ip": str(address),
-            "disposition": _DISPOSITIONS.get(action, "none"),
+            "disposition": disposition,
+            "reasons": reasons,
             "dkim": "pass" if Mechanism.DKIM in aligned else "fail",
             "spf": "pass" if Mechanism.SPF in aligned else "fail",
             "from": result.domain.text if result.domain else "",
@@ -109,6 +110,25 @@ def _found(address: IpAddress, verdict: Verdict, result: DmarcResult) -> str:
             "spfs": [] if spf is None else [(spf.sender.domain[:_MOST_TEXT], str(spf.sender.result))],
         }
     )
+
+
+def _evaluated(verdict: Verdict, result: DmarcResult) -> tuple[str, list[str]]:
+    """What was done with the message, and why that is not what its domain asks for (RFC 9990 §3.1.1.9)."""
+    record = result.record
+    assert record is not None
+    meant = attrs.evolve(record, testing=False).policy_for(
+        own=result.domain == result.policy_domain, exists=True
+    )
+    if result.passed:  # `pass`: nothing was done to it, though something would be done to one that fails
+        return ("none" if meant is DmarcPolicy.NONE else "pass"), []
+    action = verdict.action if verdict.disposition.check == "dmarc" else MessageAction.NOTE
+    done = _DISPOSITIONS.get(action, "none")
+    reasons = []
+    if record.testing and meant is not DmarcPolicy.NONE:
+        reasons.append("policy_test_mode")
+    if done != result.policy:
+        reasons.append("local_policy")
+    return done, reasons
 
 
 @attrs.frozen
@@ -139,7 +159,7 @@ def mail_addresses(uris: Iterable[str]) -> tuple[str, ...]:
     for uri in uris:
         scheme, _, address = uri.partition(":")
         if scheme.lower() != "mailto":
-            continue  # RFC 9990: others need not be supported
+            continue  # RFC 9990 §3.5.3: others need not be supported
         try:
             mailbox = parse_mailbox(address)
         except MailSyntaxError:
@@ -164,12 +184,12 @@ def consents(texts: Iterable[bytes]) -> bool:
 
 
 def report_id(day: ReportDay, hostname: str) -> str:
-    """The same for the same day, so that a report which is sent twice counts once."""
+    """The same for the same day, so that a report which is sent twice counts once (RFC 9990 §3.5.1)."""
     return f"{day.domain}.{day.begin}@{hostname}"
 
 
 def report_name(day: ReportDay, hostname: str) -> str:
-    """The file name (RFC 9990 §3.3)."""
+    """The file name (RFC 9990 §3.5.2)."""
     return f"{hostname}!{day.domain}!{day.begin}!{day.begin + 86399}.xml.gz"
 
 
@@ -207,10 +227,11 @@ def _record(row: ReportRow) -> str:
         f"<spf>{_element('domain', domain)}<scope>mfrom</scope>{_element('result', result)}</spf>"
         for domain, result in found["spfs"]
     )
+    reasons = "".join(f"<reason>{_element('type', each)}</reason>" for each in found.get("reasons", ()))
     return (
         f"<record><row>{_element('source_ip', found['ip'])}<count>{row.count}</count><policy_evaluated>"
         f"{_element('disposition', found['disposition'])}{_element('dkim', found['dkim'])}"
-        f"{_element('spf', found['spf'])}</policy_evaluated></row>"
+        f"{_element('spf', found['spf'])}{reasons}</policy_evaluated></row>"
         f"<identifiers>{_element('header_from', found['from'])}</identifiers>"
         f"<auth_results>{signatures}{senders}</auth_results></record>\n"
     )

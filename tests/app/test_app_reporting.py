@@ -3,12 +3,14 @@
 import email
 import email.policy
 import gzip
+import json
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree
 
+import attrs
 import pytest
 
 from elemta.app.reporting import DAY, Reporting
@@ -32,6 +34,7 @@ from elemta.policy import (
     Verdict,
     needs_consent,
 )
+from elemta.policy.dmarc_record import parse_record
 from elemta.policy.dmarc_report import MOST_WAITING
 from elemta.spool import MemoryStore, QueueFilter, Tally, open_spool
 from elemta.testing.dns import FakeResolver
@@ -151,9 +154,17 @@ async def test_a_day_becomes_a_report(tmp_path: Path):
         }
         assert rows == {
             ("192.0.2.7", "3", "none"),
-            ("192.0.2.7", "1", "none"),
+            ("192.0.2.7", "1", "pass"),
             ("2001:db8::1", "1", "reject"),
         }
+        reasons = [
+            (
+                record.findtext(f".//{NAMESPACE}disposition"),
+                record.findtext(f".//{NAMESPACE}reason/{NAMESPACE}type"),
+            )
+            for record in tree.iter(f"{NAMESPACE}record")
+        ]
+        assert sorted(reasons, key=str) == [("none", "local_policy"), ("pass", None), ("reject", None)]
         assert "<&>?" in {each.text for each in tree.iter(f"{NAMESPACE}selector")}
         assert len(await bed.next_day()) == 1  # it is forgotten once it is stored
 
@@ -203,3 +214,48 @@ def test_the_collector_is_bounded():
 )
 def test_where_consent_is_looked_for(address: str, name: str | None):
     assert needs_consent(address, "mail.author.example", "author.example") == name
+
+
+@pytest.mark.parametrize(
+    ("record", "result", "asked", "action", "told"),
+    [
+        # RFC 9990 3.1.1.9: `reason` where what is done is not what the domain asks for
+        ("p=reject", Result.FAIL, "reject", MessageAction.REFUSE, ("reject", [])),
+        ("p=reject", Result.FAIL, "reject", MessageAction.NOTE, ("none", ["local_policy"])),
+        ("p=reject", Result.FAIL, "reject", MessageAction.QUARANTINE, ("quarantine", ["local_policy"])),
+        ("p=quarantine", Result.FAIL, "quarantine", MessageAction.QUARANTINE, ("quarantine", [])),
+        ("p=none", Result.FAIL, "none", MessageAction.NOTE, ("none", [])),
+        (
+            "p=reject; t=y",
+            Result.FAIL,
+            "quarantine",
+            MessageAction.QUARANTINE,
+            ("quarantine", ["policy_test_mode"]),
+        ),
+        (
+            "p=reject; t=y",
+            Result.FAIL,
+            "quarantine",
+            MessageAction.NOTE,
+            ("none", ["policy_test_mode", "local_policy"]),
+        ),
+        ("p=none; t=y", Result.FAIL, "none", MessageAction.NOTE, ("none", [])),
+        ("p=reject", Result.PASS, "none", MessageAction.NOTE, ("pass", [])),
+        ("p=none; sp=reject", Result.PASS, "none", MessageAction.NOTE, ("pass", [])),
+        ("p=none", Result.PASS, "none", MessageAction.NOTE, ("none", [])),
+    ],
+)
+def test_what_was_done_and_why(
+    record: str, result: Result, asked: str, action: MessageAction, told: tuple[str, list[str]]
+):
+    collector = ReportCollector()
+    found = verdict(result=result, action=action)
+    (dmarc,) = found.findings.dmarc
+    read = parse_record(f"v=DMARC1; {record}; rua=mailto:r@author.example".encode())
+    dmarc = attrs.evolve(dmarc, record=read, policy=DmarcPolicy(asked))
+    collector.add(
+        ip_address("192.0.2.7"), attrs.evolve(found, findings=attrs.evolve(found.findings, dmarc=(dmarc,)))
+    )
+    [row] = collector.take()
+    facts = json.loads(row.found)
+    assert (facts["disposition"], facts["reasons"]) == told
