@@ -34,6 +34,7 @@ class Failing(Served):
     def __init__(self, link: Link, start: str = "") -> None:
         self.link = link
         self.leak: list[bytearray] = []
+        self.kept: list[Any] = []
         self.start = start
         self.heard = ""
 
@@ -64,6 +65,16 @@ class Failing(Served):
                 await trio.sleep_forever()
             except trio.Cancelled:
                 continue
+
+    async def leaked_scope(self) -> None:
+        self.kept.append(trio.CancelScope())
+        self.kept[-1].__enter__()
+        await trio.lowlevel.checkpoint()
+
+    async def leaked_task(self) -> None:
+        self.kept.append(trio.open_nursery())
+        nursery = await self.kept[-1].__aenter__()
+        nursery.start_soon(trio.sleep_forever)
 
     async def busy_loop(self) -> None:
         while True:

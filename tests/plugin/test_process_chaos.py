@@ -76,7 +76,7 @@ async def test_a_hook_is_asked_in_another_process(tmp_path: Path) -> None:
     assert _gone(pid)
 
 
-RAISING = ["raises", "system exit", "interrupt", "group", "allocate", "kill the server", "leave the group",
+RAISING = ["raises", "system exit", "interrupt", "group", "leaked scope", "allocate", "kill the server", "leave the group",
            "fork bomb", "run a program", "open files", "long file", "huge answer"]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ async def test_an_error_is_told_with_its_place(tmp_path: Path) -> None:
     assert "failing_plugin.py:" in failure.detail
 
 
-CRASHING = ["segfault", "exit now", "exit in a thread", "kill itself", "gigabyte", "garbage", "huge frame",
+CRASHING = ["leaked task", "segfault", "exit now", "exit in a thread", "kill itself", "gigabyte", "garbage", "huge frame",
             "unknown call", "other hook", "nameless question", "closes the wire", "leak slowly"]  # fmt: skip
 
 

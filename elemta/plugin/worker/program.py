@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -187,21 +188,29 @@ class _Program:
     async def _call(self, frame: Frame, scope: trio.CancelScope) -> None:
         hook, content = split_named(frame.content)
         kind, said = Kind.CANCELLED, b""
-        with scope:
-            try:
-                answer = await self._served.call(hook, content)
-                if len(answer) + len(hook) + 1 > self._largest:
-                    raise ValueError(f"an answer of {len(answer)} octets is too large")
-            except trio.Cancelled:  # noqa: ASYNC103 - the plugin left a scope open
-                # Of the scope; or of one that the plugin left open, which is its mistake, not ours.
-                if not scope.cancel_called:
-                    kind, said = Kind.ERROR, b"the plugin cancelled the call itself"
+        try:
+            with scope:
+                try:
+                    answer = await self._served.call(hook, content)
+                    if len(answer) + len(hook) + 1 > self._largest:
+                        raise ValueError(f"an answer of {len(answer)} octets is too large")
+                except trio.Cancelled:  # noqa: ASYNC103 - the plugin left a scope open
+                    # Of the scope; or of one that the plugin left open, which is its mistake, not ours.
+                    if not scope.cancel_called:
+                        kind, said = Kind.ERROR, b"the plugin cancelled the call itself"
+                    else:
+                        raise
+                except BaseException as error:  # SystemExit of a plugin is its error, no more
+                    kind, said = Kind.ERROR, _describe(error)
                 else:
-                    raise
-            except BaseException as error:  # SystemExit of a plugin is its error, no more
-                kind, said = Kind.ERROR, _describe(error)
-            else:
-                kind, said = Kind.ANSWER, answer
+                    kind, said = Kind.ANSWER, answer
+        except RuntimeError as error:  # of a scope that was left open; Trio has mended that
+            if trio.lowlevel.current_task().child_nurseries:
+                # Nobody can close a nursery that was left open, and the loop would wait for it for ever. The
+                # page says by now whose mistake it is
+                traceback.print_exc()
+                os._exit(1)
+            kind, said = Kind.ERROR, _describe(error)
         del self._scopes[frame.call]
         self._link.send(kind, frame.call, named(hook, said))
         self._stop_if_done()
