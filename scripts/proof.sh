@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Long proofs: kills and power cuts under load, full disks, large messages. As root it installs what is missing.
+# Long proofs: kills, power cuts and failing plugins under load, full disks, large messages. As root it installs what is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/install-debian.sh postfix swaks libfaketime strace procps iproute2
