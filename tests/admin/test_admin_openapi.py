@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from random import Random
 from typing import Any
+from urllib.parse import urlencode
 
 import jsonschema
 import pytest
@@ -135,3 +138,90 @@ async def test_a_body_of_another_media_type_is_415(autojump_clock: trio.testing.
         ):
             answer = await bed.request("POST", "/api/v1/queue", body=wish, **{"Content-Type": media_type})
             assert answer.status == status, media_type
+
+
+def made_up(schema: dict[str, Any], document: dict[str, Any], random: Random, depth: int = 0) -> Any:
+    """A value that is as the schema says, or here and there is not."""
+    if random.random() < 0.08 or depth > 5:
+        return random.choice(
+            [None, -1, 2**70, 1.5, "", "x" * 700, "\x00\r\n", [], {}, True, "\u00fc@\u00e9.example"]
+        )
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return made_up(document["components"]["schemas"][name], document, random, depth + 1)
+    if "anyOf" in schema:
+        return made_up(random.choice(schema["anyOf"]), document, random, depth + 1)
+    if "enum" in schema:
+        return random.choice(schema["enum"])
+    match schema.get("type"):
+        case "object":
+            known = schema.get("properties", {})
+            needed = schema.get("required", ())
+            chosen = {
+                name: made_up(each, document, random, depth + 1)
+                for name, each in known.items()
+                if name in needed or random.random() < 0.5
+            }
+            if isinstance(schema.get("additionalProperties"), dict):
+                words = ["concurrency", "message_rate", "byte_rate", "nonsense"]
+                inner = schema["additionalProperties"]
+                chosen |= {
+                    random.choice(words): made_up(inner, document, random, depth + 1) for _ in range(2)
+                }
+            return chosen
+        case "array":
+            return [
+                made_up(schema.get("items", {}), document, random, depth + 1)
+                for _ in range(random.choice([0, 1, 3]))
+            ]
+        case "integer":
+            return random.choice([0, 1, 7, 1000, -5])
+        case "number":
+            return random.choice([0, 0.5, 9e8, -1])
+        case "boolean":
+            return random.random() < 0.5
+        case _:
+            return random.choice(
+                [
+                    "hold",
+                    "release",
+                    "resume",
+                    "pause",
+                    "anna@far.example",
+                    "far.example",
+                    "60/1m",
+                    "add",
+                    "domain",
+                ]
+            )
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_is_sent_the_answer_is_one_of_the_document(
+    seed: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    random = Random(seed)
+    async with open_bed() as bed:
+        document = await document_of(bed)
+        await bed.accept("anna@far.example")
+        for operation in all_operations(bed.facts):
+            path, method = operation.path, operation.method.lower()
+            described = document["paths"][path][method]
+            query = {
+                each["name"]: str(made_up(each["schema"], document, random))
+                for each in described.get("parameters", ())
+                if each["in"] == "query" and (each.get("required") or random.random() < 0.3)
+            }
+            body = b""
+            if (
+                content := described.get("requestBody", {}).get("content", {}).get("application/json")
+            ) is not None:
+                body = json.dumps(made_up(content["schema"], document, random)).encode()
+            filled = re.sub(r"{\w+(:\w+)?}", "0" * 16, path)
+            answer = await bed.request(
+                operation.method, f"{filled}?{urlencode(query)}" if query else filled, body=body
+            )
+            assert str(answer.status) in described["responses"], (operation.id, query, body, answer.body)
+            assert answer.status != 500, (operation.id, query, body)
+            if "json" in answer.headers.get("content-type", ""):
+                check(document, method, path, answer.status, answer.json())
