@@ -2,7 +2,8 @@
 
 Theory of operation. The message goes through line by line. The header of each entity is held until it
 is whole; then it is known whether the entity is a multipart (only its label is changed: §6.4 allows
-no encoding of it), a message (its own header follows), or a leaf. A leaf that says 8bit or binary is
+no encoding of it), a message (its own header follows), or a leaf, which a message with a header in UTF-8 is
+as well. A leaf that says 8bit or binary is
 written as quoted-printable, which every reader understands and which leaves most text readable. A leaf
 that says it is 7-bit, or nothing, is held until octets show that it is not, or until there are too many
 of them to hold; so honest parts stay octet for octet as they are, and with them their signatures.
@@ -27,7 +28,10 @@ _ENCODING: Final = b"Content-Transfer-Encoding: "
 _BOUNDARY = re.compile(rb';\s*boundary\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))', re.IGNORECASE)
 _COMMENT = re.compile(rb"\([^()]*\)")
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
-_MESSAGES: Final = frozenset((b"message/rfc822", b"message/global", b"message/news"))
+_MESSAGES: Final = frozenset((b"message/rfc822", b"message/news"))
+_GLOBAL: Final = b"message/global"
+"""How types begin that may be encoded though they are messages, as their headers may be UTF-8 (RFC 6532 §3.5,
+RFC 6533 §4, §6)."""
 _PLAIN_TEXT: Final = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=unknown-8bit\r\n"
 """RFC 1428 §3, for what came without a word about its character set."""
 
@@ -168,7 +172,8 @@ class SevenBitEncoder:
             else:
                 self._state = _State.HEADER
             return
-        if kind.startswith((b"multipart/", b"message/")):  # RFC 2045 §6.4: may not be encoded
+        if kind.startswith((b"multipart/", b"message/")) and not kind.startswith(_GLOBAL):
+            # RFC 2045 §6.4: may not be encoded
             self._output.append((_with_encoding(header, b"7bit") if labelled else header) + empty_line)
             self._state = _State.PLAIN
         elif labelled:

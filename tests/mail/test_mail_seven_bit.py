@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import quopri
 from collections.abc import Iterator
 
 import pytest
@@ -184,3 +185,26 @@ def test_any_order_of_boundaries_gives_seven_bit_or_is_refused(lines: list[bytes
         return
     assert whole.isascii()
     assert convert(message, 1) == whole
+
+
+@pytest.mark.parametrize(
+    "kind", ["message/global", "message/global-headers", "message/global-delivery-status"]
+)
+@pytest.mark.parametrize("label", [b"Content-Transfer-Encoding: 8bit\r\n", b""])
+def test_messages_whose_header_is_utf_8_are_encoded_as_a_whole(kind: str, label: bytes) -> None:
+    """RFC 6532 §3.5: unlike other messages they may be."""
+    part = b"Content-Type: %b\r\n%b\r\n" % (kind.encode(), label)
+    inner = (
+        "Subject: dé\r\nContent-Type: multipart/mixed; boundary=in\r\n\r\n--in\r\n\r\nà\r\n--in--".encode()
+    )
+    head = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=out\r\n\r\n"
+    message = head + b"--out\r\n" + part + inner + b"\r\n--out--\r\n"
+    for size in (0, 7):
+        converted = convert(message, size)
+        assert converted.isascii()
+        _, _, encoded = converted.partition(b"--out\r\n")
+        fields, _, content = encoded.removesuffix(b"\r\n--out--\r\n").partition(b"\r\n\r\n")
+        assert b"Content-Transfer-Encoding: quoted-printable" in fields
+        assert quopri.decodestring(content) == inner
+    plain = head + b"--out\r\n" + part.replace(label, b"") + b"Subject: x\r\n\r\ny\r\n--out--\r\n"
+    assert convert(plain) == plain

@@ -9,6 +9,7 @@ from __future__ import annotations
 import email
 import email.policy
 import email.utils
+import quopri
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.message import EmailMessage, Message
@@ -438,3 +439,30 @@ async def test_international_mail_is_told_of_in_global_forms(
         if original is not None:
             assert f"Original-Recipient: {original}\r\n".encode() in raw
         assert "Subject: déjà vu".encode() in raw
+
+
+@pytest.mark.parametrize("ret", ["FULL", "HDRS"])
+async def test_international_mail_is_told_of_also_where_only_seven_bits_pass(
+    ret: str, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """RFC 6533 §4, §6, RFC 6532 §3.5: these types may be encoded."""
+    async with open_post(tmp_path) as post:
+        post.home.capabilities = Capabilities(pipelining=True)
+        post.hops["never"].answers["RCPT"] = Reply.of(550, "5.1.1", "kein Anschluß")
+        body = UTF8_HEADER + "\r\nd\u00e9j\u00e0\r\n".encode()
+        await post.send("renée@never.example", mail=f"BODY=8BITMIME SMTPUTF8 RET={ret}", body=body)
+        await trio.sleep(HOUR)
+        (received,) = post.home.messages
+        assert received.content.isascii()
+        assert received.mail.params.body_type is None
+        message = email.message_from_bytes(received.content, policy=email.policy.default)
+        assert isinstance(message, EmailMessage)
+        text, status, original = (
+            quopri.decodestring(part.as_bytes().partition(b"\n\n")[2]).decode()
+            for part in message.iter_parts()
+        )
+        assert "renée@never.example" in text
+        assert "Final-Recipient: utf-8; renée@never.example\n" in status
+        assert "Diagnostic-Code: smtp; 550 5.1.1 kein Anschluß\n" in status
+        assert "Subject: déjà vu\n" in original
+        assert ("\n\ndéjà" in original) == (ret == "FULL")
