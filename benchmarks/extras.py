@@ -2,7 +2,8 @@
 
 Each message is synced, relayed and counted at the sink, as in mta.py. Goals: all of events, metrics and a JSON log in
 a file at most 20 % slower than none of it; ten idle plugins at most 15 % slower than none.
-Usage: python benchmarks/extras.py [--rounds 3] [--messages 3000] [--sessions 20] [--size 4096]
+On a machine with other work, go by the processor time of the server for a message.
+Usage: python benchmarks/extras.py [--rounds 3] [--messages 3000] [--sessions 20] [--size 4096] [--only watched]
 """
 
 from __future__ import annotations
@@ -86,18 +87,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("rounds", 3), ("messages", 3000), ("sessions", 20), ("size", 4096)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", choices=["watched", "plugins"])
     given = parser.parse_args()
-    rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    names = list(VARIANTS)
+    if given.only:
+        names = names[:2] if given.only == "watched" else [names[0], *names[2:]]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     for number in range(given.rounds):
-        names = list(VARIANTS)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            rate = mta.measure("relay", VARIANTS[name], given.sessions, given.messages, given.size)
+            rate, cost = mta.measure_both("relay", VARIANTS[name], given.sessions, given.messages, given.size)
             rates[name].append(rate)
-    base = statistics.median(rates["nothing"])
-    print(f"{'relay with':<36} {'messages/s':>10} {'of nothing':>11}")
-    for name, found in rates.items():
-        rate = statistics.median(found)
-        print(f"{name:<36} {rate:>10.0f} {rate / base:>10.0%}")
+            costs[name].append(cost)
+            print(f"{name:<36} {rate:>10.0f} {cost * 1e6:>10.0f}", flush=True)
+    base, least = statistics.median(rates["nothing"]), statistics.median(costs["nothing"])
+    print(
+        f"{'relay with, medians':<36} {'messages/s':>10} {'of nothing':>11} {'µs each':>9} {'of nothing':>11}"
+    )
+    for name in names:
+        rate, cost = statistics.median(rates[name]), statistics.median(costs[name])
+        print(f"{name:<36} {rate:>10.0f} {rate / base:>11.0%} {cost * 1e6:>9.0f} {cost / least:>11.0%}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from serving import cpu_seconds
+
 POSTFIX_DAEMONS = "/usr/lib/postfix/sbin"
 COUNTERS = re.compile(rb"mesg=(\d+)")
 
@@ -33,7 +35,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for(port: int, seconds: float = 30.0) -> None:
+def wait_for(port: int, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
@@ -180,25 +182,31 @@ def load(port: int, sessions: int, messages: int, size: int, *, kept: bool) -> f
 
 def measure(kind: str, server: object, sessions: int, messages: int, size: int) -> float:
     """Messages a second."""
+    return measure_both(kind, server, sessions, messages, size)[0]
+
+
+def measure_both(kind: str, server: object, sessions: int, messages: int, size: int) -> tuple[float, float]:
+    """Messages a second, and seconds of the server's first process for a message."""
     with tempfile.TemporaryDirectory(prefix="elemta-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         sink = Sink(folder) if kind == "relay" else None
         try:
-            with server(folder, sink) as (port, _):  # type: ignore[operator]
+            with server(folder, sink) as (port, pid):  # type: ignore[operator]
                 load(port, min(sessions, 5), 50, size, kept=True)
                 if sink:
                     _wait_count(sink, 50)
-                begun = time.perf_counter()
+                begun, cpu = time.perf_counter(), cpu_seconds(pid)
                 load(port, sessions, messages, size, kept=True)
                 if sink:
                     _wait_count(sink, 50 + messages)
                 seconds = time.perf_counter() - begun
+                spent = cpu_seconds(pid) - cpu
                 if sink:
                     time.sleep(0.3)
                     if sink.count() != 50 + messages:
                         raise SystemExit(f"{sink.count()} messages at the sink, {50 + messages} were sent")
-                return messages / seconds
+                return messages / seconds, spent / messages
         finally:
             if sink:
                 sink.close()

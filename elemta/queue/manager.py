@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -185,15 +186,16 @@ async def open_queue(
         spool.set_intake(manager.claims)
         care = trio.CancelScope()
 
-        async def run_always(name: str, run: Callable[[], Awaitable[None]]) -> None:
-            await supervise(name, run, on_crash=context.tell_crash, restart=Restart.ON_CRASH)
+        def start_always(helpers: trio.Nursery, name: str, run: Callable[[], Awaitable[None]]) -> None:
+            always = partial(supervise, name, run, on_crash=context.tell_crash, restart=Restart.ON_CRASH)
+            helpers.start_soon(always, name=name)
 
         async def run_care() -> None:
             with care:
                 async with trio.open_nursery() as helpers:
-                    helpers.start_soon(run_always, "queue heartbeat", manager.care.run)
-                    helpers.start_soon(run_always, "queue retention", manager.retention.run)
-                    helpers.start_soon(run_always, "queue pauses", manager.operations.run)
+                    start_always(helpers, "queue heartbeat", manager.care.run)
+                    start_always(helpers, "queue retention", manager.retention.run)
+                    start_always(helpers, "queue pauses", manager.operations.run)
 
         nursery.start_soon(run_care, name="queue care")
         nursery.start_soon(manager.run_drain, name="queue drain")

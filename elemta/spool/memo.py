@@ -24,6 +24,7 @@ import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -362,7 +363,7 @@ async def open_memo(
     await memo.open()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: supervise("memo", memo.run, on_crash=on_crash))
+            nursery.start_soon(partial(supervise, "memo", memo.run, on_crash=on_crash), name="memo")
             yield memo
             nursery.cancel_scope.cancel(reason="the memo is closed")
     finally:

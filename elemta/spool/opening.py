@@ -101,11 +101,11 @@ async def open_spool(
             on_trouble=on_trouble,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.run)
+            nursery.start_soon(writer.run, name="spool writer")
             indexing = Indexing(writer, readers[0])
             if janitor is not None:
-                nursery.start_soon(janitor.run)
-                nursery.start_soon(indexing.run)
+                nursery.start_soon(janitor.run, name="spool janitor")
+                nursery.start_soon(indexing.run, name="index of searches")
             try:
                 yield spool
             finally:

@@ -226,6 +226,14 @@ async def test_second_process_is_refused_and_the_first_goes_on(state: Path) -> N
     assert found.stdout == b"open\n"
 
 
+async def test_tasks_of_the_spool_have_names_for_people(state: Path) -> None:
+    with trio.fail_after(30):
+        async with opening(state):
+            nurseries = trio.lowlevel.current_task().child_nurseries
+            names = {task.name for nursery in nurseries for task in nursery.child_tasks}
+    assert {"spool writer", "spool janitor", "index of searches"} <= names
+
+
 def test_lock_that_holds_nonsense_is_taken_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("\x1b[2J")
     lock = SpoolLock(tmp_path)
