@@ -31,7 +31,18 @@ from elemta.mail import (
     replies,
 )
 from elemta.runtime import WallClock
-from elemta.smtp import Command, Data, Mail, MailParams, Rcpt, RemoteProtocolError, Rset, Side, State
+from elemta.smtp import (
+    Command,
+    Data,
+    Mail,
+    MailParams,
+    OutOfStep,
+    Rcpt,
+    RemoteProtocolError,
+    Rset,
+    Side,
+    State,
+)
 
 from .conversion import convert
 from .hosts import HostMemory
@@ -299,6 +310,11 @@ class SmtpConnection(Connection):
                 wire.broken = True
                 if wire.phase == "rset":  # it is about the message before
                     raise ConnectionStale(f"{error} in rset") from error
+                ahead = wire.machine.capabilities.pipelining and not self._dot_sent
+                if isinstance(error, OutOfStep) and ahead and attempt.accepted:
+                    # With commands sent ahead, the refusal of one recipient may be that of another
+                    for index, _ in attempt.rcpts:
+                        attempt.outcomes[index] = None
                 attempt.settle_rest(self._unknown(Cause.PROTOCOL, replies.REMOTE_PROTOCOL, str(error)))
             except BaseException:
                 wire.broken = True
@@ -345,6 +361,8 @@ class SmtpConnection(Connection):
                 await self._send_content(attempt.content, reader)
                 await self._final_replies(attempt)
             else:
+                if ahead:
+                    wire.expect_no_consent()
                 attempt.settle_rest(self._outcome(reply))
         elif ahead:
             await self._abandon()

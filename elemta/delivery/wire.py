@@ -285,6 +285,15 @@ class Wire:
             raise PeerGone(str(event.reply), event.reply)
         raise PeerGone("closed by the peer")
 
+    def expect_no_consent(self) -> None:
+        """Make sure that no positive reply is there which answers nothing: those before it are shifted then.
+
+        Raises:
+          OutOfStep: there is one.
+        """
+        if self.machine.next_event() is not NEED_DATA:
+            self.broken = True  # a last word, or the end
+
     def is_settled(self) -> bool:
         """Whether nothing came that was not asked for; it would be taken for the reply to a later command."""
         if self.broken:

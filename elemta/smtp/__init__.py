@@ -32,7 +32,7 @@ from .commands import (
     Xclient,
     Xforward,
 )
-from .errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from .errors import LocalProtocolError, OutOfStep, ProtocolError, RemoteProtocolError
 from .events import (
     NEED_DATA,
     PAUSED,
@@ -98,6 +98,7 @@ __all__ = [
     "Mail",
     "MailParams",
     "Noop",
+    "OutOfStep",
     "ProtocolError",
     "ProxyEndpoint",
     "ProxyHeader",

@@ -31,7 +31,7 @@ from .commands import (
     Xclient,
     Xforward,
 )
-from .errors import LocalProtocolError, RemoteProtocolError
+from .errors import LocalProtocolError, OutOfStep, RemoteProtocolError
 from .events import NEED_DATA, PAUSED, ClientEvent, ConnectionClosed, ReplyReceived
 from .extensions import Capabilities
 from .formatting import format_command
@@ -286,7 +286,7 @@ class ClientConnection:
             # RFC 5321 §3.8 allows 421 at any time; others say 4yz or 5yz in the middle of a message,
             # and go. A positive reply to nothing means that we are out of step.
             if reply.is_positive:
-                raise RemoteProtocolError(f"{reply.code} answers nothing")
+                raise OutOfStep(f"{reply.code} answers nothing")
             self._close()
             return ReplyReceived(None, reply)
         self._outstanding.popleft()
@@ -311,7 +311,7 @@ class ClientConnection:
         if state is None:
             # A command behind one that was refused is refused as well, and changes nothing
             if code < 400:
-                raise RemoteProtocolError(f"{code} does not answer {command.verb} in {self._state.value}")
+                raise OutOfStep(f"{code} does not answer {command.verb} in {self._state.value}")
             return
         if isinstance(command, EndOfBody) and any(isinstance(it, EndOfBody) for it in self._outstanding):
             return

@@ -22,3 +22,8 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, reply_hint: Reply = replies.PROTOCOL_ERROR) -> None:
         super().__init__(message)
         self.reply_hint = reply_hint
+
+
+class OutOfStep(RemoteProtocolError):
+    """A reply that is one, but to nothing that was sent: which command each of those before answered is not
+    certain either."""

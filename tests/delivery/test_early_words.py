@@ -251,6 +251,42 @@ async def test_a_reply_too_many_never_counts_for_the_next_command(
     assert {outcome.cause for outcome in outcomes} == {Cause.PROTOCOL}
 
 
+OK, AGAIN, NOBODY = b"250 2.0.0 ok\r\n", b"250 2.0.0 once more\r\n", b"550 5.1.1 nobody\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OK + AGAIN + OK + NOBODY + b"354 go ahead\r\n",
+        OK + AGAIN + NOBODY + OK + b"354 go ahead\r\n",
+        OK + OK + AGAIN + NOBODY + b"354 go ahead\r\n",
+    ],
+)
+async def test_a_reply_too_many_to_what_was_pipelined_fails_nobody(
+    said: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    silent = [(command, b"") for command in (MAIL_OK[0], RCPT_OK[0], RCPT_OK[0])]
+    peer = ScriptedPeer(GREETING, PIPELINING_HELLO, *silent, (DATA_OK[0], said))
+    async with meeting(peer) as connection:
+        outcomes = await connection.deliver(make_parcel("one@example.org", "two@example.org"))
+        assert not connection.usable
+    assert all(isinstance(outcome, Deferred) for outcome in outcomes)
+    assert {outcome.cause for outcome in outcomes} == {Cause.PROTOCOL}
+    assert peer.bodies == []
+
+
+async def test_a_refusal_of_data_counts_also_where_the_peer_then_goes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    said = OK + OK + NOBODY + b"554 5.7.1 no\r\n421 4.3.2 bye\r\n"
+    silent = [(command, b"") for command in (MAIL_OK[0], RCPT_OK[0], RCPT_OK[0])]
+    peer = ScriptedPeer(GREETING, PIPELINING_HELLO, *silent, (DATA_OK[0], said))
+    async with meeting(peer) as connection:
+        outcomes = await connection.deliver(make_parcel("one@example.org", "two@example.org"))
+        assert not connection.usable
+    assert [str(outcome.reply) for outcome in outcomes] == ["554 5.7.1 no", "550 5.1.1 nobody"]
+
+
 async def test_a_greeting_too_many_ends_the_session(autojump_clock: trio.testing.MockClock) -> None:
     peer = ScriptedPeer((GREETING[0], b"220 one\r\n220 two\r\n"), LOCKSTEP_HELLO)
     async with open_transport(peer) as transport:
