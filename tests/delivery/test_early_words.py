@@ -307,3 +307,70 @@ async def test_421_behind_a_good_reply_ends_the_session_with_its_word(
         assert not connection.usable
     assert isinstance(outcome, Deferred)
     assert str(outcome.reply) == "421 4.3.2 going down"
+
+
+# --- What is said to chunks (RFC 3030 §2) ------------------------------------------------------------------
+
+
+class ChunkPeer(Interrupter):
+    """Takes each chunk whole and answers it with the next of its words; None: closes, "": says nothing."""
+
+    def __init__(self, *words: bytes | None) -> None:
+        super().__init__()
+        self.words = list(words)
+        self.chunks = 0
+
+    async def _talk(self, stream: Any) -> None:
+        while True:
+            verb, _, rest = (await self._line(stream)).upper().partition(b" ")
+            if verb == b"EHLO":
+                await stream.send_all(EXTENSIONS + b"250 SIZE\r\n")
+                continue
+            if verb != b"BDAT":
+                assert verb in (b"MAIL", b"RCPT", b"RSET", b"QUIT"), verb
+                await stream.send_all(b"250 2.0.0 ok\r\n")
+                continue
+            await self._read(stream, int(rest.split()[0]))
+            self.chunks += 1
+            word = self.words.pop(0)
+            if word is None:
+                return
+            if not word:
+                await trio.sleep_forever()
+            await stream.send_all(word)
+
+
+TAKEN = b"250 2.0.0 taken\r\n"
+TO_A_CHUNK: dict[str, tuple[bytes | None, str, bool]] = {
+    # what is said, the outcome (a code of the peer's, or a cause of ours), whether the session is of use behind the last
+    "4yz": (b"452 4.3.1 full\r\n", "452", True),
+    "5yz": (b"552 5.3.4 too big\r\n", "552", True),
+    "503": (b"503 5.5.1 no chunks here\r\n", "503", True),
+    "421": (b"421 4.3.2 bye\r\n", "421", False),
+    "354": (b"354 go ahead\r\n", "protocol", False),
+    "lost": (None, "connection-lost", False),
+    "stall": (b"", "timeout", False),
+    "garbage": (b"SSH-2.0\r\n", "protocol", False),
+    "mixed": (b"250-one\r\n451 two\r\n", "protocol", False),
+    "twice": (TAKEN * 2, "protocol", False),
+}
+
+
+@pytest.mark.parametrize("which", ["first", "second", "last"])
+@pytest.mark.parametrize("case", TO_A_CHUNK)
+async def test_each_word_to_a_chunk(case: str, which: str, autojump_clock: trio.testing.MockClock) -> None:
+    word, expected, usable = TO_A_CHUNK[case]
+    before = {"first": 0, "second": 1, "last": 2}[which]
+    content = streamed(b"Subject: y\r\n\r\n", *[LINE] * (80_000 // len(LINE)))
+    peer = ChunkPeer(*[TAKEN] * before, word)
+    async with meeting(peer) as connection:
+        outcome = await deliver_one(connection, content=content, body_type=BodyType.BINARY_MIME)
+        assert connection.usable == (usable and which == "last")
+    assert peer.chunks == before + 1  # none is sent behind one that was refused
+    if which == "last":
+        if case == "twice":  # the message is taken, the session is out of step
+            assert isinstance(outcome, Delivered)
+            return
+        expected = expected if expected.isdecimal() else "unknown-after-dot"
+    found = str(outcome.reply.code) if outcome.from_remote else str(outcome.cause)
+    assert found == expected
