@@ -21,9 +21,9 @@ from typing import Any
 SHORTEST = 8
 MOST_OCTETS = 64 * 1024 * 1024
 """Of a file that are looked through; of more only the end."""
-_SECRET_FILES = ("admin.token", "*.pem", "*.key", "*.secret", "*password*", "users*")
+_SECRET_FILES = ("admin.token", "*.pem", "*.key", "*.secret", "*password*", "users")
 _PEM_LINE = re.compile(rb"[A-Za-z0-9+/=]{32,}")
-_STORED_SECRET = re.compile(rb"[A-Za-z0-9+/=_-]{20,}")
+_STORED_SECRET = re.compile(rb"[$:]([A-Za-z0-9+/=_-]{20,})")
 
 
 class SecretWatch:
@@ -110,7 +110,7 @@ class SecretWatch:
                     continue
                 if path.suffix == ".pem":
                     self.learn_key(data)
-                elif path.name.startswith("users"):
+                elif path.name == "users":
                     for word in _STORED_SECRET.findall(data):
                         self.learn(word, "stored secret")
                 else:

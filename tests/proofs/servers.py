@@ -78,13 +78,15 @@ class Elemta:
 
 @contextlib.contextmanager
 def running_elemta(folder: Path, config: str, *, state_dir: Path | None = None) -> Iterator[Elemta]:
-    """elemta with `config` behind hostname, state folder and one listener; must end with status 0."""
+    """elemta with `config` behind hostname, state folder and one listener; must end with status 0. What it logs
+    at its most talkative is searched for secrets."""
     port = free_port()
+    logging = "" if "[logging" in config else '[logging]\nlevel = "debug"\n'
     path, log = folder / "elemta.toml", folder / "elemta.log"
     path.write_text(
         f'hostname = "mx.example.org"\nstate_dir = "{state_dir or folder / "state"}"\n'
         f'[[listeners]]\nname = "mx"\naddress = "127.0.0.1:{port}"\n'
-        f'[relay]\nnetworks = ["127.0.0.0/8"]\n{config}'
+        f'[relay]\nnetworks = ["127.0.0.0/8"]\n{logging}{config}'
     )
     with log.open("ab") as output:
         process = subprocess.Popen(
