@@ -36,6 +36,11 @@ class Spans:
         self._take: Callable[[Span], None] | None = None
         self._clock: WallClock | None = None
 
+    @property
+    def taken(self) -> bool:
+        """Whether anyone takes them; else what is measured need not be said."""
+        return self._take is not None
+
     def take(self, callback: Callable[[Span], None], clock: WallClock) -> None:
         """Hand all spans to the callback from now on; it is called in the loop and must not raise."""
         self._take, self._clock = callback, clock

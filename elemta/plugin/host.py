@@ -164,8 +164,10 @@ class PluginHost:
             self._bus.publish(PluginResumed(time=self._clock.time(), plugin=member.name))
         service.begin()
         began = trio.current_time()
-        attempt, session = arguments.attempt, arguments.session
         try:
+            if not self._bus.spans.taken:
+                return await member.tier.call(hook, arguments)
+            attempt, session = arguments.attempt, arguments.session
             with self._bus.spans.measure(
                 f"hook {hook}",
                 session="" if session is None or attempt is not None else session.id,

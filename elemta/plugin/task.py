@@ -7,7 +7,7 @@ this (a background task that crashes, a nursery left open) ends the plugin's nur
 `CRASH`, and it is begun anew after a pause.
 
 A method that has no `await` can neither hang nor be cancelled, and leaves nothing behind but a scope that it
-left open. It is called where it is asked, within a scope that mends that: no task, no event, no alarm.
+left open, which is seen and closed. It is called where it is asked: no task, no event, no alarm.
 """
 
 from __future__ import annotations
@@ -222,8 +222,7 @@ class TaskTier(Tier):
         """A call of what does not await, in the task of its caller. See docs/decisions/0015."""
         began = trio.current_time()
         try:
-            with trio.CancelScope():  # noqa: ASYNC100 - of a scope left open within, Trio tells, and mends it
-                returned = copy_context().run(run_through, method(arguments))  # type: ignore[arg-type]
+            returned = copy_context().run(run_through, method(arguments))  # type: ignore[arg-type]
             return to_answer(hook, returned)
         except BaseException as error:  # noqa: ASYNC103 - a stranger's SystemExit, too; nothing awaits here
             raise self._in_words(error) from None  # noqa: ASYNC104 - as above

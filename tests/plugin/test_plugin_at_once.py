@@ -63,6 +63,14 @@ class Plain(Plugin):
         self.kept.append(trio.CancelScope())
         self.kept[-1].__enter__()
 
+    def leak_and_raise(self):
+        self.leak()
+        raise ValueError("and more")
+
+    def leak_in_a_scope(self):
+        with trio.CancelScope():
+            self.leak()
+
     def remember(self):
         WORD.set("changed")
 
@@ -77,9 +85,11 @@ class Plain(Plugin):
         ("end", "coroutine raised StopIteration"),
         ("nonsense", "BadAnswer"),
         ("deep", "RecursionError"),
-        ("leak", "RuntimeError: Cancel scope stack corrupted"),
-        ("two_scopes", "RuntimeError: Cancel scope stack corrupted"),
-        ("cancelled_scope", "RuntimeError: Cancel scope stack corrupted"),
+        ("leak", "RuntimeError: it left a cancel scope open"),
+        ("two_scopes", "RuntimeError: it left a cancel scope open"),
+        ("cancelled_scope", "RuntimeError: it left a cancel scope open"),
+        ("leak_and_raise", "ValueError: and more"),
+        ("leak_in_a_scope", "RuntimeError: Cancel scope stack corrupted"),
         ("no_such_method", "AttributeError"),
     ],
 )

@@ -31,6 +31,8 @@ RATE = 200
 """Messages a second of the load."""
 SESSIONS = 24
 LANES = 4
+WORKERS = 2
+"""Of a plugin; the default."""
 ACCOUNT = "client@example.org"
 LIFETIME = 6
 """Seconds after which the server gives a recipient up: as long as `expire` takes to happen."""
@@ -305,15 +307,23 @@ class Lane:
     hang_up: Callable[[], None]
     """Sends the server SIGHUP."""
 
-    async def alive(self, seconds: float = 20.0) -> None:
-        """Wait until the plugin answers."""
-        answer = b""
+    async def alive(self, seconds: float = 30.0) -> None:
+        """Wait until the plugin answers: each of its workers, which takes as many questions at the same time."""
+        workers = 1 if self.bed.isolation == "task" else WORKERS
+        answers: set[bytes] = set()
+
+        async def ask() -> None:
+            with contextlib.suppress(EOFError, OSError):  # not listening yet
+                answers.add(await self._visit("alive"))
+
         with trio.move_on_after(seconds):
-            while b"is alive" not in answer:
+            while sum(b"is alive" in each for each in answers) < workers:
                 await trio.sleep(0.05)
-                with contextlib.suppress(EOFError, OSError):  # not listening yet
-                    answer = await self._visit("alive")
-        assert b"is alive" in answer, (self.name, answer)
+                answers.clear()
+                async with trio.open_nursery() as nursery:
+                    for _ in range(workers):
+                        nursery.start_soon(ask)
+        assert sum(b"is alive" in each for each in answers) == workers, (self.name, answers)
 
     async def trigger(self, hook: str) -> bytes:
         """Have the server ask at the hook; the reply of the client's message."""

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import os
 from pathlib import Path
 
 import attrs
@@ -37,7 +38,8 @@ class Chaos(Plugin[Settings]):
     @hook("rcpt")
     async def rcpt(self, recipient: str) -> Reject | None:
         if recipient.startswith("alive"):
-            return Reject(f"{self.context.name} is alive")
+            await trio.sleep(0.1)  # so that another question at the same time goes to another worker
+            return Reject(f"{self.context.name} in {os.getpid()} is alive")
         await self.obey("rcpt")
         return None
 
