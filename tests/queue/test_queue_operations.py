@@ -6,9 +6,12 @@ import pytest
 import trio
 from queue_bed import LATER, answers, config_with, open_bed
 
-from elemta.mail import parse_mailbox
-from elemta.queue.operations import BOUNCED
-from elemta.spool import MemoryStore, PauseKind, QueueFilter, RecipientState
+from elemta.config import Config, RouteConfig, TransportKind
+from elemta.config.units import parse_route_pattern
+from elemta.mail import MailSyntaxError, parse_mailbox
+from elemta.queue.operations import BOUNCED, route_named, route_test
+from elemta.routing import Router
+from elemta.spool import MemoryStore, PauseKind, QueueFilter, RecipientState, SpoolUnavailable
 
 KINDS = [
     (PauseKind.DOMAIN, "x.example"),
@@ -171,3 +174,74 @@ async def test_a_claim_that_is_not_ended_is_given_back_as_it_was(autojump_clock:
             assert [(entry.state, entry.reason, entry.leased) for entry in entries] == [
                 (RecipientState.HELD, "odd", False)
             ] * 2
+
+
+ROUTER = Router(
+    Config(
+        hostname="mx.example.net",
+        routes=(
+            RouteConfig(parse_route_pattern("vip@x.example"), TransportKind.DISCARD),
+            RouteConfig(parse_route_pattern("y.example"), TransportKind.SMTP, host="192.0.2.1", port=2525),
+        ),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "address", "domain_may", "takes"),
+    [
+        ("smtp:x.example", "a@x.example", True, True),
+        ("smtp:x.example", "vip@x.example", True, False),
+        ("smtp:x.example", "a@z.example", False, False),
+        ("discard", "vip@x.example", True, True),
+        ("smtp:[192.0.2.1]:2525", "a@y.example", True, True),
+        ("smtp:[192.0.2.1]:2525", "a@x.example", True, False),
+        ("smtp:x.example", "no address", False, False),
+    ],
+)
+def test_a_selection_by_route_takes_whom_the_route_would_take(route, address, domain_may, takes):
+    test = route_test(ROUTER, route)
+    assert test.domain(address.partition("@")[2]) is domain_may
+    assert test.address(address) is takes
+
+
+@pytest.mark.parametrize(
+    ("name", "route"),
+    [
+        ("smtp:x.example", "smtp:x.example"),
+        ("discard", "discard"),
+        ("x.example", "smtp:x.example"),
+        ("vip@x.example", "discard"),
+        ("y.example", "smtp:[192.0.2.1]:2525"),
+        ("[192.0.2.7]", "smtp:[192.0.2.7]"),
+    ],
+)
+def test_a_route_is_meant_by_its_name_a_domain_or_an_address(name, route):
+    assert route_named(ROUTER, name) == route
+
+
+def test_what_can_be_no_route_is_told():
+    with pytest.raises(MailSyntaxError):
+        route_named(ROUTER, "no domain")
+
+
+async def test_a_pause_that_cannot_be_ended_goes_on(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, value = KINDS[0]
+
+    async def fail(*_: object) -> int:
+        raise SpoolUnavailable
+
+    with trio.fail_after(10**6):
+        async with open_bed() as bed:
+            operations = bed.queue.operations
+            await operations.pause(kind, value, reason="maintenance")
+            with monkeypatch.context() as patch:
+                patch.setattr(type(bed.spool), "resume", fail)
+                with pytest.raises(SpoolUnavailable):
+                    await operations.resume(kind, value)
+            message = await bed.accept("a@x.example")
+            await trio.sleep(7200)
+            assert (await bed.entry(message)).reason == "paused"
+            assert await operations.resume(kind, value) == 1

@@ -614,3 +614,19 @@ async def test_body_of_fifty_mebibytes_does_not_show_in_memory(disk: Place) -> N
         peak = max(peak, resident())
     assert size == 50 << 20
     assert peak - before < 6 << 20
+
+
+async def test_the_audit_of_a_running_spool_looks_at_the_body_files_too(disk):
+    with trio.fail_after(30):
+        async with disk.open() as spool:
+            receipt = await commit(spool, 1, body=LARGE)
+            damaged = await commit(spool, 2, body=LARGE)
+            assert await spool.audit() == ()
+            (disk.bodies / damaged.message).write_bytes(b"short")
+            young, orphan = disk.bodies / message_id(3), disk.bodies / message_id(4)
+            for path in (young, orphan):
+                path.write_bytes(b"nobody's")
+            os.utime(orphan, (0, 0))
+            found = {(each.kind, each.message) for each in await spool.audit()}
+            assert found == {("body", damaged.message), ("orphan", orphan.name)}
+            assert (disk.bodies / receipt.message).is_file()
