@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import attrs
 
@@ -20,6 +21,8 @@ class Environment:
     network: Network = attrs.field(factory=SystemNetwork)
     resolver: Resolver | None = None
     store: Store | None = None
+    authorities: Path | None = None
+    """PEM file of the certificate authorities to trust in place of the system's."""
     watched: bool = True
     """Whether anybody looks at how the process does: load, numbers, certificates, the admin port. Not where
     days pass on virtual time, of which each look would cost real time."""

@@ -135,7 +135,7 @@ async def run(  # noqa: ASYNC114 - tests and the command line start it
     logs.follow(bus)
     flights = FlightRecorder(config.admin.flights)
     start = load_at_start(config, environment)
-    tls = TlsContexts(config.tls)
+    tls = TlsContexts(config.tls, authorities=environment.authorities)
     ourselves = Ourselves(address for each in bound for address in each.addresses)
     router = Router(config, is_our_address=ourselves.is_address)
     results = None

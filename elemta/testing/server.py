@@ -31,6 +31,9 @@ from elemta.spool import MemoryStore, Spool, Store
 from .dns import FakeResolver, Zone
 from .network import MemoryNetwork, MemoryStream, memory_connection, open_memory_network
 
+_AUTHORITIES = Path(__file__).with_name("nobody.pem")
+"""Of one authority, whose key is gone. To read all that the system trusts takes longer than most tests."""
+
 E = TypeVar("E", bound=Event)
 V = TypeVar("V")
 
@@ -165,6 +168,7 @@ async def open_test_server(
                 network=network,
                 resolver=resolver,
                 store=store or MemoryStore(),
+                authorities=_AUTHORITIES,
                 watched=False,
             )
             log: list[dict[str, Any]] = []

@@ -129,3 +129,9 @@ def test_the_pure_parts_load_nothing_heavy() -> None:
         cwd=Path(__file__).parents[2],
     )
     assert done.stdout == "[]\n"
+
+
+async def test_what_this_machine_trusts_does_not_matter(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_test_server() as server:
+        assert server.server.facts.tls is not None
+        assert server.server.facts.tls.client(verify=True).cert_store_stats()["x509_ca"] == 1
