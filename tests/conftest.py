@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+import hypothesis
 import pytest
 import secret_watch
 import trio
@@ -14,6 +15,12 @@ from secret_watch import watch
 DEFAULT_DEADLINE = 5.0
 """Seconds, of the clock that the test runs on (virtual with `autojump_clock`, then give more)."""
 
+
+# An example is as slow as the machine is busy.
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what goes on in the background so, and what tests start would inherit it.

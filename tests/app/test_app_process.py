@@ -43,7 +43,7 @@ def test_no_socket_gets_the_number_of_a_standard_descriptor(tmp_path: Path, clos
         ],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

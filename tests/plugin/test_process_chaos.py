@@ -106,9 +106,10 @@ CRASHING = ["leaked task", "segfault", "exit now", "exit in a thread", "kill its
             "unknown call", "other hook", "nameless question", "closes the wire", "leak slowly"]  # fmt: skip
 
 
+@pytest.mark.deadline(90)
 @pytest.mark.parametrize("how", CRASHING)
 async def test_a_crash_costs_its_call_and_a_new_worker_comes(how: str, tmp_path: Path) -> None:
-    async with _tier(tmp_path) as tier:
+    async with _tier(tmp_path, timeout=30) as tier:  # long enough for the new one to start on a busy machine
         before = tier.statistics().workers[0]
         failure = await _failure(tier, how)
         assert failure.kind is (Failure.ERROR if how == "leak slowly" else Failure.CRASH), failure

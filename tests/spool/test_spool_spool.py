@@ -437,6 +437,7 @@ async def test_operators_change_what_they_select(place: Place) -> None:
         assert [recipient.reason for recipient in entry.recipients] == ["stop", "operator"]
 
 
+@pytest.mark.deadline(30)
 async def test_large_selection_is_changed_in_chunks(place: Place) -> None:
     async with place.open() as spool:
         async with trio.open_nursery() as nursery:

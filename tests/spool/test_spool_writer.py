@@ -229,7 +229,7 @@ async def test_cancelled_while_waiting_stores_nothing(store: Store) -> None:
         assert bench.stored() == {message_id(2)}
 
 
-@pytest.mark.deadline(20)
+@pytest.mark.deadline(60)
 async def test_stored_set_is_the_returned_set_under_random_cancellation(store: Store) -> None:
     rng = random.Random(7)
     returned, pending = set(), []
