@@ -10,4 +10,4 @@ if [ ! -x var/interop/exim/usr/sbin/exim4 ] && command -v apt-get >/dev/null; th
   (cd var/interop && apt-get download exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb exim && rm exim4-daemon-light_*.deb) ||
     echo "Exim could not be fetched: its tests will be skipped"
 fi
-exec scripts/test.sh -n auto --maxprocesses 8 --dist loadfile -m "interop and not proof and not deploy" "$@"
+exec scripts/test.sh -m "interop and not proof and not deploy" "$@"

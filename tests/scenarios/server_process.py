@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 from ports import free_port
 
-STARTS_WITHIN = 30.0
+STARTS_WITHIN = 60.0
 ENDS_WITHIN = 15.0
 
 
