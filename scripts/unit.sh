@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# The behaviour of every part, side by side; no network but loopback, nothing to install but Python. Arguments go to pytest.
+# The behaviour of every part; no network but loopback, nothing to install but Python. Arguments go to pytest.
 set -euo pipefail
-exec "$(dirname "$0")/test.sh" -n auto --maxprocesses 8 --dist loadfile -m "not proof and not fuzz and not deploy and not interop" "$@"
+exec "$(dirname "$0")/test.sh" -m "not proof and not fuzz and not deploy and not interop" "$@"
