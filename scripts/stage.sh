@@ -35,6 +35,8 @@ fi
 # of apsw: extensions for its shell, 7 MB that nothing here loads, and its own tests
 rm -rf "${library:?}/bin" "${library:?}/share" "${library:?}/apsw/sqlite_extra_binaries" "${library:?}/apsw/tests"
 find "$library" \( -name __pycache__ -o -name '*.pyi' \) -prune -exec rm -rf {} +
+# these say in which folder it was made
+rm -f "$library"/*.dist-info/RECORD "$library"/*.dist-info/direct_url.json
 find "$library" -type f -exec chmod 644 {} +
 # none of it is a program
 find "$library" -name '*.py' -exec sed -i '1{/^#!/d}' {} +

@@ -39,6 +39,9 @@ def test_the_source_distribution_can_be_tested_and_packaged(built: Path) -> None
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     wanted = (
         "scripts/stage.sh",
+        "packaging/nfpm.yaml",
+        "Dockerfile",
+        "conftest.py",
         "tests/conftest.py",
         "conf/elemta.toml",
         "systemd/elemta.service",
