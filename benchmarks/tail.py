@@ -31,8 +31,8 @@ MOST_GROWTH = 4096
 """Goal: KiB that the server may grow from the first round with watchers to the last, allocator included."""
 LEAD_IN = 500
 """Messages before each measurement, not timed: what watchers may take at once after a quiet while is taken then."""
-SIGN_OF_LIFE = 15.0
-"""Seconds between two words of a watcher that reads, who would be asked for one after 20."""
+SIGN_OF_LIFE = 55.0
+"""Seconds between two words of a watcher that reads, who would be asked for one after 60."""
 PONG = b"\x8a\x80\x00\x00\x00\x00"
 UPGRADE = (
     "GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\n"

@@ -38,8 +38,10 @@ and a token in the address would be kept in histories and logs. It is never sent
 HANDSHAKE_SECONDS = 10.0
 SEND_SECONDS = 60.0
 """For a piece; who takes none for so long is gone."""
+PING_SECONDS = 60.0
+"""Without a word from a client until it is asked for one: heartbeats need no answer."""
 PONG_SECONDS = 60.0
-"""For the answer to a ping."""
+"""For the answer to that."""
 CLOSE_SECONDS = 2.0
 """For closing politely."""
 SUBSCRIBE_SECONDS = 0.2
@@ -205,13 +207,13 @@ class _Conversation:
     async def _next_data(self) -> bytes:
         """What the client sends; empty: it has left. Finds out whether it is there, and lets it find out
         whether we are."""
-        for seconds in (HEARTBEAT, PONG_SECONDS):
-            with trio.move_on_after(seconds):
+        for asked in (False, True):
+            with trio.move_on_after(PONG_SECONDS if asked else PING_SECONDS):
                 try:
                     return bytes(await self.stream.receive_some(_RECEIVE_OCTETS))
                 except _GONE:
                     return b""
-            if seconds == HEARTBEAT and not self.watcher.is_full and not self.watcher.ended:
+            if not asked and not self.watcher.is_full and not self.watcher.ended:
                 self.watcher.put_frame(self._wire.ping())
         return b""
 

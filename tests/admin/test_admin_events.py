@@ -16,10 +16,16 @@ from admin_bed import HOSTS, TOKEN, Bed, open_bed
 from elemta.admin.filters import BadFilter, parse_message, parse_query
 from elemta.admin.guard import Guard
 from elemta.admin.http import HttpConnection
-from elemta.admin.tail import BAD_FILTER, Tail, TailEnded, TailRefused, follow
+from elemta.admin.tail import BAD_FILTER, PING_SECONDS, PONG_SECONDS, Tail, TailEnded, TailRefused, follow
 from elemta.admin.watchers import Watcher, Watchers
 from elemta.runtime import TrioWallClock
 from elemta.testing.network import memory_connection
+
+_REQUEST = (
+    b"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 @attrs.define
@@ -197,6 +203,25 @@ async def test_what_a_socket_does_not_take_at_once_follows_in_order(autojump_clo
         nursery.cancel_scope.cancel()
 
 
+async def test_a_watcher_without_a_sign_of_life_is_asked_for_one_and_then_given_up(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with open_bed() as bed:
+        watchers = _watchers(bed)
+        client, server = memory_connection(("127.0.0.1", 40000), ("127.0.0.1", 8025))
+        tail = Tail(watchers, Guard(TOKEN, HOSTS, TrioWallClock()), "0.0", "mx.example.org")
+        bed.nursery.start_soon(HttpConnection(server, bed.application, False, tail).serve)
+        await client.send_all(_REQUEST)
+        heard = bytearray()
+        begun = trio.current_time()
+        while data := await client.receive_some(4096):
+            heard += data
+        assert heard.count(b"\x89\x00") == 1  # a ping
+        assert heard.count(b'"heartbeat","') >= 4
+        assert trio.current_time() - begun == pytest.approx(PING_SECONDS + PONG_SECONDS, abs=1)
+        assert watchers.statistics().watchers == 0
+
+
 async def test_watchers_that_left_need_no_collection_of_garbage(autojump_clock: trio.abc.Clock) -> None:
     async with open_bed() as bed:
         watchers = _watchers(bed)
@@ -226,11 +251,7 @@ async def test_watchers_that_left_need_no_collection_of_garbage(autojump_clock: 
 
 async def _watch_one_event(client: trio.abc.Stream) -> None:
     """A client that leaves without a word."""
-    await client.send_all(
-        b"GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
-        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    await client.send_all(_REQUEST)
     heard = b""
     while b"recipient.deferred" not in heard:
         heard += await client.receive_some(4096)
