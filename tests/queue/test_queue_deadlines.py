@@ -31,6 +31,7 @@ from elemta.mail import (
     Recipient,
     parse_mailbox,
 )
+from elemta.queue.results import Results
 from elemta.spool import MemoryStore, QueueFilter
 
 EPOCH = SettableClock().offset
@@ -291,3 +292,29 @@ async def test_the_notice_of_a_missed_time_is_a_report(autojump_clock: trio.test
         (notice,) = notices(bed)
     report = email.message_from_bytes(notice, policy=email.policy.default)
     assert report.get_content_type() == "multipart/report"
+
+
+async def test_a_crash_while_a_message_is_returned_leaves_it_to_be_returned_again(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = Results.settle
+    crashes = 0
+
+    async def crash_once(self: Results, *arguments: object) -> None:
+        nonlocal crashes
+        crashes += 1
+        if crashes == 1:
+            raise ArithmeticError("a bug")
+        await settle(self, *arguments)  # type: ignore[arg-type]
+
+    async with open_bed(config=config_with(retry=(300.0, 3600.0))) as bed:
+        busy(bed, LATER)
+        await bed.accept("r@a.example", deliver_by=by(1000))
+        await trio.sleep(900)
+        monkeypatch.setattr(Results, "settle", crash_once)
+        await trio.sleep(86400)
+        (notice,) = notices(bed)
+        totals = await bed.spool.totals()
+        assert "task.crashed" in bed.kinds()
+    assert b"Status: 5.4.7" in notice
+    assert (totals.expired, totals.queued) == (1, 0)
