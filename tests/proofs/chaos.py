@@ -157,7 +157,7 @@ on_error = "{VERDICTS["error"]}"
 on_timeout = "{VERDICTS["timeout"]}"
 on_crash = "{VERDICTS["crash"]}"
 suspend_after = {3 if name == "strict" else 0}
-suspend_for = "2s"
+suspend_for = "{6 if name == "strict" else 2}s"
 stall = "100ms"
 memory = "192MiB"
 [plugins.config]
