@@ -2,7 +2,7 @@
 
 An SQLite file of its own in the state folder, for the server and for commands beside it. The list is kept
 here; whether and for whose mail it counts, and what is put on it by itself, is a plugin's to decide
-(docs/decisions/0015).
+(docs/decisions/0016).
 
     suppressed   address (small letters), never (0 or 1), why, source: who put it there,
                  since and until: seconds since the epoch; until NULL: for ever
