@@ -89,11 +89,8 @@ def build_application(facts: Facts, guard: Guard) -> Application:
     )
     routes = Router(guard, facts.bus, facts.clock).routes(operations)
     # Paths that are open to all; on others a stranger does not even learn whether they are there.
-    open_paths = tuple(
-        route.path_regex
-        for route, operation in zip(routes, operations, strict=True)
-        if operation.scope is None
-    )
+    open_to_all = {operation.path for operation in operations if operation.scope is None}
+    open_paths = tuple(route.path_regex for route in routes if route.path in open_to_all)
     starlette = Starlette(routes=routes, exception_handlers=_HANDLERS)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:  # Any: ASGI

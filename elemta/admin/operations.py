@@ -135,13 +135,13 @@ class Router:
     clock: WallClock
 
     def routes(self, operations: list[Operation]) -> list[Route]:
-        """For Starlette."""
-        return [self._route(operation) for operation in operations]
+        """For Starlette: one for each path, which knows all its methods (RFC 9110 10.2.1)."""
+        paths: dict[str, dict[str, Handler]] = {}
+        for operation in operations:
+            paths.setdefault(operation.path, {})[operation.method] = self._endpoint(operation)
+        return [Route(path, _by_method(handlers), methods=list(handlers)) for path, handlers in paths.items()]
 
-    def _route(self, operation: Operation) -> Route:
-        known = frozenset(parameter.name for parameter in operation.query)
-        needed = [parameter.name for parameter in operation.query if parameter.required]
-
+    def _endpoint(self, operation: Operation) -> Handler:
         async def endpoint(request: Request) -> Response:
             peer = _peer(request)
             access: Access | None = request.scope["elemta.access"]
@@ -150,12 +150,12 @@ class Router:
                     raise self.guard.stranger(peer)
                 self.guard.check_scope(access, operation.scope, peer=peer)
             request.scope["elemta.max_body"] = operation.max_body
-            check_query(request, known, needed)
+            check_query(request, operation.query)
             if not operation.changes or access is None:
                 return await operation.handler(request)
             return await self._audited(operation, request, access)
 
-        return Route(operation.path, endpoint, methods=[operation.method], name=operation.id)
+        return endpoint
 
     async def _audited(self, operation: Operation, request: Request, access: Access) -> Response:
         request.state.audit = ""
@@ -185,14 +185,22 @@ class Router:
         return answer
 
 
-def check_query(request: Request, known: frozenset[str], needed: list[str]) -> None:
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    async def endpoint(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
+
+
+def check_query(request: Request, parameters: tuple[Parameter, ...]) -> None:
     """Refuse parameters that nobody looks at: a mistyped filter must not mean everything.
 
     Raises:
-      BadRequest: unknown, twice or missing.
+      BadRequest: unknown, twice, missing, or none of the values that there are.
     """
+    known = {parameter.name: parameter for parameter in parameters}
     seen: set[str] = set()
-    for name, _ in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items():
         if name not in known:
             raise BadRequest(
                 f"there is no parameter {escape_text(name[:40])!r}"
@@ -201,9 +209,12 @@ def check_query(request: Request, known: frozenset[str], needed: list[str]) -> N
         if name in seen:
             raise BadRequest(f"{name} is given twice")
         seen.add(name)
-    for name in needed:
-        if name not in seen:
-            raise BadRequest(f"{name} is missing")
+        values = known[name].schema.get("enum")
+        if values is not None and value not in values:
+            raise BadRequest(f"{name} is none of {', '.join(values)}")
+    for parameter in parameters:
+        if parameter.required and parameter.name not in seen:
+            raise BadRequest(f"{parameter.name} is missing")
 
 
 def _peer(request: Request) -> str:

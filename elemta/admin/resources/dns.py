@@ -17,6 +17,8 @@ from ..shapes import DnsFlush
 from ..steering import json_response as _json
 from ..tokens import Scope
 
+_KINDS = [spelled for kind in RecordKind for spelled in (kind.upper(), kind.lower())]
+
 
 @attrs.frozen(eq=False)
 class _Dns:
@@ -75,7 +77,7 @@ def dns_operations(facts: Facts) -> list[Operation]:
             answer=shapes.DnsAnswer,
             query=(
                 Parameter("name", "The name", required=True),
-                Parameter("type", "The type of record; default MX", {"enum": list(RecordKind)}),
+                Parameter("type", "The type of record; default MX", {"enum": _KINDS}),
             ),
             tag="dns",
         ),
