@@ -102,7 +102,7 @@ class Journal(Plugin[Settings]):
         self.context.metrics.count("reported")
 
     async def _find_key(self) -> None:
-        # Not at startup: a worker process has no answers of its server by then
+        # Not at startup: workers that start together would each make one
         if not self._key:
             state = self.context.state
             # Another call may have found one in the meantime
