@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import pickle
@@ -31,6 +30,7 @@ from elemta.plugin import (
     TaskTier,
     Ward,
     Watchdog,
+    Watched,
     WorkerSettings,
     find_file,
     load_plugins,
@@ -223,7 +223,7 @@ def _ward(loaded: LoadedPlugin, belongings: Belongings) -> Ward:
         suppression_list=SharedList(name, belongings.suppression),
     )
     member = Member(loaded.entry, TaskTier(loaded, context), frozenset(loaded.hooks))
-    return Ward(member, metrics, inspect.getfile(loaded.plugin))
+    return Ward(member, metrics, Watched.of(loaded.entry, loaded.plugin))
 
 
 @attrs.frozen(eq=False)

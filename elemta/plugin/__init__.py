@@ -54,7 +54,7 @@ from .views import (
     OutcomeView,
     SessionView,
 )
-from .watchdog import Stall, Watchdog
+from .watchdog import Stall, Watchdog, Watched
 from .words import changes_in_words, decision_in_words, deeds_of, line_of
 from .worker import Limits, Question, WorkerSettings
 
@@ -122,6 +122,7 @@ __all__ = [
     "Verdict",
     "Ward",
     "Watchdog",
+    "Watched",
     "WorkerSettings",
     "add_header",
     "changes_in_words",

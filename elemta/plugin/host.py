@@ -12,7 +12,6 @@ from functools import partial
 import attrs
 import trio
 
-from elemta.config import PluginConfig
 from elemta.events import (
     Event,
     EventBus,
@@ -35,6 +34,7 @@ from .service import Service, Ward
 from .shadow import Shadows
 from .tier import Failure, PluginFailed, TierStatistics
 from .views import NO_ARGUMENTS, HookArguments
+from .watchdog import Watched
 from .words import changes_in_words
 
 
@@ -255,9 +255,9 @@ class PluginHost:
             for service in self._services
         )
 
-    def watched(self) -> dict[str, PluginConfig]:
-        """The plugins that run in the loop, by the files of their code."""
-        return {each.ward.file: each.member.entry for each in self._services if each.ward.file is not None}
+    def watched(self) -> list[Watched]:
+        """The plugins that run in the loop."""
+        return [each.ward.watched for each in self._services if each.ward.watched is not None]
 
     def suspend(self, name: str, detail: str) -> None:
         """Do not ask a plugin for as long as its configuration says; `on_crash` decides meanwhile. Sync."""

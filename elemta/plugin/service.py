@@ -15,6 +15,7 @@ from .member import Member
 from .metrics import SECONDS, Metrics
 from .tier import Failure, PluginFailed
 from .views import HookArguments
+from .watchdog import Watched
 
 MOST_WAITING = 1_000
 """Things that an observer has not heard of yet; what is more it never hears of."""
@@ -30,8 +31,8 @@ class Ward:
 
     member: Member
     metrics: Metrics = attrs.field(factory=Metrics)
-    file: str | None = None
-    """Of its code, where that runs in the loop."""
+    watched: Watched | None = None
+    """By what its code is known, where that runs in the loop."""
 
 
 @attrs.define(eq=False)

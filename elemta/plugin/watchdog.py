@@ -11,12 +11,14 @@ may hold something. A call into C is broken off when it returns.
 from __future__ import annotations
 
 import ctypes
+import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import attrs
 import trio
@@ -40,12 +42,29 @@ class Stall:
     """For how long by now."""
 
 
+@attrs.frozen(eq=False)
+class Watched:
+    """A plugin that runs in the loop, and how its code is known in a stack."""
+
+    entry: PluginConfig
+    file: str
+    namespace: dict[str, Any]  # Any: of a stranger's module
+    """The globals of its module, which are its own where several plugins are of one file."""
+
+    @classmethod
+    def of(cls, entry: PluginConfig, plugin: type) -> Watched:
+        """By the class of the plugin, as it was loaded."""
+        functions = [each for each in map(inspect.unwrap, vars(plugin).values()) if inspect.isfunction(each)]
+        own = [each.__globals__ for each in functions if each.__module__ == plugin.__module__]
+        return cls(entry, inspect.getfile(plugin), own[0] if own else vars(sys.modules[plugin.__module__]))
+
+
 class _Batches(trio.abc.Instrument):
     """Knows since when the loop has been running tasks without looking up."""
 
     def __init__(self) -> None:
         self.number = 0
-        self.running = False
+        self.running = True  # it is made in the midst of one
 
     def after_io_wait(self, timeout: float) -> None:
         self.number += 1
@@ -63,21 +82,23 @@ class Watchdog:
     """
 
     on_stall: Callable[[Stall], None]
+    _namespaces: Mapping[int, Watched] = attrs.field(factory=dict, init=False)
     _files: Mapping[str, PluginConfig] = attrs.field(factory=dict, init=False)
     _batches: _Batches | None = attrs.field(default=None, init=False)
     _stop: threading.Event = attrs.field(factory=threading.Event, init=False)
 
-    def watch(self, files: Mapping[str, PluginConfig]) -> None:
-        """Watch plugins, by the files of their code, in the place of those before. Sync, in the loop."""
-        self._files = files
-        if files and self._batches is None:
+    def watch(self, plugins: Sequence[Watched]) -> None:
+        """Watch plugins, in the place of those before. Sync, in the loop."""
+        self._namespaces = {id(each.namespace): each for each in plugins}
+        self._files = {each.file: each.entry for each in plugins}
+        if plugins and self._batches is None:
             self._batches = batches = _Batches()
             self._stop = threading.Event()
             token, ident = trio.lowlevel.current_trio_token(), threading.get_ident()
             trio.lowlevel.add_instrument(batches)
             watcher = _Watcher(self, batches, token, ident, self._stop)
             threading.Thread(target=watcher.run, name="elemta-plugin-watchdog", daemon=True).start()
-        elif not files:
+        elif not plugins:
             self.close()
 
     def close(self) -> None:
@@ -87,9 +108,10 @@ class Watchdog:
             trio.lowlevel.remove_instrument(self._batches)
             self._batches = None
 
-    def entry_of(self, file: str) -> PluginConfig | None:
-        """The plugin that has its code in that file."""
-        return self._files.get(file)
+    def entry_of(self, frame: FrameType) -> PluginConfig | None:
+        """The plugin whose code that is: by its module, or by its file where an older version goes on."""
+        watched = self._namespaces.get(id(frame.f_globals))
+        return self._files.get(frame.f_code.co_filename) if watched is None else watched.entry
 
 
 @attrs.define(eq=False)
@@ -145,7 +167,7 @@ class _Watcher:
         """The outermost frame of a plugin, where its innermost one is, and whose they are."""
         call, place, found = None, "", None
         while frame is not None:
-            if entry := self.watchdog.entry_of(frame.f_code.co_filename):
+            if entry := self.watchdog.entry_of(frame):
                 place = place or f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 call, found = frame, entry
             frame = frame.f_back

@@ -4,16 +4,18 @@ import inspect
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from plugin_bed import loaded, ward_of
 
-from elemta.config import OnStall
+from elemta.config import OnStall, PluginConfig
 from elemta.events import EventBus
-from elemta.plugin import Continue, Defer, HookArguments, PluginHost, Stall, Watchdog, open_plugins
+from elemta.plugin import Continue, Defer, HookArguments, PluginHost, Stall, Watchdog, Watched, open_plugins
 from elemta.plugin.api import Plugin, background, hook
+from elemta.plugin.loader import load_plugin
 from elemta.runtime import TrioWallClock
 
 pytestmark = pytest.mark.deadline(30.0)  # real seconds: a thread watches the loop
@@ -77,7 +79,7 @@ async def watching(
 
     watchdog = Watchdog(on_stall)
     made = loaded(plugin, stall=0.15, **entry)
-    watchdog.watch({HERE: made.entry})
+    watchdog.watch([Watched.of(made.entry, plugin)])
     try:
         async with open_plugins([ward_of(made)], EventBus(), TrioWallClock()) as host:
             yield host, stalls, told
@@ -106,6 +108,37 @@ async def test_a_step_that_does_not_end_is_broken_off_and_named(plugin: type[Plu
         if plugin is not Catching:  # who catches it, again and again, and then ends, has answered
             assert isinstance(decision, Defer)
         await trio.sleep(0)  # the loop goes on
+
+
+async def test_of_two_plugins_of_one_file_the_right_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "plugin.py"
+    file.write_text(
+        "from elemta.plugin.api import NoConfig, Plugin, hook\n"
+        "class Both(Plugin[NoConfig]):\n"
+        "    @hook('rcpt')\n"
+        "    async def spin(self, recipient):\n"
+        "        while recipient.startswith(self.context.name):\n"
+        "            pass\n"
+    )
+    stalls: list[Stall] = []
+    told = trio.Event()
+
+    def on_stall(stall: Stall) -> None:
+        stalls.append(stall)
+        told.set()
+
+    watchdog = Watchdog(on_stall)
+    both = [load_plugin(PluginConfig(name, path=file, stall=0.15, timeout=20.0)) for name in ("one", "two")]
+    watchdog.watch([Watched.of(each.entry, each.plugin) for each in both])
+    try:
+        async with open_plugins(list(map(ward_of, both)), EventBus(), TrioWallClock()) as host:
+            for name in ("one", "two"):
+                await host.ask("rcpt", HookArguments(recipient=f"{name}@example.org"), {})
+                await told.wait()
+                told = trio.Event()
+    finally:
+        watchdog.close()
+    assert [each.plugin for each in stalls] == ["one", "two"]
 
 
 async def test_a_task_of_the_plugin_is_broken_off_as_well() -> None:
@@ -139,9 +172,9 @@ async def test_a_plugin_that_waits_is_let_alone() -> None:
 
 async def test_without_plugins_nothing_is_watched() -> None:
     watchdog = Watchdog(lambda stall: None)
-    watchdog.watch({})
+    watchdog.watch([])
     assert watchdog._batches is None
-    watchdog.watch({HERE: loaded(Quick).entry})
+    watchdog.watch([Watched.of(loaded(Quick).entry, Quick)])
     assert watchdog._batches is not None
-    watchdog.watch({})
+    watchdog.watch([])
     assert watchdog._batches is None
