@@ -1,14 +1,15 @@
-"""Each way in which a plugin can fail, at each hook, in both tiers, under a load of 200 messages a second.
+"""Each way in which a plugin can fail, at each hook, in both tiers, under load.
 
 No mail is lost, the declared verdict is given, the plugin is back in service (or suspended, as configured), and
 no session but those that it was asked about is slower: the 99th percentile of the others stays within 20 % or
 20 ms of what it is while the plugins are asked the same and do not fail. That is measured just before each way. A
 machine that others use, too, may stand still at any moment: a way that seems to disturb is measured twice again,
-and the medians count.
+and the medians count; one that does not keep up with the load at all is told so, and not judged.
 
-The default takes for each way a third of the hooks, another third for the next way; with ELEMTA_PROOF_CHAOS=all,
-all of them. ELEMTA_PROOF_CHAOS_WAYS=hang,segfault goes through these only. Ways that end a whole process (a segmentation fault, a full memory …) exist in processes only, for in
-the loop they are the end of the server; a loop without an await there stops the server until the watchdog breaks
+The default takes some ways, for each a third of the hooks, another third for the next way, and 50 messages a second;
+with ELEMTA_PROOF_CHAOS=all it is all of them, and 200 messages a second. ELEMTA_PROOF_CHAOS_WAYS=hang,segfault goes
+through these only. Ways that end a whole process (a segmentation fault, a full memory …) exist in processes only, for
+in the loop they are the end of the server; a loop without an await there stops the server until the watchdog breaks
 it off, so that its delay is bounded by that.
 """
 
@@ -29,18 +30,23 @@ from tls_files import write_pair
 
 from elemta.plugin.hooks import HOOKS
 
-from .chaos import LANES, LIFETIME, Bed, Lane, Load, lane_name, usage_of
+from .chaos import ALL, LANES, LIFETIME, Bed, Lane, Load, lane_name, usage_of
 from .ledger import Ledger, run_sink
 from .servers import start_elemta
 
-ALL = os.environ.get("ELEMTA_PROOF_CHAOS") == "all"
-ONLY = tuple(filter(None, os.environ.get("ELEMTA_PROOF_CHAOS_WAYS", "").split(",")))
+FEW = "raises,swallow cancelled,hang,busy loop,segfault,garbage"
+ONLY = tuple(filter(None, os.environ.get("ELEMTA_PROOF_CHAOS_WAYS", "" if ALL else FEW).split(",")))
 """Ways, where not all of them are to be gone through."""
 WELL = "do well"
 """The way of not failing."""
 SHORTEST = 3.0
 """Seconds that a way is measured at least, whatever it takes to go through its hooks: 600 messages."""
 SHARE, ALLOWANCE = 1.2, 0.020
+STALL = 0.25
+"""Seconds until a step in the loop that does not end has been noticed, broken off, and told."""
+KEEPS_UP = 0.1
+"""A machine on which already the quiet run has a higher 99th percentile does not keep up with the load: what waits there waits
+for the machine, and nothing can be said of the plugins."""
 MEMORY_DISK = Path("/dev/shm")
 MEMORY = 200
 """MiB that the server may have grown by: what plugins leak in their processes is not to be its own."""
@@ -88,23 +94,30 @@ class Measured:
 
     way: str
     cells: int = 0
+    allowance: float = ALLOWANCE
     quiet: list[float] = field(default_factory=list)
     beside: list[float] = field(default_factory=list)
 
     @property
     def bound(self) -> float:
         quiet = statistics.median(self.quiet)
-        return max(quiet * SHARE, quiet + ALLOWANCE)
+        return max(quiet * SHARE, quiet + self.allowance)
+
+    @property
+    def is_judged(self) -> bool:
+        return statistics.median(self.quiet) <= KEEPS_UP
 
     @property
     def is_within(self) -> bool:
-        return statistics.median(self.beside) <= self.bound
+        return not self.is_judged or statistics.median(self.beside) <= self.bound
 
     def __str__(self) -> str:
         quiet, beside = (
             ", ".join(f"{1000 * each:.1f}" for each in times) for times in (self.quiet, self.beside)
         )
-        return f"| {self.way} | {self.cells} | {quiet} | {beside} |"
+        return (
+            f"| {self.way}{'' if self.is_judged else ' (not judged)'} | {self.cells} | {quiet} | {beside} |"
+        )
 
 
 def hooks_for(number: int, isolation: str, kind: str) -> list[str]:
@@ -192,7 +205,7 @@ async def do_suspension(lane: Lane) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.deadline(1800 if ALL else 420)
+@pytest.mark.deadline(1800 if ALL else 900)
 @pytest.mark.parametrize("isolation", ["task", "process"])
 async def test_a_plugin_that_fails_costs_its_own_sessions_the_declared_verdict(
     isolation: str, tmp_path: Path
@@ -283,7 +296,7 @@ async def measure_all(load: Load, lanes: list[Lane], isolation: str) -> list[Mea
             hooks, lanes_used = [each for each in hooks if each not in LIFE][:: 1 if ALL else 3], lanes[:1]
         else:
             lanes_used = lanes
-        measured = Measured(way, len(hooks))
+        measured = Measured(way, len(hooks), STALL if stops else ALLOWANCE)
         for _ in range(3):
             begin = trio.current_time()
             await do_way(lanes_used, WELL, kind, hooks)
