@@ -44,6 +44,10 @@ class Limits:
     """Child processes. 0: it can start none, by a filter of system calls."""
 
 
+NICE = 5
+"""Of a worker: where processors are scarce, a plugin that computes gets a third of what the server gets."""
+
+
 class Unconfined(Exception):
     """The limits could not be set; the worker must not go on."""
 
@@ -55,6 +59,7 @@ def confine(limits: Limits) -> tuple[str, ...]:
       Unconfined: the kernel refused a limit that it has.
     """
     missing: list[str] = []
+    os.nice(max(0, NICE - os.nice(0)))
     try:
         _limit(resource.RLIMIT_AS, limits.memory)
         _limit(resource.RLIMIT_NOFILE, limits.files)
