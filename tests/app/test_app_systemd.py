@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -107,6 +108,7 @@ def test_sockets_for_another_process_are_left_alone() -> None:
 
 
 INHERITING = """
+import fcntl
 import os
 from elemta.app import inherited_sockets
 os.environ["LISTEN_PID"] = str(os.getpid())
@@ -119,22 +121,21 @@ print(any(os.get_inheritable(sock.fileno()) for each in sockets.values() for soc
 def test_inherited_sockets_go_by_their_names() -> None:
     # In a process of its own, where 3, 4 and 5 are free for them.
     listening = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    high = [fcntl.fcntl(sock, fcntl.F_DUPFD, 200) for sock in listening]
     try:
         ports = [sock.getsockname()[1] for sock in listening]
-        for index, sock in enumerate(listening):
-            os.dup2(sock.fileno(), 200 + index)
-        moves = " ".join(f"{3 + index}<&{200 + index}" for index in range(3))
+        moves = " ".join(f"{3 + index}<&{number}" for index, number in enumerate(high))
         done = subprocess.run(
             ["/bin/bash", "-c", f'exec "$0" -c "$1" {moves}', sys.executable, INHERITING],
             env={"LISTEN_FDS": "3", "LISTEN_FDNAMES": "mx:mx", "PYTHONPATH": str(Path(__file__).parents[2])},
-            pass_fds=(200, 201, 202),
+            pass_fds=high,
             capture_output=True,
             text=True,
             timeout=20,
             check=True,
         )
     finally:
-        for index, sock in enumerate(listening):
+        for sock, number in zip(listening, high, strict=True):
             sock.close()
-            os.close(200 + index)
+            os.close(number)
     assert done.stdout.splitlines() == [str({"mx": ports[:2], "unknown": ports[2:]}), "False"]

@@ -222,6 +222,8 @@ async def statuses(bed: HopBed) -> list[Any]:
     return found
 
 
+# The reply too many may be to one of those before it: none of them is believed
+AHEAD = {("data", "early"): BROKEN}
 CASES = [
     pytest.param(stage, fault, hello, id=f"{stage}-{fault}-{hello}")
     for stage, rows in TABLE.items()
@@ -237,6 +239,8 @@ async def test_each_fault_at_each_stage(
     password = tmp_path / "password"
     password.write_text("tanstaaf\n")
     row, peers, sink = TABLE[stage][fault], list[ScriptedPeer](), SinkPeer()
+    if hello == "pipelining":
+        row = AHEAD.get((stage, fault), row)
 
     async def serve(stream: MemoryStream) -> None:
         if peers and stage in BEHAVES_LATER:

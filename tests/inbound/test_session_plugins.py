@@ -79,7 +79,7 @@ async def test_a_refusal_at_connect_turns_the_client_away(tmp_path, autojump_clo
     )
     async with server(entry) as running:
         client = Client(running.connect())
-        assert await client.reply() == "554 mx.ours.example 192.0.2.200"
+        assert await client.reply() == "554 mx.example.org 192.0.2.200"
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,8 @@ async def test_all_changes_are_made(autojump_clock):
         (b"y" + text("452 4.2.2 Full up"), "452 4.2.2 Full up"),
         (b"y" + text("550 Not here"), "550 5.7.1 Not here"),
         (b"y" + text("550-5.1.1 One\r\n550 5.1.1 two"), "550 5.1.1 One two"),
-        (b"f", "421 4.3.0 Service not available"),
-        (b"4", "421 4.3.0 Service not available"),
+        (b"f", "421 4.3.0 mx.example.org Service not available"),
+        (b"4", "421 4.3.0 mx.example.org Service not available"),
     ],
 )
 async def test_a_refusal_counts_at_each_stage(stage: str, answer: bytes, reply: str, autojump_clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -201,11 +202,8 @@ def test_certificate_files_that_were_replaced_are_used_after_a_hangup(
 def activated(setting: Setting, *sockets: socket.socket, names: str) -> Generator[RunningServer, None, None]:
     """The server as systemd starts it, with sockets from descriptor 3 on."""
     log = setting.folder / "activated"
-    numbers = [os.dup(sock.fileno()) for sock in sockets]
-    high = [200 + index for index in range(len(numbers))]
-    for number, target in zip(numbers, high, strict=True):
-        os.dup2(number, target)
-        os.close(number)
+    # Out of the way of those that the shell gives them
+    high = [fcntl.fcntl(sock, fcntl.F_DUPFD, 200) for sock in sockets]
     moves = " ".join(f"{3 + index}<&{target}" for index, target in enumerate(high))
     command = f'LISTEN_PID=$$ exec "$0" -m elemta run -c "$1" {moves}'
     with log.open("ab") as err:
