@@ -17,11 +17,11 @@ from .shapes import ProblemShape
 
 PATH = "/api/v1/openapi.json"
 _TEMPLATE = "#/components/schemas/{name}"
-_ALWAYS = (400, 421)
-_GUARDED = (401, 403, 429)
+_ALWAYS = (400, 401, 403, 421, 429)
+"""The guard looks at a token also where none is needed."""
 _TEXTS = {
     400: "The request cannot be: the detail says why",
-    401: "A token is needed",
+    401: "A token is needed, or this one is not known",
     403: "The token is for something else, or the request comes from another site",
     404: "There is none",
     408: "The body did not come in time",
@@ -96,7 +96,7 @@ def _operation(operation: Operation, refer: dict[Any, dict[str, Any]]) -> dict[s
         described["parameters"] = parameters
     statuses = {*_ALWAYS, 500, *operation.problems}
     if operation.scope is not None:
-        statuses |= {*_GUARDED, 503}
+        statuses.add(503)
     if operation.body is not None:
         statuses |= {408, 413, 415}
         media_type, schema = _content(operation.body, refer)

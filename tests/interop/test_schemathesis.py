@@ -46,6 +46,7 @@ def test_every_answer_is_as_the_document_says(tmp_path: Path) -> None:
             ),
             *("--exclude-path-regex", _NOT_ASKED, "--exclude-checks", _NOT_CHECKED),
             *("--phases", "coverage,fuzzing", "--max-examples", "5", "--max-time", str(SECONDS)),
+            *("--rate-limit", "50/s"),  # as much as a token may, in the long run
             *("--continue-on-failure", "--generation-deterministic", "--no-shrink", "--warnings", "off"),
         ]
         done = subprocess.run(
