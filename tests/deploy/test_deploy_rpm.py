@@ -52,6 +52,7 @@ def test_files_are_marked_for_what_they_are(packages: dict[str, Path]) -> None:
     assert set(_query(package, "--configfiles")) == {"/etc/elemta/elemta.toml", "/etc/logrotate.d/elemta"}
     assert set(_query(package, "--docfiles")) == {
         "/usr/share/doc/elemta/README.md",
+        "/usr/share/doc/elemta/sbom.cdx.json",
         "/usr/share/man/man5/elemta.toml.5.gz",
         "/usr/share/man/man8/elemta.8.gz",
     }
