@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import select
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import trio
@@ -140,9 +141,8 @@ class Wire:
         if len(data) <= SURE_TO_FIT:
             await self.send(data)
             return
-        error: Exception | None = None
 
-        async def listen() -> None:
+        async def listen(_: trio.CancelScope) -> None:
             room = MOST_HEARD
             while room > 0:
                 try:
@@ -154,21 +154,31 @@ class Wire:
                     return
                 room -= len(piece)
 
+        _, error = await self._send_beside(data, listen)
+        if error is not None:
+            await self._give_up(describe(error), error)
+        self.progress += 1
+
+    async def _send_beside(
+        self, data: bytes, listen: Callable[[trio.CancelScope], Awaitable[None]]
+    ) -> tuple[bool, Exception | None]:
+        """Send while `listen` reads, which may break it off by its argument: whether all was sent, and what
+        the connection broke with."""
+        sent, error = False, None
         self._move_deadline()
         try:
             async with trio.open_nursery() as sending:
-                sending.start_soon(listen)
+                sending.start_soon(listen, sending.cancel_scope)
                 try:
                     await self.stream.send_all(data)
+                    sent = True
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
                     error = broken
                 sending.cancel_scope.cancel(reason="it is sent")
         except BaseException:
             self._break_sending()
             raise
-        if error is not None:
-            await self._give_up(describe(error), error)
-        self.progress += 1
+        return sent, error
 
     async def send_and_listen(self, data: bytes, *, answered: bool = False) -> None:
         """The same for a part of a message, which no reply may come to before it is sent; to one that is
@@ -180,29 +190,15 @@ class Wire:
           PeerGone: with what it said.
         """
         heard: list[bytes] = []
-        error: Exception | None = None
-        sent = False
 
-        async def listen() -> None:
+        async def listen(writing: trio.CancelScope) -> None:
             try:
                 heard.append(bytes(await self.stream.receive_some(RECEIVE_SIZE)))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # the write tells of it
-            sending.cancel_scope.cancel(reason="the peer spoke")
+            writing.cancel(reason="the peer spoke")
 
-        self._move_deadline()
-        try:
-            async with trio.open_nursery() as sending:
-                sending.start_soon(listen)
-                try:
-                    await self.stream.send_all(data)
-                    sent = True
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
-                    error = broken
-                sending.cancel_scope.cancel(reason="it is sent")
-        except BaseException:
-            self._break_sending()
-            raise
+        sent, error = await self._send_beside(data, listen)
         for piece in heard:
             self.machine.receive_data(piece)
         if sent and (answered or not heard):
