@@ -36,7 +36,6 @@ from elemta.auth import (
     with_secret,
 )
 from elemta.config import BadValue, Config
-from elemta.events import MessageRemoved, QueueChanged
 from elemta.policy import Gate, Habits, QuotaUse, hold_reason
 from elemta.runtime import ThreadPool, escape_text, run_in_thread
 from elemta.spool import QueueFilter, RecipientState
@@ -49,6 +48,7 @@ from ..shapes import Shape
 from ..steering import as_builtins
 from ..steering import json_response as _json
 from ..tokens import Scope
+from .queue import carry_out
 
 LONGEST_NAME = 320
 MOST_PATTERNS = 100
@@ -248,10 +248,9 @@ class _Accounts:
 
     async def _settle(self, action: str, reason: str) -> int:
         """Release or remove what is held for a reason that begins so, a page at a time; how many."""
-        facts = self._facts
         count, after = 0, None
         while True:
-            entries = await facts.spool.list(
+            entries = await self._facts.spool.list(
                 QueueFilter(state=RecipientState.HELD), after=after, limit=MAX_PAGE
             )
             found = tuple(
@@ -259,23 +258,12 @@ class _Accounts:
                 for entry in entries
                 if any(each.reason.startswith(reason) for each in entry.recipients)
             )
-            if found and action == "release":
-                count += await facts.spool.release(QueueFilter(messages=found, state=RecipientState.HELD))
-            elif found:
-                removal = await facts.spool.remove(QueueFilter(messages=found, state=RecipientState.HELD))
-                count += removal.recipients
-                for message in removal.messages:
-                    facts.bus.publish(
-                        MessageRemoved(time=facts.clock.time(), message=message, reason="operator")
-                    )
+            if found:
+                which = QueueFilter(messages=found, state=RecipientState.HELD)
+                count += await carry_out(self._facts, "release" if action == "release" else "remove", which)
             if len(entries) < MAX_PAGE:
-                break
+                return count
             after = entries[-1].id
-        if count:
-            facts.queue.wake()
-            told = "release" if action == "release" else "remove"
-            facts.bus.publish(QueueChanged(time=facts.clock.time(), action=told, recipients=count))
-        return count
 
     def _config(self) -> Config:
         if self._facts.config is None:

@@ -127,7 +127,7 @@ class _Queue:
             which, following = await self._batch(which, wish.limit, wish.after)
         wanted = msgspec.json.encode(_given(wish.selection)).decode()
         tell_audit(request, f"{wish.action} {wanted}")
-        count = await self._change(wish, which)
+        count = await carry_out(self._facts, wish.action, which, wish.reason)
         tell_audit(request, f"{wish.action} of {count} recipients: {wanted}")
         answer: dict[str, object] = {"recipients": count}
         if wish.limit is not None:
@@ -160,28 +160,33 @@ class _Queue:
         found = tuple(entry.id for entry in entries)
         return attrs.evolve(which, messages=found), found[-1] if len(found) == limit else None
 
-    async def _change(self, wish: Action, which: QueueFilter) -> int:
-        facts = self._facts
-        now = facts.clock.time()
-        match wish.action:
-            case "hold":
-                count = await facts.spool.hold(which, wish.reason or "held by the operator")
-            case "release":
-                count = await facts.spool.release(which)
-            case "retry":
-                count = await facts.spool.retry(which)
-            case "remove":
-                removal = await facts.spool.remove(which)
-                count = removal.recipients
-                for message in removal.messages:
-                    facts.bus.publish(MessageRemoved(time=now, message=message, reason="operator"))
-            case "bounce":
-                count = await facts.queue.operations.bounce(which)
-            case _:
-                raise BadRequest("action is one of hold, release, retry, remove, bounce")
-        facts.queue.wake()
-        facts.bus.publish(QueueChanged(time=now, action=wish.action, recipients=count))
-        return count
+
+async def carry_out(facts: Facts, action: str, which: QueueFilter, reason: str | None = None) -> int:
+    """Do it to what matches, and tell who watches; how many recipients.
+
+    Raises:
+      BadRequest: there is no such action.
+    """
+    now = facts.clock.time()
+    match action:
+        case "hold":
+            count = await facts.spool.hold(which, reason or "held by the operator")
+        case "release":
+            count = await facts.spool.release(which)
+        case "retry":
+            count = await facts.spool.retry(which)
+        case "remove":
+            removal = await facts.spool.remove(which)
+            count = removal.recipients
+            for message in removal.messages:
+                facts.bus.publish(MessageRemoved(time=now, message=message, reason="operator"))
+        case "bounce":
+            count = await facts.queue.operations.bounce(which)
+        case _:
+            raise BadRequest("action is one of hold, release, retry, remove, bounce")
+    facts.queue.wake()
+    facts.bus.publish(QueueChanged(time=now, action=action, recipients=count))
+    return count
 
 
 def _given(selection: Selection) -> dict[str, object]:
